@@ -1,0 +1,92 @@
+/* Searching one index. */
+#ifndef NPHD_INDEX_SEARCH_H
+#define NPHD_INDEX_SEARCH_H
+
+#include <nphd/index.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** One answer: a stored vector and how far it is from the query. */
+typedef struct nphd_match {
+    nphd_key key;
+    float distance; /* NPHD: a fraction in [0, 1]. Hamming: the number of differing bits. */
+} nphd_match;
+
+typedef enum nphd_search_mode {
+    NPHD_SEARCH_AUTO = 0,       /* exact below NPHD_EXACT_BELOW vectors, else the graph */
+    NPHD_SEARCH_EXACT = 1,      /* compare with every vector */
+    NPHD_SEARCH_APPROXIMATE = 2 /* the graph */
+} nphd_search_mode;
+
+/** Without a request, indexes with fewer vectors than this are searched exactly. */
+#define NPHD_EXACT_BELOW 10000
+
+/** Shall this key be among the answers? Must not call into the same index; any thread. */
+typedef bool (*nphd_filter)(void *context, nphd_key key);
+
+/** How to search. All zero: the planner's choice, no radius, no filter, calling thread. */
+typedef struct nphd_search_options {
+    size_t struct_size;
+    nphd_search_mode mode;
+    uint32_t breadth;    /* graph candidates for this call; 0: as the index has it */
+    uint32_t threads;    /* worker threads; 0 and 1: the calling thread alone */
+    bool use_radius;     /* leave out what is farther than `radius` */
+    float radius;        /* largest distance accepted, itself included */
+    nphd_filter filter;  /* NULL: every key */
+    void *filter_context;
+    nphd_progress progress; /* called between queries, and within a long exact scan */
+    void *progress_context;
+} nphd_search_options;
+
+#ifdef __cplusplus
+#define NPHD_SEARCH_OPTIONS_INIT {sizeof(nphd_search_options), NPHD_SEARCH_AUTO, 0, 0, false, 0, NULL, NULL, NULL, NULL}
+#else
+#define NPHD_SEARCH_OPTIONS_INIT {.struct_size = sizeof(nphd_search_options)}
+#endif
+
+/** What a search did, beside its matches. */
+typedef struct nphd_search_report {
+    size_t count;      /* matches found */
+    bool exact;        /* no better or further match exists */
+    uint64_t computed; /* distances computed */
+    uint64_t visited;  /* graph nodes expanded; 0 for an exact scan */
+} nphd_search_report;
+
+/**
+ * Find the stored vectors nearest to `query`.
+ *
+ * Shapes   query: 1..NPHD_MAX_BYTES bytes, its first max_bits/8 bytes count (NPHD); exactly
+ *          max_bits/8 bytes (Hamming). out: room for `capacity` matches, filled nearest first,
+ *          ties by ascending key. capacity 1 or more.
+ * Units    distance: differing bits / shared prefix bits, a fraction in [0, 1]; Hamming: bits.
+ * Returns  NPHD_OK with report->count in 0..capacity; 0 on an empty index. Exact answers are the
+ *          same for any number of threads and on any machine.
+ * Errors   NPHD_INVALID_ARGUMENT: query or option out of range, or capacity 0. NPHD_CORRUPT: a
+ *          bound of the viewed file does not hold on the search path. NPHD_OUT_OF_MEMORY,
+ *          NPHD_CANCELLED. report->count is 0 on an error.
+ * Threads  any number of searches at once, beside adding and removing threads.
+ * Source   Malkov and Yashunin 2018, Algorithm 5, for the graph; see docs/references.md [HNSW].
+ */
+NPHD_API nphd_status nphd_index_search(nphd_index *index, nphd_vector query, size_t capacity,
+                                       const nphd_search_options *options, nphd_match *out,
+                                       nphd_search_report *report, nphd_error *err);
+
+/**
+ * Answer many queries. As nphd_index_search() for each; options->threads workers share them.
+ *
+ * Shapes   queries: query_count vectors. out: room for query_count * capacity matches, those of
+ *          query i from out + i * capacity. reports: query_count reports.
+ * Errors   as for one; on an error all counts are 0.
+ */
+NPHD_API nphd_status nphd_index_search_many(nphd_index *index, const nphd_vector *queries,
+                                            size_t query_count, size_t capacity,
+                                            const nphd_search_options *options, nphd_match *out,
+                                            nphd_search_report *reports, nphd_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,60 @@
+/* The I/O table: every call of the library that touches storage goes through one of these.
+ *
+ * NULL in the options means the files of the operating system. Tests put a model disk or a fault
+ * injector here; an application can put an archive or an encrypted store here. */
+#ifndef NPHD_IO_H
+#define NPHD_IO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** An open file, meaningful to the table that opened it. */
+typedef struct nphd_file {
+    intptr_t handle;
+} nphd_file;
+
+#define NPHD_OPEN_READ 1   /* an existing file, for read and map */
+#define NPHD_OPEN_CREATE 2 /* a new file, for write; EEXIST when the name is taken */
+
+/**
+ * A table of storage functions. Each returns 0 or an errno value.
+ *
+ * Units    offsets and sizes in bytes.
+ * Threads  may be called from any thread; one file is used by one thread at a time.
+ * Rules    `read` and `write` may move fewer bytes than asked (never 0 for a write without an
+ *          error; 0 for a read means end of file); the library goes on with the rest, and repeats
+ *          a call that answers EINTR. A `sync` that failed is never repeated on the same file.
+ */
+typedef struct nphd_io {
+    size_t struct_size;
+    void *context; /* passed to every function */
+    int (*open)(void *context, const char *path, int how, nphd_file *out_file);
+    int (*size)(void *context, nphd_file file, uint64_t *out_bytes);
+    int (*read)(void *context, nphd_file file, uint64_t offset, void *buffer, size_t bytes,
+                size_t *out_done);
+    int (*write)(void *context, nphd_file file, uint64_t offset, const void *buffer, size_t bytes,
+                 size_t *out_done);
+    /** Set space aside for a file of this size. EOPNOTSUPP is taken as "cannot tell". */
+    int (*allocate)(void *context, nphd_file file, uint64_t bytes);
+    /** Flush the data of a file to the device (fdatasync). */
+    int (*sync)(void *context, nphd_file file);
+    int (*close)(void *context, nphd_file file);
+    /** Map a file read-only; the mapping outlives the close of the file. bytes > 0. */
+    int (*map)(void *context, nphd_file file, uint64_t bytes, const void **out_base);
+    void (*unmap)(void *context, const void *base, uint64_t bytes);
+    int (*rename)(void *context, const char *from, const char *to); /* replaces atomically */
+    int (*remove)(void *context, const char *path);
+    /** Flush the directory itself. EINVAL is taken as "this file system cannot". */
+    int (*sync_directory)(void *context, const char *path);
+    int (*random)(void *context, void *buffer, size_t bytes); /* names and identities */
+} nphd_io;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,25 @@
+/* XXH3 comes from the xxHash library; keys are hashed in the form that files hold, so that a table
+ * in a file means the same on hosts of either byte order. */
+#include "base/hash.h"
+
+#include "base/bytes.h"
+
+#include <xxhash.h>
+
+uint64_t nphdi_hash_bytes(const void *data, size_t bytes)
+{
+    return XXH3_64bits(data, bytes);
+}
+
+uint64_t nphdi_hash_key(nphd_key key, uint32_t key_bytes)
+{
+    uint8_t octets[16];
+
+    if (key_bytes == 8) {
+        nphdi_put64(octets, key.low);
+    } else {
+        nphdi_put64_big_endian(octets, key.high);
+        nphdi_put64_big_endian(octets + 8, key.low);
+    }
+    return XXH3_64bits(octets, key_bytes);
+}

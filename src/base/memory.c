@@ -1,0 +1,107 @@
+/* Invariants of a region: committed_bytes <= reserved_bytes; base does not move until release;
+ * bytes below committed_bytes are readable and writable, and zero until first written. */
+#include "base/memory.h"
+
+#include "base/checked.h"
+#include "base/error.h"
+
+#include <string.h>
+
+/* Regions grow by an eighth of what they hold, in whole steps of this size: few system calls for
+ * large ones, little slack for small ones. */
+#define REGION_STEP_BYTES 65536
+
+nphd_status nphdi_alloc(const nphd_allocator *allocator, uint64_t count, size_t size, void *out,
+                        nphd_error *err)
+{
+    void *memory = NULL;
+    uint64_t bytes;
+
+    memcpy(out, &memory, sizeof(memory));
+    if (!nphdi_checked_mul(count, size, &bytes) || bytes > SIZE_MAX) {
+        return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "%llu items of %zu bytes exceed memory",
+                          (unsigned long long)count, size);
+    }
+    if (bytes == 0) {
+        return NPHD_OK;
+    }
+    memory = allocator->allocate(allocator->context, (size_t)bytes);
+    if (memory == NULL) {
+        return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot allocate %llu bytes",
+                          (unsigned long long)bytes);
+    }
+    memset(memory, 0, (size_t)bytes);
+    memcpy(out, &memory, sizeof(memory));
+    return NPHD_OK;
+}
+
+void nphdi_free(const nphd_allocator *allocator, void *memory, uint64_t count, size_t size)
+{
+    if (memory != NULL) {
+        allocator->release(allocator->context, memory, (size_t)count * size);
+    }
+}
+
+static uint64_t region_round(uint64_t bytes)
+{
+    const uint64_t rest = bytes % REGION_STEP_BYTES;
+
+    return rest == 0 ? bytes : bytes + (REGION_STEP_BYTES - rest);
+}
+
+nphd_status nphdi_region_reserve(nphdi_region *region, const nphd_allocator *allocator,
+                                 uint64_t wanted_bytes, uint64_t least_bytes, nphd_error *err)
+{
+    const uint64_t least = region_round(least_bytes);
+    uint64_t bytes = region_round(wanted_bytes);
+
+    while (bytes >= least && bytes > 0) {
+        void *base =
+            bytes > SIZE_MAX ? NULL : allocator->reserve(allocator->context, (size_t)bytes);
+        if (base != NULL) {
+            region->base = base;
+            region->reserved_bytes = bytes;
+            region->committed_bytes = 0;
+            return NPHD_OK;
+        }
+        if (bytes == least) {
+            break;
+        }
+        bytes = bytes / 2 < least ? least : region_round(bytes / 2);
+    }
+    return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot reserve %llu bytes of addresses",
+                      (unsigned long long)least);
+}
+
+nphd_status nphdi_region_commit(nphdi_region *region, const nphd_allocator *allocator,
+                                uint64_t bytes, nphd_error *err)
+{
+    uint64_t target;
+
+    if (bytes <= region->committed_bytes) {
+        return NPHD_OK;
+    }
+    if (bytes > region->reserved_bytes) {
+        return nphdi_fail(err, NPHD_FULL, "the reserved range of %llu bytes is used up",
+                          (unsigned long long)region->reserved_bytes);
+    }
+    target = region_round(bytes + bytes / 8);
+    if (target > region->reserved_bytes) {
+        target = region->reserved_bytes;
+    }
+    if (allocator->commit(allocator->context, region->base, (size_t)region->committed_bytes,
+                          (size_t)target) != 0) {
+        return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot commit %llu bytes",
+                          (unsigned long long)(target - region->committed_bytes));
+    }
+    region->committed_bytes = target;
+    return NPHD_OK;
+}
+
+void nphdi_region_release(nphdi_region *region, const nphd_allocator *allocator)
+{
+    if (region->base != NULL) {
+        allocator->unreserve(allocator->context, region->base, (size_t)region->reserved_bytes);
+    }
+    memset(region, 0, sizeof(*region));
+}

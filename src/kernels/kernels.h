@@ -1,0 +1,64 @@
+/* Counting differing bits: one pair, and one query against many stored rows.
+ *
+ * A row is `prefix_bytes` (0, or 1 with the length of the payload in bytes) and then
+ * `payload_bytes` of payload, zero beyond its length. Kernels return exact integer counts; the
+ * quotient is formed in one place (nphdi_bits_distance), so that every level gives the same
+ * distances and the same ties. No kernel reads outside [row, row + prefix + payload_bytes) or
+ * outside the query's bytes. Any alignment. */
+#ifndef NPHDI_KERNELS_H
+#define NPHDI_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct nphdi_query {
+    const uint8_t *payload;
+    uint32_t bytes; /* 1..255, and at most the rows' payload_bytes */
+} nphdi_query;
+
+typedef struct nphdi_rows {
+    const uint8_t *base;
+    uint64_t stride;        /* bytes from row to row; prefix_bytes + payload_bytes or more */
+    uint32_t payload_bytes; /* 1..255 */
+    uint32_t prefix_bytes;  /* 1: the row begins with its length (NPHD); 0: all rows are full */
+} nphdi_rows;
+
+/* The outcome of one comparison. `shared` is min(query bytes, row length, payload_bytes); a length
+ * byte above payload_bytes, which foreign files may hold, is clamped. */
+typedef struct nphdi_bits {
+    uint16_t differing; /* bits, 0..2040 */
+    uint16_t shared;    /* bytes, 0..255 */
+} nphdi_bits;
+
+typedef struct nphdi_kernels {
+    const char *name;
+    /* Differing bits of two byte strings of equal length 0..255. */
+    uint32_t (*hamming)(const uint8_t *a, const uint8_t *b, size_t bytes);
+    /* The query against rows slots[0..count). */
+    void (*gather)(const nphdi_query *query, const nphdi_rows *rows, const uint32_t *slots,
+                   size_t count, nphdi_bits *out);
+    /* The query against rows first..first+count-1. */
+    void (*range)(const nphdi_query *query, const nphdi_rows *rows, uint64_t first, size_t count,
+                  nphdi_bits *out);
+} nphdi_kernels;
+
+/* The levels, best last; NULL where this build has none of the kind. */
+const nphdi_kernels *nphdi_kernels_portable(void);
+const nphdi_kernels *nphdi_kernels_neon(void);
+const nphdi_kernels *nphdi_kernels_avx2(void);
+const nphdi_kernels *nphdi_kernels_avx512(void);
+
+/* The best level that this processor and operating system run, or the lower one that NPHD_KERNEL
+ * names. Chosen at the first call; any thread. */
+const nphdi_kernels *nphdi_kernels_get(void);
+
+/* Every level that this machine can run, portable first; returns how many (at most 4). */
+size_t nphdi_kernels_available(const nphdi_kernels *out[4]);
+
+/* The correctly rounded quotient; 0 when nothing is shared. */
+static inline float nphdi_bits_distance(nphdi_bits bits)
+{
+    return bits.shared == 0 ? 0.0F : (float)bits.differing / (float)(8 * bits.shared);
+}
+
+#endif
