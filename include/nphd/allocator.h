@@ -21,10 +21,10 @@ extern "C" {
  */
 typedef struct nphd_allocator {
     size_t struct_size;
-    void *context;                                           /* passed to every function */
-    void *(*allocate)(void *context, size_t bytes);          /* aligned for any C type */
+    void *context;                                              /* passed to every function */
+    void *(*allocate)(void *context, size_t bytes);             /* aligned for any C type */
     void (*release)(void *context, void *memory, size_t bytes); /* `bytes` as allocated */
-    void *(*reserve)(void *context, size_t bytes);           /* page-aligned, no memory yet */
+    void *(*reserve)(void *context, size_t bytes);              /* page-aligned, no memory yet */
     /** Make the first new_bytes usable and zero beyond old_bytes; 0 on success. */
     int (*commit)(void *context, void *range, size_t old_bytes, size_t new_bytes);
     void (*unreserve)(void *context, void *range, size_t bytes); /* `bytes` as reserved */

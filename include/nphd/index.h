@@ -36,9 +36,15 @@ typedef struct nphd_index_options {
 } nphd_index_options;
 
 #ifdef __cplusplus
-#define NPHD_INDEX_OPTIONS_INIT {sizeof(nphd_index_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, false, NULL, NULL}
+#define NPHD_INDEX_OPTIONS_INIT                                                                    \
+    {                                                                                              \
+        sizeof(nphd_index_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, false, NULL, NULL          \
+    }
 #else
-#define NPHD_INDEX_OPTIONS_INIT {.struct_size = sizeof(nphd_index_options)}
+#define NPHD_INDEX_OPTIONS_INIT                                                                    \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_index_options)                                                  \
+    }
 #endif
 
 /**
@@ -58,9 +64,15 @@ typedef struct nphd_batch_options {
 } nphd_batch_options;
 
 #ifdef __cplusplus
-#define NPHD_BATCH_OPTIONS_INIT {sizeof(nphd_batch_options), 0, NULL, NULL}
+#define NPHD_BATCH_OPTIONS_INIT                                                                    \
+    {                                                                                              \
+        sizeof(nphd_batch_options), 0, NULL, NULL                                                  \
+    }
 #else
-#define NPHD_BATCH_OPTIONS_INIT {.struct_size = sizeof(nphd_batch_options)}
+#define NPHD_BATCH_OPTIONS_INIT                                                                    \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_batch_options)                                                  \
+    }
 #endif
 
 /**
@@ -243,18 +255,18 @@ NPHD_API nphd_status nphd_cursor_next(nphd_cursor *cursor, nphd_key *out_key, ui
 
 /** The state of an index at one moment. */
 typedef struct nphd_index_stats {
-    size_t struct_size;           /* set by the INIT macro */
-    uint64_t size;                /* vectors that can be found */
-    uint64_t slots;               /* places in use, removed vectors included */
-    uint64_t removed;             /* slots - size */
-    uint64_t capacity;            /* slots that memory is there for */
-    uint64_t dirty;               /* vectors added and removed since the last save, load or reset */
-    uint64_t memory_bytes;        /* memory held, without the mapping of a view */
-    uint64_t mapped_bytes;        /* bytes of the mapped file or buffer; 0 in memory */
-    uint64_t serialized_bytes;    /* size of the file that a save would write now */
-    uint64_t edges;               /* links of the lowest graph layer */
-    uint64_t generation;          /* saves behind the content; 0 before the first */
-    uint64_t next_automatic_key;  /* 64-bit keys */
+    size_t struct_size;          /* set by the INIT macro */
+    uint64_t size;               /* vectors that can be found */
+    uint64_t slots;              /* places in use, removed vectors included */
+    uint64_t removed;            /* slots - size */
+    uint64_t capacity;           /* slots that memory is there for */
+    uint64_t dirty;              /* vectors added and removed since the last save, load or reset */
+    uint64_t memory_bytes;       /* memory held, without the mapping of a view */
+    uint64_t mapped_bytes;       /* bytes of the mapped file or buffer; 0 in memory */
+    uint64_t serialized_bytes;   /* size of the file that a save would write now */
+    uint64_t edges;              /* links of the lowest graph layer */
+    uint64_t generation;         /* saves behind the content; 0 before the first */
+    uint64_t next_automatic_key; /* 64-bit keys */
     uint32_t max_bits;
     uint32_t key_bits;
     nphd_metric metric;
@@ -268,12 +280,20 @@ typedef struct nphd_index_stats {
 } nphd_index_stats;
 
 #ifdef __cplusplus
-#define NPHD_INDEX_STATS_INIT {sizeof(nphd_index_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, 0, false, false, false}
+#define NPHD_INDEX_STATS_INIT                                                                      \
+    {                                                                                              \
+        sizeof(nphd_index_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NPHD_METRIC_DEFAULT, 0,   \
+            0, 0, 0, false, false, false                                                           \
+    }
 #else
-#define NPHD_INDEX_STATS_INIT {.struct_size = sizeof(nphd_index_stats)}
+#define NPHD_INDEX_STATS_INIT                                                                      \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_index_stats)                                                    \
+    }
 #endif
 
-/** Fill in the stats; counting the edges goes over the graph. Errors: NPHD_CORRUPT. Threads: any. */
+/** Fill in the stats; counting the edges goes over the graph. Errors: NPHD_CORRUPT. Threads: any.
+ */
 NPHD_API nphd_status nphd_index_get_stats(nphd_index *index, nphd_index_stats *out,
                                           nphd_error *err);
 

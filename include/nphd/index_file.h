@@ -43,7 +43,7 @@ NPHD_API nphd_status nphd_index_save_buffer(nphd_index *index, void *buffer, siz
 /** What the caller expects of a file. Zero in a field accepts what the file says. */
 typedef struct nphd_open_options {
     size_t struct_size;
-    uint32_t max_bits;       /* must equal the file's, likewise the next four */
+    uint32_t max_bits; /* must equal the file's, likewise the next four */
     uint32_t key_bits;
     nphd_metric metric;
     uint32_t connectivity;   /* not compared for an empty file, which has none */
@@ -60,9 +60,16 @@ typedef struct nphd_open_options {
 } nphd_open_options;
 
 #ifdef __cplusplus
-#define NPHD_OPEN_OPTIONS_INIT {sizeof(nphd_open_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, 0, false, false, NULL, NULL, NULL, NULL}
+#define NPHD_OPEN_OPTIONS_INIT                                                                     \
+    {                                                                                              \
+        sizeof(nphd_open_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, 0, false, false, NULL,      \
+            NULL, NULL, NULL                                                                       \
+    }
 #else
-#define NPHD_OPEN_OPTIONS_INIT {.struct_size = sizeof(nphd_open_options)}
+#define NPHD_OPEN_OPTIONS_INIT                                                                     \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_open_options)                                                   \
+    }
 #endif
 
 /**
@@ -125,9 +132,9 @@ typedef struct nphd_metadata {
     uint16_t version[3]; /* of the format */
     char metric_code;    /* 'n' NPHD, 'b' Hamming, ... */
     uint8_t scalar_code;
-    uint32_t max_bits;   /* of a vector; 0 when the scalars are not bits */
+    uint32_t max_bits; /* of a vector; 0 when the scalars are not bits */
     uint32_t key_bits;
-    nphd_metric metric;  /* 0: one that is not implemented */
+    nphd_metric metric;   /* 0: one that is not implemented */
     uint8_t identity[16]; /* of the index; zero without a trailer */
     bool multi;
     bool vectors_included;
@@ -136,9 +143,16 @@ typedef struct nphd_metadata {
 } nphd_metadata;
 
 #ifdef __cplusplus
-#define NPHD_METADATA_INIT {sizeof(nphd_metadata), 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0, 0, 0, 0, NPHD_METRIC_DEFAULT, {0}, false, false, false, false}
+#define NPHD_METADATA_INIT                                                                         \
+    {                                                                                              \
+        sizeof(nphd_metadata), 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0, 0, 0, 0, NPHD_METRIC_DEFAULT,    \
+            {0}, false, false, false, false                                                        \
+    }
 #else
-#define NPHD_METADATA_INIT {.struct_size = sizeof(nphd_metadata)}
+#define NPHD_METADATA_INIT                                                                         \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_metadata)                                                       \
+    }
 #endif
 
 /**
@@ -158,10 +172,10 @@ NPHD_API nphd_status nphd_buffer_metadata(const void *buffer, size_t bytes, nphd
 /** What nphd_file_verify() read. */
 typedef struct nphd_verify_report {
     uint64_t file_bytes;
-    uint64_t blocks;    /* checked against a checksum; 0 for a reference file */
-    uint64_t damaged;   /* of those, not as they were written */
-    uint64_t slots;     /* nodes whose bounds were checked */
-    bool checksums;     /* the file has a trailer of ours */
+    uint64_t blocks;  /* checked against a checksum; 0 for a reference file */
+    uint64_t damaged; /* of those, not as they were written */
+    uint64_t slots;   /* nodes whose bounds were checked */
+    bool checksums;   /* the file has a trailer of ours */
 } nphd_verify_report;
 
 /** Called for each damage found, with one line of text. */

@@ -30,20 +30,26 @@ typedef bool (*nphd_filter)(void *context, nphd_key key);
 typedef struct nphd_search_options {
     size_t struct_size;
     nphd_search_mode mode;
-    uint32_t breadth;    /* graph candidates for this call; 0: as the index has it */
-    uint32_t threads;    /* worker threads; 0 and 1: the calling thread alone */
-    bool use_radius;     /* leave out what is farther than `radius` */
-    float radius;        /* largest distance accepted, itself included */
-    nphd_filter filter;  /* NULL: every key */
+    uint32_t breadth;   /* graph candidates for this call; 0: as the index has it */
+    uint32_t threads;   /* worker threads; 0 and 1: the calling thread alone */
+    bool use_radius;    /* leave out what is farther than `radius` */
+    float radius;       /* largest distance accepted, itself included */
+    nphd_filter filter; /* NULL: every key */
     void *filter_context;
     nphd_progress progress; /* called between queries, and within a long exact scan */
     void *progress_context;
 } nphd_search_options;
 
 #ifdef __cplusplus
-#define NPHD_SEARCH_OPTIONS_INIT {sizeof(nphd_search_options), NPHD_SEARCH_AUTO, 0, 0, false, 0, NULL, NULL, NULL, NULL}
+#define NPHD_SEARCH_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        sizeof(nphd_search_options), NPHD_SEARCH_AUTO, 0, 0, false, 0, NULL, NULL, NULL, NULL      \
+    }
 #else
-#define NPHD_SEARCH_OPTIONS_INIT {.struct_size = sizeof(nphd_search_options)}
+#define NPHD_SEARCH_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_search_options)                                                 \
+    }
 #endif
 
 /** What a search did, beside its matches. */

@@ -49,9 +49,18 @@ typedef struct nphd_error {
 } nphd_error;
 
 #ifdef __cplusplus
-#define NPHD_ERROR_INIT {sizeof(nphd_error), NPHD_OK, 0, {0}}
+#define NPHD_ERROR_INIT                                                                            \
+    {                                                                                              \
+        sizeof(nphd_error), NPHD_OK, 0,                                                            \
+        {                                                                                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
 #else
-#define NPHD_ERROR_INIT {.struct_size = sizeof(nphd_error)}
+#define NPHD_ERROR_INIT                                                                            \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_error)                                                          \
+    }
 #endif
 
 /** What a status means, in a few words; "unknown status" for other numbers. Threads: any. */

@@ -38,8 +38,9 @@ static size_t error_text_room(const nphd_error *err)
     return err->struct_size > head ? err->struct_size - head : 0;
 }
 
-static void error_write(nphd_error *err, nphd_status status, int os_error, const char *format,
-                        va_list arguments)
+__attribute__((format(printf, 4, 0))) static void error_write(nphd_error *err, nphd_status status,
+                                                              int os_error, const char *format,
+                                                              va_list arguments)
 {
     const size_t room = error_text_room(err);
 
@@ -112,10 +113,11 @@ void nphdi_error_copy(nphd_error *to, const nphd_error *from)
 {
     if (to != NULL && from != NULL) {
         const size_t room = error_text_room(to);
+        const int given = (int)error_text_room(from);
         to->status = from->status;
         to->os_error = from->os_error;
         if (room > 0) {
-            (void)snprintf(to->text, room, "%s", from->text);
+            (void)snprintf(to->text, room, "%.*s", given, from->text);
         }
     }
 }

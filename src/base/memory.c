@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-/* Regions grow by an eighth of what they hold, in whole steps of this size: few system calls for
- * large ones, little slack for small ones. */
+/* Ranges are reserved and committed in whole steps of this size, a multiple of every page size. */
 #define REGION_STEP_BYTES 65536
 
 nphd_status nphdi_alloc(const nphd_allocator *allocator, uint64_t count, size_t size, void *out,
@@ -52,7 +51,7 @@ static uint64_t region_round(uint64_t bytes)
 nphd_status nphdi_region_reserve(nphdi_region *region, const nphd_allocator *allocator,
                                  uint64_t wanted_bytes, uint64_t least_bytes, nphd_error *err)
 {
-    const uint64_t least = region_round(least_bytes);
+    const uint64_t least = region_round(least_bytes == 0 ? 1 : least_bytes);
     uint64_t bytes = region_round(wanted_bytes);
 
     while (bytes >= least && bytes > 0) {
@@ -85,7 +84,7 @@ nphd_status nphdi_region_commit(nphdi_region *region, const nphd_allocator *allo
         return nphdi_fail(err, NPHD_FULL, "the reserved range of %llu bytes is used up",
                           (unsigned long long)region->reserved_bytes);
     }
-    target = region_round(bytes + bytes / 8);
+    target = region_round(bytes);
     if (target > region->reserved_bytes) {
         target = region->reserved_bytes;
     }

@@ -23,12 +23,13 @@ typedef struct nphdi_region {
     uint64_t committed_bytes;
 } nphdi_region;
 
-/* Reserves up to `wanted_bytes` of addresses, less (down to least_bytes) where the system refuses. */
+/* Reserves up to `wanted_bytes` of addresses, less (down to least_bytes) where the system refuses.
+ */
 nphd_status nphdi_region_reserve(nphdi_region *region, const nphd_allocator *allocator,
                                  uint64_t wanted_bytes, uint64_t least_bytes, nphd_error *err);
 
-/* Makes the first `bytes` bytes usable (rounded up by a growth step). NPHD_FULL when the reserved
- * range is too small; the region is unchanged on failure. */
+/* Makes the first `bytes` bytes usable. NPHD_FULL when the reserved range is too small; the region
+ * is unchanged on failure. */
 nphd_status nphdi_region_commit(nphdi_region *region, const nphd_allocator *allocator,
                                 uint64_t bytes, nphd_error *err);
 

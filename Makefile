@@ -1,0 +1,86 @@
+# The short front door; CMake does the work. `make` alone lists what there is.
+#
+# Commands that need Debian packages install them first (tools/install_packages).
+
+.POSIX:
+.SUFFIXES:
+
+# From the environment or the command line; DESTDIR too.
+JOBS         ?= $$(nproc 2>/dev/null || echo 2)
+PREFIX       ?= /usr/local
+FUZZ_SECONDS ?= 60
+CLANG_FORMAT ?= clang-format-14
+
+FORMATTED = $$(git ls-files -co --exclude-standard '*.c' '*.h')
+
+# `cmake --build` has its own idea of jobs, and is no part of this make.
+CMAKE_BUILD = MAKEFLAGS= MAKELEVEL= cmake --build
+
+help:
+	@echo "make demo      index the example data, save it, map it and answer 200 queries"
+	@echo "make test      build with asserts and run all tests"
+	@echo "make check     everything that CI checks: compilers, sanitizers, other processors"
+	@echo "make bench     run the benchmarks"
+	@echo "make fuzz      fuzz each target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
+	@echo "make coverage  which lines the tests run"
+	@echo "make format    format the C files"
+	@echo "make lint      look for mistakes without running anything"
+	@echo "make install   install under PREFIX ($(PREFIX)), below DESTDIR if that is set"
+	@echo "make clean     remove what was built"
+
+demo: release
+	@build/release/examples/demo examples/linux-docs-codes.csv examples/linux-docs-queries.csv
+
+test:
+	@tools/install_packages test
+	@cmake --preset dev
+	@$(CMAKE_BUILD) --preset dev -j $(JOBS)
+	@ctest --preset dev -j $(JOBS)
+
+check:
+	@.ci/run
+
+bench: release
+	@for bench in build/release/bench/bench_*; do \
+	    echo "== $${bench##*/}"; "$$bench" || exit 1; \
+	done
+
+fuzz:
+	@tools/install_packages fuzz
+	@cmake --preset fuzz
+	@$(CMAKE_BUILD) --preset fuzz -j $(JOBS)
+	@tools/run_fuzz build/fuzz/fuzz $(FUZZ_SECONDS)
+
+coverage:
+	@tools/install_packages ci
+	@cmake --preset coverage
+	@$(CMAKE_BUILD) --preset coverage -j $(JOBS)
+	@ctest --preset coverage -j $(JOBS)
+	@gcovr --root . --filter src/ --exclude-throw-branches --sort-uncovered build/coverage
+
+format:
+	@$(CLANG_FORMAT) -i $(FORMATTED)
+
+format-check:
+	@$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED)
+
+lint:
+	@tools/install_packages ci
+	@cmake --preset clang
+	@tools/run_lint build/clang
+
+# Without packages or tests: for `make install` on a system whose packages are someone's care.
+release:
+	@tools/install_packages build
+	@cmake --preset release
+	@$(CMAKE_BUILD) --preset release -j $(JOBS)
+
+install:
+	@cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)"
+	@$(CMAKE_BUILD) --preset release -j $(JOBS)
+	@DESTDIR="$(DESTDIR)" cmake --install build/release
+
+clean:
+	@rm -rf build
+
+.PHONY: help demo test check bench fuzz coverage format format-check lint release install clean

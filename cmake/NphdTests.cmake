@@ -1,0 +1,129 @@
+# Every test is found by its name: tests/<kind>/test_X.c becomes the ctest test <kind>_X with the
+# label <kind>; tests/cli/X.case becomes cli_X. Tests run in the root of the source tree, whose
+# path they also have as NPHD_SOURCE_DIR (a macro and an environment variable).
+
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+find_path(CMOCKA_INCLUDE_DIR cmocka.h REQUIRED)
+find_library(CMOCKA_LIBRARY cmocka REQUIRED)
+mark_as_advanced(CMOCKA_INCLUDE_DIR CMOCKA_LIBRARY)
+
+set(NPHD_TEST_TIMEOUT 300 CACHE STRING "Seconds after which a test has failed")
+
+# nphd_test_properties(<name> <label>...)
+function(nphd_test_properties name)
+    set_tests_properties(${name} PROPERTIES
+        LABELS "${ARGN}"
+        TIMEOUT ${NPHD_TEST_TIMEOUT}
+        WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+        ENVIRONMENT "NPHD_SOURCE_DIR=${PROJECT_SOURCE_DIR};PYTHONDONTWRITEBYTECODE=1")
+endfunction()
+
+# ---- tests in C ----
+
+file(GLOB NPHD_TEST_SUPPORT CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/*.c)
+add_library(nphd_test_flags INTERFACE)
+target_include_directories(nphd_test_flags INTERFACE ${PROJECT_SOURCE_DIR}/src
+    ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/tests/support)
+target_include_directories(nphd_test_flags SYSTEM INTERFACE ${CMOCKA_INCLUDE_DIR})
+target_compile_definitions(nphd_test_flags INTERFACE NPHD_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+target_link_libraries(nphd_test_flags INTERFACE nphd_flags nphd_static xxHash::xxhash
+    Threads::Threads m ${CMOCKA_LIBRARY})
+if(NPHD_TEST_SUPPORT)
+    add_library(nphd_test_support STATIC ${NPHD_TEST_SUPPORT})
+    target_link_libraries(nphd_test_support PUBLIC nphd_test_flags)
+endif()
+
+foreach(kind IN ITEMS unit model fault compat recall hostile)
+    file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${kind}/test_*.c)
+    foreach(source IN LISTS sources)
+        get_filename_component(name ${source} NAME_WE)
+        string(REGEX REPLACE "^test_" "${kind}_" name ${name})
+        add_executable(${name} ${source})
+        set_target_properties(${name} PROPERTIES
+            RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+        if(TARGET nphd_test_support)
+            target_link_libraries(${name} PRIVATE nphd_test_support)
+        endif()
+        target_link_libraries(${name} PRIVATE nphd_test_flags)
+        add_test(NAME ${name} COMMAND ${name})
+        if(kind STREQUAL "recall")
+            nphd_test_properties(${name} recall slow)
+        else()
+            nphd_test_properties(${name} ${kind})
+        endif()
+    endforeach()
+endforeach()
+
+# ---- tests of the program ----
+
+if(TARGET nphd_program)
+    file(GLOB cases CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cli/*.case)
+    foreach(case IN LISTS cases)
+        get_filename_component(name ${case} NAME_WE)
+        add_test(NAME cli_${name} COMMAND Python3::Interpreter
+            ${PROJECT_SOURCE_DIR}/tests/cli/run.py --nphd $<TARGET_FILE:nphd_program>
+            --source-dir ${PROJECT_SOURCE_DIR} ${case})
+        nphd_test_properties(cli_${name} cli)
+    endforeach()
+    if(EXISTS ${PROJECT_SOURCE_DIR}/tests/cli/man_examples.py)
+        add_test(NAME cli_man_examples COMMAND Python3::Interpreter
+            ${PROJECT_SOURCE_DIR}/tests/cli/man_examples.py --nphd $<TARGET_FILE:nphd_program>
+            --source-dir ${PROJECT_SOURCE_DIR})
+        nphd_test_properties(cli_man_examples cli)
+    endif()
+endif()
+
+# ---- checks of the tree and of what is built from it ----
+
+if(NOT CMAKE_CROSSCOMPILING)
+    foreach(check IN ITEMS layers words)
+        add_test(NAME check_${check} COMMAND Python3::Interpreter
+            ${PROJECT_SOURCE_DIR}/tools/check_${check})
+        nphd_test_properties(check_${check} check)
+    endforeach()
+
+    add_test(NAME check_symbols COMMAND Python3::Interpreter
+        ${PROJECT_SOURCE_DIR}/tools/check_symbols --nm ${CMAKE_NM} $<TARGET_FILE:nphd_static>)
+    nphd_test_properties(check_symbols check)
+
+    add_test(NAME check_exports COMMAND Python3::Interpreter
+        ${PROJECT_SOURCE_DIR}/tools/check_exports --nm ${CMAKE_NM} $<TARGET_FILE:nphd_shared>)
+    nphd_test_properties(check_exports check)
+
+    # Each public header alone, in both languages.
+    add_test(NAME headers_c11 COMMAND Python3::Interpreter
+        ${PROJECT_SOURCE_DIR}/tests/headers/compile_alone.py --language c --compiler
+        ${CMAKE_C_COMPILER} -- ${NPHD_WARNINGS})
+    nphd_test_properties(headers_c11 check)
+    find_program(NPHD_CXX NAMES $ENV{CXX} c++ g++ clang++)
+    mark_as_advanced(NPHD_CXX)
+    if(NPHD_CXX)
+        set(cxx_warnings ${NPHD_WARNINGS})
+        list(REMOVE_ITEM cxx_warnings -Wstrict-prototypes -Wmissing-prototypes)
+        add_test(NAME headers_cxx17 COMMAND Python3::Interpreter
+            ${PROJECT_SOURCE_DIR}/tests/headers/compile_alone.py --language c++ --compiler
+            ${NPHD_CXX} -- ${cxx_warnings} -Wmissing-declarations)
+        nphd_test_properties(headers_cxx17 check)
+    else()
+        message(STATUS "no C++ compiler: the headers are not tried as C++17")
+    endif()
+
+    if(NOT NPHD_SANITIZE AND NOT NPHD_COVERAGE AND NOT NPHD_FUZZ_ENGINE)
+        add_test(NAME install COMMAND Python3::Interpreter
+            ${PROJECT_SOURCE_DIR}/tests/install/run.py --cmake ${CMAKE_COMMAND}
+            --build-dir ${PROJECT_BINARY_DIR} --compiler ${CMAKE_C_COMPILER})
+        nphd_test_properties(install check)
+    endif()
+
+    set(sample_flags)
+    if(NPHD_SANITIZE)
+        list(APPEND sample_flags --flag=-fsanitize=${NPHD_SANITIZE})
+    endif()
+    if(NPHD_COVERAGE)
+        list(APPEND sample_flags --flag=--coverage)
+    endif()
+    add_test(NAME readme_samples COMMAND Python3::Interpreter
+        ${PROJECT_SOURCE_DIR}/tests/readme/run_samples.py --compiler ${CMAKE_C_COMPILER}
+        --library $<TARGET_FILE:nphd_static> --xxhash ${XXHASH_LIBRARY} ${sample_flags})
+    nphd_test_properties(readme_samples check)
+endif()

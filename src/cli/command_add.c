@@ -1,0 +1,425 @@
+/* nphd add: vectors from files into an index file.
+ *
+ * Vectors are collected into batches of fixed size, so an input of any length costs the memory of
+ * one batch beside the index. The file is written once, after the last batch: a bad line leaves
+ * it as it was. */
+#include "command.h"
+
+#include "input.h"
+#include "output.h"
+#include "parse.h"
+#include "progress.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Vectors of one batch: 17 MB at the widest, and long enough for all threads to have work. */
+#define BATCH_VECTORS ((size_t)65536)
+
+typedef struct add_job {
+    const char *path;
+    nphd_index_options create;
+    nphd_open_options open;
+    uint32_t threads;
+    uint32_t row_bytes;
+    cli_format format;
+    bool update;
+    bool skip_bad;
+    bool number_keys; /* --first-key was given */
+    nphd_key next_key;
+
+    nphd_index *index;
+    cli_shape shape;
+    bool created;
+
+    nphd_key *keys;
+    nphd_vector *vectors;
+    uint8_t *rows;
+    size_t count;
+    bool keyed; /* the vectors of this batch come with keys */
+
+    uint64_t added;
+    uint64_t present; /* not stored: the key was there; with --update: with this very vector */
+    uint64_t replaced;
+    uint64_t skipped;
+    cli_progress progress;
+} add_job;
+
+/* A save that fails after hours of adding is no news for the end. */
+static cli_exit add_check_directory(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash != NULL ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    cli_exit result = CLI_SUCCESS;
+
+    if (directory == NULL) {
+        return cli_out_of_memory();
+    }
+    if (access(directory, W_OK | X_OK) != 0) {
+        cli_complain("%s: cannot be created: %s", path, strerror(errno));
+        result = CLI_SYSTEM;
+    }
+    free(directory);
+    return result;
+}
+
+static cli_exit add_create(add_job *job)
+{
+    nphd_error err = NPHD_ERROR_INIT;
+    const nphd_index_options *create = &job->create;
+    const cli_exit result = add_check_directory(job->path);
+
+    if (result != CLI_SUCCESS) {
+        return result;
+    }
+    if (nphd_index_create(create, &job->index, &err) != NPHD_OK) {
+        return cli_fail(&err);
+    }
+    job->shape.key_bits = create->key_bits != 0 ? create->key_bits : 64;
+    job->shape.metric = create->metric != 0 ? create->metric : NPHD_METRIC_NPHD;
+    job->shape.max_bytes = nphd_index_max_bytes(job->index);
+    job->shape.multi = create->multi;
+    job->created = true;
+    return CLI_SUCCESS;
+}
+
+static cli_exit add_open(add_job *job)
+{
+    nphd_metadata metadata = NPHD_METADATA_INIT;
+    cli_exit result = CLI_SUCCESS;
+
+    if (nphd_file_metadata(job->path, NULL, &metadata, NULL) == NPHD_NOT_FOUND) {
+        result = add_create(job);
+    } else {
+        job->open.max_bits = job->create.max_bits;
+        job->open.key_bits = job->create.key_bits;
+        job->open.metric = job->create.metric;
+        job->open.connectivity = job->create.connectivity;
+        job->open.build_breadth = job->create.build_breadth;
+        job->open.multi = job->create.multi ? 2 : 0;
+        result = cli_open_index(job->path, false, &job->open, &job->index, &job->shape);
+    }
+    if (result == CLI_SUCCESS && job->update && job->shape.multi) {
+        return cli_usage("--update: %s may hold several vectors under a key", job->path);
+    }
+    return result;
+}
+
+static cli_exit add_allocate(add_job *job)
+{
+    job->keys = calloc(BATCH_VECTORS, sizeof(job->keys[0]));
+    job->vectors = calloc(BATCH_VECTORS, sizeof(job->vectors[0]));
+    job->rows = calloc(BATCH_VECTORS, job->shape.max_bytes);
+    if (job->keys == NULL || job->vectors == NULL || job->rows == NULL) {
+        return cli_out_of_memory();
+    }
+    return CLI_SUCCESS;
+}
+
+/* Stores the batch in the index and empties it. */
+static cli_exit add_flush(add_job *job)
+{
+    nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_upsert_counts counts = {0, 0, 0};
+    nphd_status status = NPHD_OK;
+
+    if (job->count == 0) {
+        return CLI_SUCCESS;
+    }
+    options.threads = job->threads;
+    options.progress = cli_progress_step;
+    options.progress_context = &job->progress;
+    if (job->update) {
+        status = nphd_index_upsert(job->index, job->keys, job->vectors, job->count, &options,
+                                   &counts, &err);
+    } else {
+        status = nphd_index_add_many(job->index, job->keyed ? job->keys : NULL, job->vectors,
+                                     job->count, &options, NULL, &counts.added, &err);
+        counts.unchanged = job->count - counts.added;
+    }
+    if (status != NPHD_OK) {
+        return cli_fail(&err);
+    }
+    job->added += counts.added;
+    job->replaced += counts.replaced;
+    job->present += counts.unchanged;
+    job->count = 0;
+    return CLI_SUCCESS;
+}
+
+static bool add_vector_fits(const add_job *job, const cli_record *record, cli_problem *problem)
+{
+    const size_t max = job->shape.max_bytes;
+
+    if (job->shape.metric == NPHD_METRIC_HAMMING && record->bytes != max) {
+        cli_problem_set(problem, "the vector has %zu bytes, those of this index have %zu",
+                        record->bytes, max);
+        return false;
+    }
+    if (record->bytes > max) {
+        cli_problem_set(problem, "the vector has %zu bytes, this index takes up to %zu",
+                        record->bytes, max);
+        return false;
+    }
+    return true;
+}
+
+/* Puts a record into the batch; false, with a problem, when the index could not take it. */
+static bool add_collect(add_job *job, cli_record *record, cli_problem *problem)
+{
+    const size_t place = job->count;
+
+    if (!record->has_key && job->number_keys) {
+        record->key = job->next_key;
+    }
+    if (!add_vector_fits(job, record, problem) ||
+        !cli_key_fits(record->key, job->shape.key_bits, problem)) {
+        return false;
+    }
+    if (!record->has_key && job->number_keys) {
+        job->next_key.low++;
+        job->next_key.high += job->next_key.low == 0 ? 1 : 0;
+    }
+    job->keys[place] = record->key;
+    job->vectors[place].data = job->rows + place * job->shape.max_bytes;
+    job->vectors[place].bytes = record->bytes;
+    memcpy(job->rows + place * job->shape.max_bytes, record->vector, record->bytes);
+    job->keyed = record->has_key || job->number_keys;
+    job->count++;
+    return true;
+}
+
+/* Where automatic keys cannot be had, vectors without keys are refused before the first. */
+static cli_exit add_check_keys(const add_job *job, const cli_input *input)
+{
+    if (input->has_keys || job->number_keys) {
+        return CLI_SUCCESS;
+    }
+    if (job->update) {
+        cli_complain_at(input->reader.name, 0, "has no keys, and --update goes by keys");
+        return CLI_BAD_INPUT;
+    }
+    if (job->shape.key_bits != 64) {
+        cli_complain_at(input->reader.name, 0,
+                        "has no keys, and automatic keys have 64 bits; give --first-key");
+        return CLI_BAD_INPUT;
+    }
+    return CLI_SUCCESS;
+}
+
+static cli_exit add_bad(add_job *job, const cli_input *input, const cli_problem *problem)
+{
+    cli_complain_at(input->reader.name, input->line, "%s%s", problem->text,
+                    job->skip_bad ? " (skipped)" : "");
+    job->skipped++;
+    return job->skip_bad ? CLI_SUCCESS : CLI_BAD_INPUT;
+}
+
+/* The share of all files that is read, taking each file for equally long. */
+static double add_fraction(const cli_input *input, int file, int files)
+{
+    const double within = cli_input_fraction(input);
+
+    return within < 0 ? -1 : ((double)file + within) / (double)files;
+}
+
+static cli_exit add_read(add_job *job, cli_input *input, int file, int files)
+{
+    cli_record record;
+    cli_exit result = CLI_SUCCESS;
+    double begin = add_fraction(input, file, files);
+
+    while (result == CLI_SUCCESS) {
+        const cli_next got = cli_input_next(input, &record);
+
+        if (got == CLI_NEXT_FAILED) {
+            return input->failure;
+        }
+        if (got == CLI_NEXT_END || job->count == BATCH_VECTORS) {
+            const double end = add_fraction(input, file, files);
+
+            cli_progress_batch(&job->progress, job->count, begin, end);
+            begin = end;
+            result = add_flush(job);
+            if (result != CLI_SUCCESS || got == CLI_NEXT_END) {
+                return result;
+            }
+        }
+        if (got == CLI_NEXT_BAD) {
+            result = add_bad(job, input, &input->problem);
+            continue;
+        }
+        result = add_check_keys(job, input);
+        if (result == CLI_SUCCESS && !add_collect(job, &record, &input->problem)) {
+            result = add_bad(job, input, &input->problem);
+        }
+    }
+    return result;
+}
+
+static cli_exit add_files(add_job *job, char **files, int count)
+{
+    cli_exit result = CLI_SUCCESS;
+
+    cli_progress_start(&job->progress, "adding");
+    for (int i = 0; i < count && result == CLI_SUCCESS; i++) {
+        cli_input input;
+
+        result = cli_input_open(&input, files[i], job->format, job->row_bytes, CLI_FOR_ADD);
+        if (result == CLI_SUCCESS) {
+            result = add_read(job, &input, i, count);
+        }
+        cli_input_close(&input);
+    }
+    cli_progress_hide();
+    return result;
+}
+
+static void add_summary(const add_job *job, double seconds)
+{
+    printf("added %llu, ", (unsigned long long)job->added);
+    if (job->update) {
+        printf("replaced %llu, unchanged %llu, ", (unsigned long long)job->replaced,
+               (unsigned long long)job->present);
+    } else {
+        printf("already present %llu, ", (unsigned long long)job->present);
+    }
+    if (job->skip_bad) {
+        printf("skipped %llu, ", (unsigned long long)job->skipped);
+    }
+    printf("total %llu, %.2f s\n", (unsigned long long)nphd_index_size(job->index), seconds);
+}
+
+/* A file that nothing has changed in stays as it is, above all one of another writer. */
+static bool add_must_save(const add_job *job)
+{
+    return job->created || job->create.build_breadth != 0 || nphd_index_dirty(job->index) > 0;
+}
+
+static cli_exit add_run(add_job *job, char **files, int count)
+{
+    const double start = cli_seconds();
+    cli_exit result = add_open(job);
+
+    if (result == CLI_SUCCESS) {
+        result = add_allocate(job);
+    }
+    if (result == CLI_SUCCESS) {
+        result = add_files(job, files, count);
+    }
+    if (result == CLI_SUCCESS && add_must_save(job)) {
+        result = cli_save_index(job->index, job->path);
+    }
+    if (result == CLI_SUCCESS) {
+        add_summary(job, cli_seconds() - start);
+    }
+    nphd_index_close(job->index);
+    free(job->keys);
+    free(job->vectors);
+    free(job->rows);
+    return result;
+}
+
+static bool add_option_max_bits(const char *text, uint32_t *out)
+{
+    if (!cli_option_u32("--max-bits", text, 8, NPHD_MAX_BITS, out)) {
+        return false;
+    }
+    if (*out % 8 != 0) {
+        cli_usage("--max-bits: %s is not a multiple of 8", text);
+        return false;
+    }
+    return true;
+}
+
+static bool add_option_key_bits(const char *text, uint32_t *out)
+{
+    if (strcmp(text, "64") != 0 && strcmp(text, "128") != 0) {
+        cli_usage("--key-bits: '%s' is neither 64 nor 128", text);
+        return false;
+    }
+    *out = strcmp(text, "64") == 0 ? 64 : 128;
+    return true;
+}
+
+static bool add_option(add_job *job, int option, const char *text)
+{
+    switch (option) {
+    case CLI_OPT_MAX_BITS:
+        return add_option_max_bits(text, &job->create.max_bits);
+    case CLI_OPT_KEY_BITS:
+        return add_option_key_bits(text, &job->create.key_bits);
+    case CLI_OPT_METRIC:
+        return cli_option_metric("--metric", text, &job->create.metric);
+    case CLI_OPT_CONNECTIVITY:
+        return cli_option_u32("--connectivity", text, 2, CLI_MAX_CONNECTIVITY,
+                              &job->create.connectivity);
+    case CLI_OPT_BREADTH:
+        return cli_option_u32("--breadth", text, 1, CLI_MAX_BREADTH, &job->create.build_breadth);
+    case CLI_OPT_MULTI:
+        job->create.multi = true;
+        return true;
+    case CLI_OPT_UPDATE:
+        job->update = true;
+        return true;
+    case CLI_OPT_THREADS:
+        return cli_take_threads(text, &job->threads) == CLI_SUCCESS;
+    case CLI_OPT_FIRST_KEY:
+        job->number_keys = true;
+        return cli_option_u64("--first-key", text, 0, UINT64_MAX - 1, &job->next_key.low);
+    case CLI_OPT_SKIP_BAD:
+        job->skip_bad = true;
+        return true;
+    case CLI_OPT_FORMAT:
+        return cli_option_format("--format", text, &job->format);
+    case CLI_OPT_BYTES:
+        return cli_option_u32("--bytes", text, 1, NPHD_MAX_BYTES, &job->row_bytes);
+    case CLI_OPT_LEGACY_NPHD:
+        job->open.legacy_nphd = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+cli_exit cli_add(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        {"breadth", required_argument, NULL, CLI_OPT_BREADTH},
+        {"bytes", required_argument, NULL, CLI_OPT_BYTES},
+        {"connectivity", required_argument, NULL, CLI_OPT_CONNECTIVITY},
+        {"first-key", required_argument, NULL, CLI_OPT_FIRST_KEY},
+        {"format", required_argument, NULL, CLI_OPT_FORMAT},
+        {"help", no_argument, NULL, 'h'},
+        {"key-bits", required_argument, NULL, CLI_OPT_KEY_BITS},
+        {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"max-bits", required_argument, NULL, CLI_OPT_MAX_BITS},
+        {"metric", required_argument, NULL, CLI_OPT_METRIC},
+        {"multi", no_argument, NULL, CLI_OPT_MULTI},
+        {"skip-bad", no_argument, NULL, CLI_OPT_SKIP_BAD},
+        {"threads", required_argument, NULL, CLI_OPT_THREADS},
+        {"update", no_argument, NULL, CLI_OPT_UPDATE},
+        {NULL, 0, NULL, 0},
+    };
+    add_job job = {.create = NPHD_INDEX_OPTIONS_INIT, .open = NPHD_OPEN_OPTIONS_INIT, .threads = 1};
+    int option = 0;
+
+    while ((option = cli_next_option(argc, argv, ":h", longs)) != -1) {
+        if (option == 'h') {
+            return cli_help(argv[0]);
+        }
+        if (!add_option(&job, option, optarg)) {
+            return CLI_USAGE;
+        }
+    }
+    if (job.update && job.create.multi) {
+        return cli_usage("--update and --multi exclude each other");
+    }
+    if (cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {
+        return CLI_USAGE;
+    }
+    return add_run(&job, argv + optind, argc - optind);
+}

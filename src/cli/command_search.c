@@ -1,0 +1,307 @@
+/* nphd search: the nearest stored vectors of each query. */
+#include "command.h"
+
+#include "input.h"
+#include "labels.h"
+#include "output.h"
+#include "parse.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_COUNT 10
+
+/* Queries answered at once: enough for all threads and for a scan that takes many queries along. */
+#define BATCH_QUERIES ((size_t)1024)
+
+/* Matches kept at once; with a long answer for each query there are fewer queries in a batch. */
+#define BATCH_MATCHES ((size_t)1 << 20)
+
+typedef struct search_query {
+    char source[CLI_SOURCE_BYTES];
+    uint8_t bytes[NPHD_MAX_BYTES];
+} search_query;
+
+typedef struct search_job {
+    const char *path;
+    const char *queries_path;
+    const char *labels_path;
+    nphd_open_options open;
+    nphd_search_options search;
+    uint32_t wanted; /* -k */
+    uint32_t row_bytes;
+    cli_format format;
+    cli_printer printer;
+    cli_labels labels;
+
+    nphd_index *index;
+    cli_shape shape;
+    size_t capacity; /* matches of one query */
+
+    size_t batch;
+    search_query *queries;
+    nphd_vector *vectors;
+    nphd_match *matches;
+    nphd_search_report *reports;
+    size_t count;
+    uint64_t answered;
+} search_job;
+
+static cli_exit search_flush(search_job *job)
+{
+    nphd_error err = NPHD_ERROR_INIT;
+
+    if (job->count == 0) {
+        return CLI_SUCCESS;
+    }
+    if (nphd_index_search_many(job->index, job->vectors, job->count, job->capacity, &job->search,
+                               job->matches, job->reports, &err) != NPHD_OK) {
+        return cli_fail(&err);
+    }
+    for (size_t i = 0; i < job->count; i++) {
+        cli_print_answer(&job->printer, job->answered + i, job->queries[i].source,
+                         job->matches + i * job->capacity, &job->reports[i]);
+    }
+    job->answered += job->count;
+    job->count = 0;
+    return cli_output_broken() ? CLI_SYSTEM : CLI_SUCCESS;
+}
+
+/* Puts a query into the batch; false, with a problem, when the index has no answer to it. */
+static bool search_collect(search_job *job, const cli_record *record, cli_problem *problem)
+{
+    search_query *query = &job->queries[job->count];
+
+    if (job->shape.metric == NPHD_METRIC_HAMMING && record->bytes != job->shape.max_bytes) {
+        cli_problem_set(problem, "the query has %zu bytes, vectors of this index have %zu",
+                        record->bytes, job->shape.max_bytes);
+        return false;
+    }
+    assert(job->queries != NULL && job->count < job->batch);
+    memcpy(query->bytes, record->vector, record->bytes);
+    memcpy(query->source, record->source, sizeof(query->source));
+    job->vectors[job->count].data = query->bytes;
+    job->vectors[job->count].bytes = record->bytes;
+    job->count++;
+    return true;
+}
+
+static cli_exit search_arguments(search_job *job, char **texts, int count)
+{
+    cli_problem problem;
+    cli_exit result = CLI_SUCCESS;
+
+    for (int i = 0; i < count && result == CLI_SUCCESS; i++) {
+        cli_record record = {.source = ""};
+
+        if (!cli_parse_vector(CLI_ENCODING_GUESS, texts[i], strlen(texts[i]), record.vector,
+                              &record.bytes, &problem) ||
+            !search_collect(job, &record, &problem)) {
+            return cli_usage("query '%s': %s", texts[i], problem.text);
+        }
+        if (job->count == job->batch) {
+            result = search_flush(job);
+        }
+    }
+    return result;
+}
+
+static cli_exit search_file(search_job *job, cli_input *input)
+{
+    cli_record record;
+    cli_exit result = CLI_SUCCESS;
+
+    while (result == CLI_SUCCESS) {
+        const cli_next got = cli_input_next(input, &record);
+
+        if (got == CLI_NEXT_END) {
+            break;
+        }
+        if (got == CLI_NEXT_FAILED) {
+            result = input->failure;
+        } else if (got == CLI_NEXT_BAD || !search_collect(job, &record, &input->problem)) {
+            cli_complain_at(input->reader.name, input->line, "%s", input->problem.text);
+            result = CLI_BAD_INPUT;
+        } else if (job->count == job->batch) {
+            result = search_flush(job);
+        }
+    }
+    return result;
+}
+
+static cli_exit search_check_radius(const search_job *job)
+{
+    if (job->search.use_radius && job->shape.metric == NPHD_METRIC_NPHD && job->search.radius > 1) {
+        return cli_usage("--radius: distances of this index are fractions from 0 to 1");
+    }
+    return CLI_SUCCESS;
+}
+
+static cli_exit search_allocate(search_job *job)
+{
+    const uint64_t size = nphd_index_size(job->index);
+
+    job->capacity = job->wanted < size ? job->wanted : (size_t)size;
+    job->capacity = job->capacity > 0 ? job->capacity : 1;
+    job->batch = BATCH_MATCHES / job->capacity;
+    job->batch = job->batch > 0 ? job->batch : 1;
+    job->batch = job->batch < BATCH_QUERIES ? job->batch : BATCH_QUERIES;
+    job->queries = calloc(job->batch, sizeof(job->queries[0]));
+    job->vectors = calloc(job->batch, sizeof(job->vectors[0]));
+    job->reports = calloc(job->batch, sizeof(job->reports[0]));
+    job->matches = calloc(job->batch * job->capacity, sizeof(job->matches[0]));
+    if (job->queries == NULL || job->vectors == NULL || job->reports == NULL ||
+        job->matches == NULL) {
+        return cli_out_of_memory();
+    }
+    return CLI_SUCCESS;
+}
+
+static cli_exit search_answer(search_job *job, char **texts, int count)
+{
+    cli_input input;
+    cli_exit result = search_arguments(job, texts, count);
+
+    if (result == CLI_SUCCESS && job->queries_path != NULL) {
+        result =
+            cli_input_open(&input, job->queries_path, job->format, job->row_bytes, CLI_FOR_QUERY);
+        if (result == CLI_SUCCESS) {
+            result = search_file(job, &input);
+        }
+        cli_input_close(&input);
+    }
+    return result == CLI_SUCCESS ? search_flush(job) : result;
+}
+
+static cli_exit search_run(search_job *job, char **texts, int count)
+{
+    cli_exit result = CLI_SUCCESS;
+
+    if (job->labels_path != NULL) {
+        result = cli_labels_read(&job->labels, job->labels_path);
+    }
+    if (result == CLI_SUCCESS) {
+        result = cli_open_index(job->path, true, &job->open, &job->index, &job->shape);
+    }
+    if (result == CLI_SUCCESS) {
+        result = search_check_radius(job);
+    }
+    if (result == CLI_SUCCESS) {
+        result = search_allocate(job);
+    }
+    if (result == CLI_SUCCESS) {
+        job->printer.key_bits = job->shape.key_bits;
+        job->printer.metric = job->shape.metric;
+        job->printer.labels = &job->labels;
+        result = search_answer(job, texts, count);
+    }
+    nphd_index_close(job->index);
+    cli_labels_free(&job->labels);
+    free(job->queries);
+    free(job->vectors);
+    free(job->reports);
+    free(job->matches);
+    return result;
+}
+
+static bool search_set_mode(search_job *job, nphd_search_mode mode)
+{
+    if (job->search.mode != NPHD_SEARCH_AUTO && job->search.mode != mode) {
+        cli_usage("--exact and --approximate exclude each other");
+        return false;
+    }
+    job->search.mode = mode;
+    return true;
+}
+
+static bool search_set_layout(search_job *job, cli_layout layout)
+{
+    if (job->printer.layout != CLI_LAYOUT_TABLE && job->printer.layout != layout) {
+        cli_usage("--tsv and --jsonl exclude each other");
+        return false;
+    }
+    job->printer.layout = layout;
+    return true;
+}
+
+static bool search_option(search_job *job, int option, const char *text)
+{
+    switch (option) {
+    case 'k':
+        return cli_option_u32("-k", text, 1, UINT32_MAX, &job->wanted);
+    case CLI_OPT_QUERIES:
+        job->queries_path = text;
+        return true;
+    case CLI_OPT_RADIUS:
+        job->search.use_radius = true;
+        return cli_option_radius("--radius", text, &job->search.radius);
+    case CLI_OPT_EXACT:
+        return search_set_mode(job, NPHD_SEARCH_EXACT);
+    case CLI_OPT_APPROXIMATE:
+        return search_set_mode(job, NPHD_SEARCH_APPROXIMATE);
+    case CLI_OPT_BREADTH:
+        return cli_option_u32("--breadth", text, 1, CLI_MAX_BREADTH, &job->search.breadth);
+    case CLI_OPT_THREADS:
+        return cli_take_threads(text, &job->search.threads) == CLI_SUCCESS;
+    case CLI_OPT_TSV:
+        return search_set_layout(job, CLI_LAYOUT_TSV);
+    case CLI_OPT_JSONL:
+        return search_set_layout(job, CLI_LAYOUT_JSONL);
+    case CLI_OPT_LABELS:
+        job->labels_path = text;
+        return true;
+    case CLI_OPT_FORMAT:
+        return cli_option_format("--format", text, &job->format);
+    case CLI_OPT_BYTES:
+        return cli_option_u32("--bytes", text, 1, NPHD_MAX_BYTES, &job->row_bytes);
+    case CLI_OPT_LEGACY_NPHD:
+        job->open.legacy_nphd = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+cli_exit cli_search(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        {"approximate", no_argument, NULL, CLI_OPT_APPROXIMATE},
+        {"breadth", required_argument, NULL, CLI_OPT_BREADTH},
+        {"bytes", required_argument, NULL, CLI_OPT_BYTES},
+        {"exact", no_argument, NULL, CLI_OPT_EXACT},
+        {"format", required_argument, NULL, CLI_OPT_FORMAT},
+        {"help", no_argument, NULL, 'h'},
+        {"jsonl", no_argument, NULL, CLI_OPT_JSONL},
+        {"labels", required_argument, NULL, CLI_OPT_LABELS},
+        {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"queries", required_argument, NULL, CLI_OPT_QUERIES},
+        {"radius", required_argument, NULL, CLI_OPT_RADIUS},
+        {"threads", required_argument, NULL, CLI_OPT_THREADS},
+        {"tsv", no_argument, NULL, CLI_OPT_TSV},
+        {NULL, 0, NULL, 0},
+    };
+    search_job job = {.open = NPHD_OPEN_OPTIONS_INIT,
+                      .search = NPHD_SEARCH_OPTIONS_INIT,
+                      .wanted = DEFAULT_COUNT};
+    int option = 0;
+
+    while ((option = cli_next_option(argc, argv, ":hk:", longs)) != -1) {
+        if (option == 'h') {
+            return cli_help(argv[0]);
+        }
+        if (!search_option(&job, option, optarg)) {
+            return CLI_USAGE;
+        }
+    }
+    if (job.labels_path != NULL && job.printer.layout != CLI_LAYOUT_TABLE) {
+        return cli_usage("--labels is for the table, not for --tsv or --jsonl");
+    }
+    if (cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {
+        return CLI_USAGE;
+    }
+    if (optind == argc && job.queries_path == NULL) {
+        return cli_usage("no query: give vectors or --queries");
+    }
+    return search_run(&job, argv + optind, argc - optind);
+}

@@ -1,0 +1,150 @@
+/* The help texts of the program. The man pages say more. */
+#include "command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const help_add[] = {
+    "usage: nphd add PATH [FILE...]",
+    "",
+    "Add the vectors of files to the index file PATH, which ends in .usearch and is",
+    "created when it is missing. FILE is CSV, JSONL, a NumPy array or raw rows; '-' is",
+    "standard input. PATH is written once, at the end; on an error it stays as it was.",
+    "",
+    "  --update           replace the vectors of keys that are present",
+    "  --skip-bad         warn about bad lines and go on without them",
+    "  --first-key N      number vectors that have no key from N on",
+    "  --threads N        worker threads, 0: one for each processor (default 1)",
+    "  --format FORMAT    csv, jsonl, npy or raw (default: by the end of the name;",
+    "                     standard input by its first byte)",
+    "  --bytes N          length of a raw row",
+    "  --breadth N        candidates kept while inserting, 1 to 65536 (default 128)",
+    "",
+    "Of a new index; an existing one must agree:",
+    "  --max-bits N       widest vector, 8 to 2040 in steps of 8 (default 256)",
+    "  --key-bits N       64 or 128 (default 64)",
+    "  --metric METRIC    nphd or hamming (default nphd)",
+    "  --connectivity N   graph links of a node, 2 to 512 (default 16)",
+    "  --multi            let several vectors share a key",
+    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    NULL,
+};
+
+static const char *const help_search[] = {
+    "usage: nphd search PATH [VECTOR...] [--queries FILE]",
+    "",
+    "Find the stored vectors nearest to each query. VECTOR is ISCC:..., hex or base64:",
+    "\"ISCC:\" in front is ISCC, an even number of hex digits is hex, the rest is base64.",
+    "",
+    "  --queries FILE     CSV, JSONL, NumPy array or raw rows; '-' is standard input",
+    "  -k N               matches of a query (default 10)",
+    "  --radius R         leave out what is farther than R",
+    "  --exact            compare with every vector",
+    "  --approximate      use the graph",
+    "  --breadth N        candidates kept in the graph, 1 to 65536",
+    "  --threads N        worker threads, 0: one for each processor (default 1)",
+    "  --tsv              print query, rank, key and distance with tabs between them",
+    "  --jsonl            print a JSON object for each query",
+    "  --labels FILE      CSV with the columns key and source, shown in the table",
+    "  --format FORMAT    of the queries: csv, jsonl, npy or raw",
+    "  --bytes N          length of a raw row",
+    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    NULL,
+};
+
+static const char *const help_get[] = {
+    "usage: nphd get PATH KEY...",
+    "",
+    "Print each key and its vector in hex, with a tab between them. KEY is decimal, 0x and",
+    "hex digits, or 32 hex digits or a UUID. Exit status 1: a key is absent.",
+    "",
+    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    NULL,
+};
+
+static const char *const help_contains[] = {
+    "usage: nphd contains PATH KEY...",
+    "",
+    "Print each key and yes or no, with a tab between them. KEY is decimal, 0x and hex",
+    "digits, or 32 hex digits or a UUID. Exit status 1: a key is absent.",
+    "",
+    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    NULL,
+};
+
+static const char *const help_remove[] = {
+    "usage: nphd remove PATH KEY...",
+    "",
+    "Remove the vectors of keys and save the file. KEY is decimal, 0x and hex digits, or 32",
+    "hex digits or a UUID. Keys that are absent are counted.",
+    "",
+    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    NULL,
+};
+
+static const char *const help_info[] = {
+    "usage: nphd info [PATH]",
+    "",
+    "Print the parameters and counts of an index file; without PATH, the version of the",
+    "library and the kernels that it uses on this processor.",
+    "",
+    "  --json             print one JSON object",
+    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    NULL,
+};
+
+static const char *const help_verify[] = {
+    "usage: nphd verify PATH",
+    "",
+    "Read a whole index file and check every checksum and bound of it. Each damage is a line,",
+    "then comes a summary. Exit status 3: damaged.",
+    NULL,
+};
+
+static const char *const help_dump[] = {
+    "usage: nphd dump PATH",
+    "",
+    "Print all vectors as JSONL, {\"key\": ..., \"hex\": \"...\"}, which nphd add reads.",
+    "",
+    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    NULL,
+};
+
+const cli_command cli_commands[] = {
+    {"add", "add vectors from files", cli_add, help_add},
+    {"search", "find the nearest vectors", cli_search, help_search},
+    {"get", "print vectors of keys", cli_get, help_get},
+    {"contains", "tell whether keys are present", cli_contains, help_contains},
+    {"remove", "remove vectors of keys", cli_remove, help_remove},
+    {"info", "describe an index file or the library", cli_info, help_info},
+    {"verify", "check an index file for damage", cli_verify, help_verify},
+    {"dump", "print all vectors", cli_dump, help_dump},
+    {NULL, NULL, NULL, NULL},
+};
+
+static void help_all(void)
+{
+    puts("usage: nphd COMMAND [ARGUMENT...]\n\n"
+         "Nearest-neighbour search over binary vectors of mixed length, in index files.\n");
+    for (const cli_command *command = cli_commands; command->name != NULL; command++) {
+        printf("  %-10s %s\n", command->name, command->summary);
+    }
+    puts("  help       explain a command\n\n"
+         "  --version  print the version\n\n"
+         "Exit status: 0 success, 1 a key asked for is absent, 2 usage, 3 bad input or damaged\n"
+         "file, 4 system error.");
+}
+
+cli_exit cli_help(const char *name)
+{
+    for (const cli_command *command = cli_commands; command->name != NULL; command++) {
+        if (name != NULL && strcmp(command->name, name) == 0) {
+            for (const char *const *line = command->help; *line != NULL; line++) {
+                puts(*line);
+            }
+            return CLI_SUCCESS;
+        }
+    }
+    help_all();
+    return CLI_SUCCESS;
+}

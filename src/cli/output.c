@@ -1,0 +1,135 @@
+/* What the program prints on standard output. */
+#include "output.h"
+
+#include "parse.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+void cli_print_hex(const uint8_t *bytes, size_t count)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < count; i++) {
+        putchar(digits[bytes[i] >> 4]);
+        putchar(digits[bytes[i] & 15]);
+    }
+}
+
+void cli_print_json_key(nphd_key key, uint32_t key_bits)
+{
+    char text[CLI_KEY_TEXT_BYTES];
+    const bool number = key_bits != 128 && key.low <= INT64_MAX;
+
+    cli_format_key(key, key_bits, text);
+    printf(number ? "%s" : "\"%s\"", text);
+}
+
+static void output_clean(const char *text)
+{
+    char clean[1024];
+
+    cli_message_clean(clean, sizeof(clean), text);
+    fputs(clean, stdout);
+}
+
+static void output_table(const cli_printer *printer, uint64_t query, const char *source,
+                         const nphd_match *matches, const nphd_search_report *report)
+{
+    char key[CLI_KEY_TEXT_BYTES];
+    int key_width = (int)strlen("key");
+
+    for (size_t i = 0; i < report->count; i++) {
+        cli_format_key(matches[i].key, printer->key_bits, key);
+        key_width = (int)strlen(key) > key_width ? (int)strlen(key) : key_width;
+    }
+    printf("%squery %llu", query > 0 ? "\n" : "", (unsigned long long)query);
+    if (source[0] != '\0') {
+        fputs("  ", stdout);
+        output_clean(source);
+    }
+    printf("  (%s)\n", report->exact ? "exact" : "approximate");
+    if (report->count == 0) {
+        puts("  nothing found");
+        return;
+    }
+    printf("  rank  %*s  distance%s\n", key_width, "key",
+           printer->labels->count > 0 ? "  source" : "");
+    for (size_t i = 0; i < report->count; i++) {
+        const char *label = cli_labels_find(printer->labels, matches[i].key);
+
+        cli_format_key(matches[i].key, printer->key_bits, key);
+        printf("  %4zu  %*s  %8.*f", i + 1, key_width, key,
+               printer->metric == NPHD_METRIC_HAMMING ? 0 : 4, (double)matches[i].distance);
+        if (label != NULL) {
+            fputs("  ", stdout);
+            output_clean(label);
+        }
+        putchar('\n');
+    }
+}
+
+static void output_tsv(const cli_printer *printer, uint64_t query, const nphd_match *matches,
+                       const nphd_search_report *report)
+{
+    char key[CLI_KEY_TEXT_BYTES];
+
+    for (size_t i = 0; i < report->count; i++) {
+        cli_format_key(matches[i].key, printer->key_bits, key);
+        printf("%llu\t%zu\t%s\t%.9g\n", (unsigned long long)query, i + 1, key,
+               (double)matches[i].distance);
+    }
+}
+
+/* Written by hand: there is no text in it that needs escapes, and an answer may be long. */
+static void output_jsonl(const cli_printer *printer, uint64_t query, const nphd_match *matches,
+                         const nphd_search_report *report)
+{
+    printf("{\"query\": %llu, \"exact\": %s, \"matches\": [", (unsigned long long)query,
+           report->exact ? "true" : "false");
+    for (size_t i = 0; i < report->count; i++) {
+        printf("%s{\"key\": ", i > 0 ? ", " : "");
+        cli_print_json_key(matches[i].key, printer->key_bits);
+        printf(", \"distance\": %.9g}", (double)matches[i].distance);
+    }
+    puts("]}");
+}
+
+void cli_print_answer(const cli_printer *printer, uint64_t query, const char *source,
+                      const nphd_match *matches, const nphd_search_report *report)
+{
+    switch (printer->layout) {
+    case CLI_LAYOUT_TABLE:
+        output_table(printer, query, source, matches, report);
+        break;
+    case CLI_LAYOUT_TSV:
+        output_tsv(printer, query, matches, report);
+        break;
+    case CLI_LAYOUT_JSONL:
+        output_jsonl(printer, query, matches, report);
+        break;
+    }
+}
+
+bool cli_output_broken(void)
+{
+    return ferror(stdout) != 0;
+}
+
+cli_exit cli_output_finish(cli_exit result)
+{
+    bool failed = cli_output_broken();
+
+    /* After an earlier failure the flush meets it again, and errno is of this call. */
+    errno = 0;
+    if (fflush(stdout) != 0) {
+        failed = true;
+    } else if (fclose(stdout) != 0) {
+        failed = true;
+    }
+    /* A reader that has seen enough, such as head(1), is not worth a line. */
+    if (failed && errno != EPIPE) {
+        cli_complain("standard output: %s", errno != 0 ? strerror(errno) : "a write failed");
+    }
+    return failed ? CLI_SYSTEM : result;
+}

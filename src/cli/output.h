@@ -1,0 +1,39 @@
+/* What the program prints on standard output. */
+#ifndef NPHD_CLI_OUTPUT_H
+#define NPHD_CLI_OUTPUT_H
+
+#include "labels.h"
+#include "message.h"
+#include <nphd/index_search.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum cli_layout { CLI_LAYOUT_TABLE, CLI_LAYOUT_TSV, CLI_LAYOUT_JSONL } cli_layout;
+
+typedef struct cli_printer {
+    cli_layout layout;
+    uint32_t key_bits;
+    nphd_metric metric;
+    const cli_labels *labels; /* shown in the table; may be empty */
+} cli_printer;
+
+/* The answers to query number `query`, from 0. `source` names the query in the table; "": none. */
+void cli_print_answer(const cli_printer *printer, uint64_t query, const char *source,
+                      const nphd_match *matches, const nphd_search_report *report);
+
+/* Lower-case hex digits. */
+void cli_print_hex(const uint8_t *bytes, size_t count);
+
+/* A key as JSON: 64 bits a number where it fits a signed one, else a string of digits; 128 bits a
+ * string of 32 hex digits. */
+void cli_print_json_key(nphd_key key, uint32_t key_bits);
+
+/* Has a write to standard output failed so far? Long outputs ask now and then, to stop early. */
+bool cli_output_broken(void);
+
+/* Flushes and closes standard output. Returns `result`, or CLI_SYSTEM after a complaint when any
+ * write to it failed. */
+cli_exit cli_output_finish(cli_exit result);
+
+#endif

@@ -1,0 +1,56 @@
+/* Strict readers of the small texts in arguments and input files: numbers, keys and vectors. What
+ * is not wholly understood is refused; nothing is cut, trimmed or rounded into range. */
+#ifndef NPHD_CLI_PARSE_H
+#define NPHD_CLI_PARSE_H
+
+#include <nphd/vector.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Room for a key as text: 32 hex digits and the closing zero. */
+#define CLI_KEY_TEXT_BYTES 33
+
+/* How the text of a vector is written. GUESS: "ISCC:" in front is ISCC, an even number of hex
+ * digits and nothing else is hex, the rest is base64. */
+typedef enum cli_encoding {
+    CLI_ENCODING_GUESS,
+    CLI_ENCODING_ISCC,
+    CLI_ENCODING_HEX,
+    CLI_ENCODING_BASE64
+} cli_encoding;
+
+/* Why a text was refused, in a few words. */
+typedef struct cli_problem {
+    char text[NPHD_ERROR_TEXT_BYTES];
+} cli_problem;
+
+void cli_problem_set(cli_problem *problem, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Decimal digits only, within min..max. */
+bool cli_parse_number(const char *text, size_t length, uint64_t min, uint64_t max, uint64_t *out);
+
+/* The value of option `name`; complains as a usage error when it is not a number in min..max. */
+bool cli_option_u32(const char *name, const char *text, uint32_t min, uint32_t max, uint32_t *out);
+bool cli_option_u64(const char *name, const char *text, uint64_t min, uint64_t max, uint64_t *out);
+
+/* A plain decimal fraction of 0 or more; complains as above. */
+bool cli_option_radius(const char *name, const char *text, float *out);
+
+/* "nphd" or "hamming"; complains as above. */
+bool cli_option_metric(const char *name, const char *text, nphd_metric *out);
+
+/* Decimal up to 2^64 - 1, "0x" and 1 to 32 hex digits, 32 hex digits, or a UUID with dashes. */
+bool cli_parse_key(const char *text, size_t length, nphd_key *out, cli_problem *problem);
+
+/* Can an index with keys of this width hold the key? */
+bool cli_key_fits(nphd_key key, uint32_t key_bits, cli_problem *problem);
+
+/* Decimal for keys of 64 bits, 32 hex digits for those of 128. */
+void cli_format_key(nphd_key key, uint32_t key_bits, char out[CLI_KEY_TEXT_BYTES]);
+
+bool cli_parse_vector(cli_encoding encoding, const char *text, size_t length,
+                      uint8_t out[NPHD_MAX_BYTES], size_t *out_bytes, cli_problem *problem);
+
+#endif

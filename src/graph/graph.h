@@ -1,0 +1,218 @@
+/* HNSW: a layered graph over stored rows, built by inserting one slot at a time.
+ *
+ * Searching works over a small accessor (nphdi_graph_reader), so that the same code walks lists in
+ * memory and lists in a mapped file. Building works on lists in memory (nphdi_graph).
+ *
+ * The rules for ties, heap and neighbour selection are those of the reference, so that the same
+ * insertions give the same graph (docs/format.md section 3). Source: Malkov and Yashunin 2018,
+ * see docs/references.md [HNSW].
+ *
+ * Threads: any number of searches beside any number of inserts of different slots. Lists are read
+ * without locks: a slot number is stored after everything that it leads to. */
+#ifndef NPHDI_GRAPH_H
+#define NPHDI_GRAPH_H
+
+#include "base/memory.h"
+#include "kernels/kernels.h"
+#include "platform/platform.h"
+
+#include <nphd/status.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a reader answers when a bound of the file does not hold. */
+#define NPHDI_GRAPH_BROKEN UINT32_MAX
+
+typedef struct nphdi_graph_reader {
+    const void *store;
+    /* Copies the list of `slot` on `level` to `out` (room for connectivity_base slots) and returns
+     * how many, or NPHDI_GRAPH_BROKEN. Every slot handed out is below `slots`. */
+    uint32_t (*links)(const void *store, uint32_t slot, uint32_t level, uint32_t *out);
+    void (*prefetch)(const void *store, uint32_t slot); /* the list of level 0 */
+    uint32_t connectivity_base;
+    int32_t max_level; /* -1: empty */
+    uint32_t entry;
+} nphdi_graph_reader;
+
+typedef struct nphdi_candidate {
+    float distance;
+    uint32_t slot;
+} nphdi_candidate;
+
+/* Working memory of one search or insert at a time. Zero-initialise. */
+typedef struct nphdi_graph_scratch {
+    nphdi_candidate *best; /* ascending; best_room is the breadth + 1 */
+    uint64_t best_room;
+    uint64_t best_count;
+    nphdi_candidate *heap; /* binary, nearest first; visited_room long */
+    uint64_t heap_count;
+    uint32_t *visited; /* open addressing, a power of two; UINT32_MAX is free */
+    uint64_t visited_room;
+    uint64_t visited_count;
+    uint32_t *links; /* list_room + 1 each */
+    uint32_t *fresh;
+    uint32_t *selected;
+    nphdi_bits *bits;
+    nphdi_candidate *neighbours;
+    uint64_t list_room;
+    uint64_t computed; /* distances, since the caller set it to 0 */
+    uint64_t expanded;
+} nphdi_graph_scratch;
+
+void nphdi_graph_scratch_free(nphdi_graph_scratch *scratch, const nphd_allocator *allocator);
+
+/* What is compared with what. `allow` (NULL: everything) says whether a slot may be an answer;
+ * others are walked through. */
+typedef struct nphdi_graph_target {
+    nphdi_query query;
+    nphdi_rows rows;
+    const nphdi_kernels *kernels;
+    bool (*allow)(void *context, uint32_t slot);
+    void *allow_context;
+} nphdi_graph_target;
+
+/* Leaves the answers in scratch->best[0 .. best_count), at most `breadth`. Errors:
+ * NPHD_OUT_OF_MEMORY; NPHD_CORRUPT without an error text, which the caller knows better. */
+nphd_status nphdi_graph_search(const nphdi_graph_reader *reader, const nphdi_graph_target *target,
+                               uint32_t breadth, nphdi_graph_scratch *scratch,
+                               const nphd_allocator *allocator, nphd_error *err);
+
+/* ---- a graph in memory ---- */
+
+#define NPHDI_GRAPH_LOCKS 4096 /* lists share locks; collisions only cost a wait */
+
+typedef struct nphdi_graph {
+    const nphd_allocator *allocator;
+    uint32_t connectivity;
+    uint32_t connectivity_base;
+    nphdi_region base_lists;  /* per slot: count and connectivity_base slots, u32 */
+    nphdi_region levels;      /* per slot: i16 */
+    nphdi_region upper_index; /* per slot: its first list in upper_lists, u32 */
+    nphdi_region upper_lists; /* per list: count and connectivity slots, u32 */
+    uint64_t upper_count;     /* lists in use */
+    _Atomic uint64_t top;     /* (max level + 1) << 32 | entry; 0: empty */
+    pthread_mutex_t top_lock; /* held by the one insert that raises the top */
+    nphdi_spinlock *locks;
+} nphdi_graph;
+
+nphd_status nphdi_graph_init(nphdi_graph *graph, const nphd_allocator *allocator,
+                             uint32_t connectivity, uint32_t connectivity_base,
+                             uint64_t reserve_slots, nphd_error *err);
+
+/* Takes a zero-initialised graph. */
+void nphdi_graph_release(nphdi_graph *graph);
+
+/* Memory for `slots` slots, of which those so far and one more of `level` need upper lists. */
+nphd_status nphdi_graph_reserve(nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists,
+                                nphd_error *err);
+
+/* Gives a new slot its level; its lists are empty. Cannot fail after nphdi_graph_reserve(). One
+ * thread at a time. */
+void nphdi_graph_place(nphdi_graph *graph, uint32_t slot, uint32_t level);
+
+/* Empties the lists of the first `slots` slots; nobody may be looking. */
+void nphdi_graph_clear(nphdi_graph *graph, uint64_t slots);
+
+/* The level of a new slot: a fixed function of its number, so that the same insertions build the
+ * same graph on every machine and with any number of threads. P(level >= l) = connectivity^-l. */
+uint32_t nphdi_graph_random_level(uint32_t slot, uint32_t connectivity);
+
+/* Links a placed slot, whose row is in `rows`, into the graph. `reused`: the slot was linked
+ * before and its lists are stale. On an error the slot stays unlinked or partly linked, which is
+ * the state of a removed slot. */
+nphd_status nphdi_graph_insert(nphdi_graph *graph, const nphdi_rows *rows,
+                               const nphdi_kernels *kernels, uint32_t slot, bool reused,
+                               uint32_t breadth, nphdi_graph_scratch *scratch, nphd_error *err);
+
+/* Drops links to slots that `keep` refuses, from all lists of slots below `slots`. */
+void nphdi_graph_isolate(nphdi_graph *graph, uint64_t slots,
+                         bool (*keep)(const void *context, uint32_t slot), const void *context);
+
+nphdi_graph_reader nphdi_graph_reader_of(const nphdi_graph *graph);
+
+/* Raw lists, for reading from and writing to files. */
+static inline uint32_t nphdi_graph_level(const nphdi_graph *graph, uint32_t slot)
+{
+    const int16_t *levels = (const int16_t *)(const void *)graph->levels.base;
+
+    return (uint32_t)levels[slot];
+}
+
+static inline _Atomic uint32_t *nphdi_graph_list(const nphdi_graph *graph, uint32_t slot,
+                                                 uint32_t level)
+{
+    _Atomic uint32_t *base = (_Atomic uint32_t *)(void *)graph->base_lists.base;
+    _Atomic uint32_t *upper = (_Atomic uint32_t *)(void *)graph->upper_lists.base;
+    const uint32_t *first = (const uint32_t *)(const void *)graph->upper_index.base;
+
+    return level == 0
+               ? base + (uint64_t)slot * (1 + (uint64_t)graph->connectivity_base)
+               : upper + ((uint64_t)first[slot] + level - 1) * (1 + (uint64_t)graph->connectivity);
+}
+
+static inline uint32_t nphdi_graph_room(const nphdi_graph *graph, uint32_t level)
+{
+    return level == 0 ? graph->connectivity_base : graph->connectivity;
+}
+
+/* ---- shared by search and insert ---- */
+
+/* Sizes the scratch for a breadth and a list length. */
+nphd_status nphdi_graph_prepare(nphdi_graph_scratch *scratch, const nphd_allocator *allocator,
+                                uint32_t breadth, uint32_t list_room, nphd_error *err);
+
+/* Distance of the query to one row. */
+float nphdi_graph_measure(const nphdi_graph_target *target, uint32_t slot);
+
+/* Greedy walk on the levels from..above+1; *slot is where it begins and ends. */
+nphd_status nphdi_graph_descend(const nphdi_graph_reader *reader, const nphdi_graph_target *target,
+                                int32_t from, int32_t above, nphdi_graph_scratch *scratch,
+                                uint32_t *slot);
+
+/* Beam search on one level from `start`; the slot `never` is no candidate (UINT32_MAX: none). */
+nphd_status nphdi_graph_beam(const nphdi_graph_reader *reader, const nphdi_graph_target *target,
+                             uint32_t level, uint32_t start, uint32_t never, uint32_t breadth,
+                             nphdi_graph_scratch *scratch, const nphd_allocator *allocator,
+                             nphd_error *err);
+
+static inline float nphdi_rows_distance(const nphdi_rows *rows, nphdi_bits bits)
+{
+    return rows->prefix_bytes != 0 ? nphdi_bits_distance(bits) : (float)bits.differing;
+}
+
+/* The stored row of a slot as a query. bytes is 0 for a row without payload. */
+static inline nphdi_query nphdi_rows_query(const nphdi_rows *rows, uint32_t slot)
+{
+    const uint8_t *row = rows->base + slot * rows->stride;
+    nphdi_query query = {row + rows->prefix_bytes, rows->payload_bytes};
+
+    if (rows->prefix_bytes != 0 && row[0] < query.bytes) {
+        query.bytes = row[0];
+    }
+    return query;
+}
+
+/* Compares the query with rows; a query without bytes is at distance 0 from all. */
+static inline void nphdi_rows_gather(const nphdi_graph_target *target, const uint32_t *slots,
+                                     uint32_t count, nphdi_bits *out)
+{
+    if (target->query.bytes == 0) {
+        for (uint32_t i = 0; i < count; i++) {
+            out[i].differing = 0;
+            out[i].shared = 0;
+        }
+        return;
+    }
+    target->kernels->gather(&target->query, &target->rows, slots, count, out);
+}
+
+static inline void nphdi_rows_prefetch(const nphdi_rows *rows, uint32_t slot)
+{
+    const uint8_t *row = rows->base + slot * rows->stride;
+
+    __builtin_prefetch(row);
+    __builtin_prefetch(row + rows->stride - 1);
+}
+
+#endif

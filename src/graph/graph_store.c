@@ -1,0 +1,170 @@
+/* The lists of a graph in memory.
+ *
+ * Invariants: (1) a slot number is stored into a list only after its row, level and lists are
+ * there, with release order, and read with acquire order; (2) entry and max level change together
+ * (one atomic word); (3) memory of lists does not move while the graph lives. */
+#include "graph/graph.h"
+
+#include "base/error.h"
+
+#include <string.h>
+
+static uint64_t list_bytes(uint32_t room)
+{
+    return 4 * (1 + (uint64_t)room);
+}
+
+nphd_status nphdi_graph_init(nphdi_graph *graph, const nphd_allocator *allocator,
+                             uint32_t connectivity, uint32_t connectivity_base,
+                             uint64_t reserve_slots, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    memset(graph, 0, sizeof(*graph));
+    graph->allocator = allocator;
+    graph->connectivity = connectivity;
+    graph->connectivity_base = connectivity_base;
+    if (pthread_mutex_init(&graph->top_lock, NULL) != 0) {
+        graph->allocator = NULL;
+        return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot create a lock");
+    }
+    TRY(nphdi_alloc(allocator, NPHDI_GRAPH_LOCKS, sizeof(nphdi_spinlock), &graph->locks, err));
+    TRY(nphdi_region_reserve(&graph->base_lists, allocator,
+                             reserve_slots * list_bytes(connectivity_base), 1, err));
+    TRY(nphdi_region_reserve(&graph->levels, allocator, reserve_slots * 2, 1, err));
+    TRY(nphdi_region_reserve(&graph->upper_index, allocator, reserve_slots * 4, 1, err));
+    /* 1 / (connectivity - 1) upper lists a slot are expected; one a slot never falls short */
+    TRY(nphdi_region_reserve(&graph->upper_lists, allocator,
+                             reserve_slots * list_bytes(connectivity), 1, err));
+done:
+    if (status != NPHD_OK) {
+        nphdi_graph_release(graph);
+    }
+    return status;
+}
+
+void nphdi_graph_release(nphdi_graph *graph)
+{
+    if (graph->allocator == NULL) {
+        return;
+    }
+    nphdi_region_release(&graph->base_lists, graph->allocator);
+    nphdi_region_release(&graph->levels, graph->allocator);
+    nphdi_region_release(&graph->upper_index, graph->allocator);
+    nphdi_region_release(&graph->upper_lists, graph->allocator);
+    nphdi_free(graph->allocator, graph->locks, NPHDI_GRAPH_LOCKS, sizeof(nphdi_spinlock));
+    (void)pthread_mutex_destroy(&graph->top_lock);
+    memset(graph, 0, sizeof(*graph));
+}
+
+nphd_status nphdi_graph_reserve(nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists,
+                                nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(nphdi_region_commit(&graph->base_lists, graph->allocator,
+                            slots * list_bytes(graph->connectivity_base), err));
+    TRY(nphdi_region_commit(&graph->levels, graph->allocator, slots * 2, err));
+    TRY(nphdi_region_commit(&graph->upper_index, graph->allocator, slots * 4, err));
+    if (graph->upper_count + more_upper_lists > UINT32_MAX) {
+        return nphdi_fail(err, NPHD_FULL, "the upper layers of the graph are full");
+    }
+    TRY(nphdi_region_commit(
+        &graph->upper_lists, graph->allocator,
+        (graph->upper_count + more_upper_lists) * list_bytes(graph->connectivity), err));
+done:
+    return status;
+}
+
+void nphdi_graph_place(nphdi_graph *graph, uint32_t slot, uint32_t level)
+{
+    int16_t *levels = (int16_t *)(void *)graph->levels.base;
+    uint32_t *first = (uint32_t *)(void *)graph->upper_index.base;
+
+    levels[slot] = (int16_t)level;
+    first[slot] = (uint32_t)graph->upper_count;
+    graph->upper_count += level;
+}
+
+void nphdi_graph_clear(nphdi_graph *graph, uint64_t slots)
+{
+    memset(graph->base_lists.base, 0, slots * list_bytes(graph->connectivity_base));
+    memset(graph->upper_lists.base, 0, graph->upper_count * list_bytes(graph->connectivity));
+    graph->upper_count = 0;
+    atomic_store(&graph->top, 0);
+}
+
+uint32_t nphdi_graph_random_level(uint32_t slot, uint32_t connectivity)
+{
+    uint64_t z = ((uint64_t)slot + 1) * 0x9E3779B97F4A7C15ULL; /* splitmix64, one step a slot */
+    uint64_t threshold = UINT64_MAX / connectivity;
+    uint32_t level = 0;
+
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBULL;
+    z ^= z >> 31;
+    while (z < threshold) {
+        threshold /= connectivity;
+        level++;
+    }
+    return level;
+}
+
+static uint32_t store_links(const void *store, uint32_t slot, uint32_t level, uint32_t *out)
+{
+    const nphdi_graph *graph = store;
+    _Atomic uint32_t *list = nphdi_graph_list(graph, slot, level);
+    const uint32_t count = atomic_load_explicit(&list[0], memory_order_acquire);
+
+    for (uint32_t i = 0; i < count; i++) {
+        out[i] = atomic_load_explicit(&list[1 + i], memory_order_acquire);
+    }
+    return count;
+}
+
+static void store_prefetch(const void *store, uint32_t slot)
+{
+    const nphdi_graph *graph = store;
+    const uint64_t bytes = list_bytes(graph->connectivity_base);
+    const uint8_t *list = graph->base_lists.base + slot * bytes;
+
+    __builtin_prefetch(list);
+    __builtin_prefetch(list + 64);
+    __builtin_prefetch(list + bytes - 1);
+}
+
+nphdi_graph_reader nphdi_graph_reader_of(const nphdi_graph *graph)
+{
+    const uint64_t top = atomic_load_explicit(&graph->top, memory_order_acquire);
+    const nphdi_graph_reader reader = {graph,
+                                       store_links,
+                                       store_prefetch,
+                                       graph->connectivity_base,
+                                       (int32_t)(top >> 32) - 1,
+                                       (uint32_t)top};
+
+    return reader;
+}
+
+void nphdi_graph_isolate(nphdi_graph *graph, uint64_t slots,
+                         bool (*keep)(const void *context, uint32_t slot), const void *context)
+{
+    for (uint64_t slot = 0; slot < slots; slot++) {
+        nphdi_spinlock *lock = &graph->locks[slot % NPHDI_GRAPH_LOCKS];
+        const uint32_t level_count = nphdi_graph_level(graph, (uint32_t)slot) + 1;
+        for (uint32_t level = 0; level < level_count; level++) {
+            _Atomic uint32_t *list = nphdi_graph_list(graph, (uint32_t)slot, level);
+            uint32_t kept = 0;
+            nphdi_spin_lock(lock);
+            const uint32_t count = atomic_load_explicit(&list[0], memory_order_relaxed);
+            for (uint32_t i = 0; i < count; i++) {
+                const uint32_t link = atomic_load_explicit(&list[1 + i], memory_order_relaxed);
+                if (keep(context, link)) {
+                    atomic_store_explicit(&list[1 + kept++], link, memory_order_release);
+                }
+            }
+            atomic_store_explicit(&list[0], kept, memory_order_release);
+            nphdi_spin_unlock(lock);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+/* What an index holds: rows, keys, graph and key map in memory, or a mapped file. The content is
+ * one object that load, view and reset replace whole.
+ *
+ * Invariants of content in memory, by slot:
+ *   (1) slots below `slots` have a row, a key and a place in the graph's arrays;
+ *   (2) a live slot has its `live` and `used` bits set and exactly one entry in the key map;
+ *   (3) a slot with neither bit is free: linked or not, it may be given to another vector;
+ *   (4) a slot with only `used` set belongs to an add under way.
+ * Readers see a live bit only after everything behind it. */
+#ifndef NPHDI_CONTENT_H
+#define NPHDI_CONTENT_H
+
+#include "base/memory.h"
+#include "graph/graph.h"
+#include "index/key_map.h"
+#include "index/mapped.h"
+#include "kernels/kernels.h"
+
+#include <nphd/index.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a file's header fixes. */
+typedef struct nphdi_shape {
+    nphd_metric metric;
+    uint32_t payload_bytes; /* of a vector: max_bits / 8 */
+    uint32_t prefix_bytes;  /* 1 for NPHD */
+    uint32_t key_bytes;
+    uint32_t connectivity;
+    uint32_t connectivity_base;
+    bool multi;
+} nphdi_shape;
+
+typedef struct nphdi_content {
+    const nphd_allocator *allocator;
+    const nphdi_kernels *kernels;
+    nphdi_shape shape;
+    uint64_t row_bytes;
+    bool view;
+    nphdi_mapped mapped; /* of a view; the rest is of content in memory */
+    nphdi_region rows;
+    nphdi_region keys; /* u64, or nphd_key */
+    nphdi_region live; /* bits in u64 words */
+    nphdi_region used;
+    nphdi_graph graph;
+    nphdi_key_map map;
+    pthread_mutex_t slot_lock; /* giving out slots, and changes of the key map */
+    bool slot_lock_made;
+    _Atomic uint64_t slots;
+    _Atomic uint64_t live_count;
+    uint64_t used_count;
+    uint64_t free_cursor; /* where the search for a free slot goes on */
+    uint64_t next_automatic;
+} nphdi_content;
+
+/* Addresses for this many slots are reserved; fewer where the system refuses. */
+#define NPHDI_RESERVE_SLOTS (1ULL << 31)
+
+/* Empty content in memory, or (`view`) content whose `mapped` the caller opens. */
+nphd_status nphdi_content_create(const nphdi_shape *shape, bool view,
+                                 const nphd_allocator *allocator, nphdi_content **out,
+                                 nphd_error *err);
+void nphdi_content_close(nphdi_content *content);
+
+/* Memory for slots up to `slots`, and `upper_lists` more lists above level 0. */
+nphd_status nphdi_content_reserve(nphdi_content *content, uint64_t slots, uint64_t upper_lists,
+                                  nphd_error *err);
+uint64_t nphdi_content_capacity(const nphdi_content *content);
+uint64_t nphdi_content_memory(const nphdi_content *content);
+
+/* ---- slots: the caller holds slot_lock ---- */
+
+/* Takes a free slot if there is one (*out_reused), else a new one with a level from its number.
+ * Memory must have been reserved. The slot is then used and not live. */
+uint32_t nphdi_content_take_slot(nphdi_content *content, bool *out_reused);
+void nphdi_content_give_back(nphdi_content *content, uint32_t slot);
+uint64_t nphdi_content_free_slots(const nphdi_content *content);
+
+/* ---- one slot ---- */
+
+/* Row and key of a slot that no reader can see: a new one, or a reused one while the content is
+ * locked for writing. */
+void nphdi_content_put(nphdi_content *content, uint32_t slot, nphd_key key, nphd_vector vector);
+
+/* Takes over a slot that a file or another content filled: its key, and its bits unless the key is
+ * the free one. Returns whether it is live; it is in the key map only once it is published. */
+bool nphdi_content_adopt(nphdi_content *content, uint32_t slot, nphd_key key);
+
+/* Puts a filled slot into the key map and makes it visible. Room in the map must be reserved. */
+void nphdi_content_publish(nphdi_content *content, uint32_t slot);
+/* Takes a live slot away. */
+void nphdi_content_withdraw(nphdi_content *content, uint32_t slot);
+/* Lets `to` take the place of the live slot `from` of the same key. */
+void nphdi_content_supersede(nphdi_content *content, uint32_t from, uint32_t to);
+
+/* Gives a live slot another key; nobody may be looking, and the map needs room. */
+void nphdi_content_rekey(nphdi_content *content, uint32_t slot, nphd_key key);
+/* Empties everything and keeps the memory; nobody may be looking. */
+void nphdi_content_clear(nphdi_content *content);
+
+nphd_status nphdi_content_reserve_map(nphdi_content *content, uint64_t more, nphd_error *err);
+
+/* ---- reading: memory or mapped ---- */
+
+nphdi_rows nphdi_content_rows(const nphdi_content *content);
+uint64_t nphdi_content_slots(const nphdi_content *content);
+bool nphdi_content_is_live(const nphdi_content *content, uint32_t slot);
+/* false: a bound of the mapped file does not hold */
+bool nphdi_content_key(const nphdi_content *content, uint32_t slot, nphd_key *out);
+nphdi_graph_reader nphdi_content_reader(const nphdi_content *content);
+nphd_status nphdi_content_size(nphdi_content *content, uint64_t *out, nphd_error *err);
+/* The stored vector of a slot. */
+nphd_vector nphdi_content_vector(const nphdi_content *content, uint32_t slot);
+const char *nphdi_content_name(const nphdi_content *content);
+
+/* Going through the live slots of one key. */
+typedef struct nphdi_probe {
+    const nphdi_content *content;
+    nphd_key key;
+    const _Atomic uint32_t *memory_table;
+    const uint8_t *file_table;
+    uint64_t place;
+    uint64_t room;
+    uint64_t left;
+} nphdi_probe;
+
+nphd_status nphdi_probe_begin(nphdi_content *content, nphd_key key, nphdi_probe *out,
+                              nphd_error *err);
+/* *out_slot is the next, or UINT32_MAX after the last. */
+nphd_status nphdi_probe_next(nphdi_probe *probe, uint32_t *out_slot, nphd_error *err);
+/* The first, or UINT32_MAX. */
+nphd_status nphdi_content_find(nphdi_content *content, nphd_key key, uint32_t *out_slot,
+                               nphd_error *err);
+
+#endif

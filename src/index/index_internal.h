@@ -1,0 +1,77 @@
+/* The index handle.
+ *
+ * Locks, taken in this order:
+ *   change_lock   read: calls that change vectors; write: calls that need them to hold still (save,
+ *                 copy, isolate) or replace the content
+ *   content_lock  read: every call that looks at the content; write: replacing it, and the short
+ *                 moments in which a slot that readers may be looking at is given a new row or key
+ *   slot_lock     of the content: giving out slots, and the key map */
+#ifndef NPHDI_INDEX_INTERNAL_H
+#define NPHDI_INDEX_INTERNAL_H
+
+#include "index/content.h"
+#include "platform/platform.h"
+
+#include <nphd/index.h>
+#include <nphd/index_file.h>
+#include <nphd/index_search.h>
+
+#define NPHDI_DEFAULT_CONNECTIVITY 16
+#define NPHDI_MAX_OPTION_CONNECTIVITY 512
+#define NPHDI_DEFAULT_BUILD_BREADTH 128
+#define NPHDI_DEFAULT_SEARCH_BREADTH 64
+#define NPHDI_MAX_BREADTH 65536
+
+/* A graph scratch that waits for its next user. */
+typedef struct nphdi_pooled_scratch {
+    struct nphdi_pooled_scratch *next;
+    nphdi_graph_scratch scratch;
+} nphdi_pooled_scratch;
+
+struct nphd_index {
+    const nphd_allocator *allocator;
+    const nphd_io *io;
+    nphdi_rwlock change_lock;
+    nphdi_rwlock content_lock;
+    nphdi_content *content;
+    _Atomic uint32_t build_breadth;
+    _Atomic uint32_t search_breadth;
+    _Atomic uint64_t dirty;
+    uint64_t generation;
+    uint8_t identity[16]; /* zero before the first save */
+    pthread_mutex_t pool_lock;
+    nphdi_pooled_scratch *pool;
+    bool change_lock_made;
+    bool content_lock_made;
+    bool pool_lock_made;
+};
+
+/* Copies the known fields of a caller's options struct over `defaults`; a longer struct must be
+ * zero behind them. `options` NULL: the defaults stay. */
+nphd_status nphdi_options_read(const void *options, size_t known_bytes, void *defaults,
+                               const char *what, nphd_error *err);
+
+nphd_status nphdi_index_borrow(nphd_index *index, nphdi_pooled_scratch **out, nphd_error *err);
+void nphdi_index_give_back(nphd_index *index, nphdi_pooled_scratch *scratch);
+
+nphd_status nphdi_check_key(const nphdi_shape *shape, nphd_key key, uint64_t number,
+                            nphd_error *err);
+nphd_status nphdi_check_vector(const nphdi_shape *shape, nphd_vector vector, uint64_t number,
+                               nphd_error *err);
+
+/* Replaces the content under both locks, which the caller holds for writing. */
+void nphdi_index_replace(nphd_index *index, nphdi_content *content);
+
+/* Serialising, shared by save, save_buffer and stats. */
+uint64_t nphdi_index_serialized_bytes(const nphdi_content *content, uint64_t live);
+
+/* Reads a whole file into fresh content, checking everything. */
+nphd_status nphdi_content_read(const nphdi_source *source, const nphdi_usearch_head *head,
+                               const nphdi_trailer *trailer, const nphdi_shape *shape,
+                               const nphd_open_options *options, const nphd_allocator *allocator,
+                               nphdi_content **out, nphd_error *err);
+
+/* What a file's head means as a shape. `legacy`: NPHD rows under the Hamming code. */
+nphdi_shape nphdi_shape_of_head(const nphdi_usearch_head *head, bool legacy);
+
+#endif

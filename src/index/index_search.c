@@ -1,0 +1,450 @@
+/* Searching one index: exactly over all rows, or along the graph. */
+#include "base/error.h"
+#include "index/index_internal.h"
+#include "scan/scan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows between two looks at the progress callback, and the smallest share of a worker: some 50
+ * microseconds of work, so that neither shows in the time. */
+#define SCAN_STRIPE 32768
+
+/* One call: what all its workers share. */
+typedef struct search_job {
+    nphd_index *index;
+    nphdi_content *content;
+    const nphd_vector *queries;
+    size_t query_count;
+    size_t capacity;
+    uint64_t keep; /* matches that can be found: not more than there are slots */
+    nphd_search_options options;
+    bool exact;
+    uint32_t breadth;
+    nphd_match *out;
+    nphd_search_report *reports;
+    _Atomic uint64_t next; /* query, or stripe of rows, that is handed out next */
+    _Atomic uint64_t done;
+    _Atomic bool stop;
+    pthread_mutex_t lock; /* of the rest */
+    nphd_status status;
+    nphd_error *err;
+    nphdi_scan_best merged; /* one query scanned by several workers */
+} search_job;
+
+/* What a filter or a key lookup needs while one query runs. */
+typedef struct search_view {
+    const search_job *job;
+    bool broken;
+    uint32_t broken_slot;
+} search_view;
+
+static bool accept_slot(void *context, uint32_t slot, nphd_key *out_key)
+{
+    search_view *view = context;
+    const nphdi_content *content = view->job->content;
+
+    if (!nphdi_content_is_live(content, slot)) {
+        return false;
+    }
+    if (!nphdi_content_key(content, slot, out_key) ||
+        nphdi_is_free_key(*out_key, content->shape.key_bytes)) {
+        view->broken = true;
+        view->broken_slot = slot;
+        return false;
+    }
+    return view->job->options.filter == NULL ||
+           view->job->options.filter(view->job->options.filter_context, *out_key);
+}
+
+static bool allow_slot(void *context, uint32_t slot)
+{
+    nphd_key key;
+    const search_view *view = context;
+
+    if (view->job->options.filter == NULL) {
+        return nphdi_content_is_live(view->job->content, slot);
+    }
+    return accept_slot(context, slot, &key);
+}
+
+static float match_distance(const nphdi_shape *shape, nphdi_bits bits)
+{
+    return shape->metric == NPHD_METRIC_HAMMING ? (float)bits.differing : nphdi_bits_distance(bits);
+}
+
+static nphdi_query job_query(const search_job *job, size_t number)
+{
+    const uint32_t most = job->content->shape.payload_bytes;
+    const nphd_vector vector = job->queries[number];
+    const nphdi_query query = {vector.data, vector.bytes < most ? (uint32_t)vector.bytes : most};
+
+    return query;
+}
+
+/* ---- exact ---- */
+
+static void scan_begin(const search_job *job, nphdi_scan_match *matches, nphdi_scan_best *best)
+{
+    nphdi_scan_begin(best, matches, job->keep);
+    if (job->options.use_radius) {
+        nphdi_scan_limit_radius(best, job->options.radius,
+                                job->content->shape.metric == NPHD_METRIC_HAMMING);
+    }
+}
+
+static void scan_report(search_job *job, size_t number, nphdi_scan_best *best, uint64_t computed)
+{
+    nphd_match *out = job->out + number * job->capacity;
+    nphd_search_report *report = &job->reports[number];
+
+    nphdi_scan_finish(best);
+    for (uint64_t i = 0; i < best->count; i++) {
+        out[i].key = best->matches[i].key;
+        out[i].distance = match_distance(&job->content->shape, best->matches[i].bits);
+    }
+    report->count = (size_t)best->count;
+    report->exact = true;
+    report->computed = computed;
+    report->visited = 0;
+}
+
+static bool ask_progress(search_job *job, uint64_t done, uint64_t total)
+{
+    return job->options.progress == NULL ||
+           job->options.progress(job->options.progress_context, done, total) == 0;
+}
+
+static nphd_status scan_stripe(search_job *job, size_t number, uint64_t first, uint64_t count,
+                               nphdi_scan_best *best, nphd_error *err)
+{
+    search_view view = {job, false, 0};
+    nphdi_scan_target target;
+
+    target.query = job_query(job, number);
+    target.rows = nphdi_content_rows(job->content);
+    target.kernels = job->content->kernels;
+    target.accept = accept_slot;
+    target.context = &view;
+    nphdi_scan_rows(&target, first, count, best);
+    return view.broken ? nphdi_mapped_broken(&job->content->mapped, view.broken_slot, err)
+                       : NPHD_OK;
+}
+
+static nphd_status scan_query(search_job *job, size_t number, nphdi_scan_match *matches,
+                              uint32_t worker, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t slots = nphdi_content_slots(job->content);
+    nphdi_scan_best best;
+
+    scan_begin(job, matches, &best);
+    for (uint64_t first = 0; first < slots; first += SCAN_STRIPE) {
+        const uint64_t rest = slots - first;
+        TRY(scan_stripe(job, number, first, rest < SCAN_STRIPE ? rest : SCAN_STRIPE, &best, err));
+        if (worker == 0 && job->query_count == 1 && !ask_progress(job, first, slots)) {
+            status = nphdi_fail(err, NPHD_CANCELLED, "search: cancelled by the progress callback");
+            goto done;
+        }
+    }
+    scan_report(job, number, &best, slots);
+done:
+    return status;
+}
+
+/* ---- graph ---- */
+
+static int compare_matches(const void *left, const void *right)
+{
+    const nphd_match *a = left;
+    const nphd_match *b = right;
+
+    if (a->distance < b->distance || a->distance > b->distance) {
+        return a->distance < b->distance ? -1 : 1;
+    }
+    return nphd_key_compare(a->key, b->key);
+}
+
+/* The kept candidates as matches, in our order. Ties at the cut go to the smaller keys. */
+static nphd_status graph_report(search_job *job, size_t number, nphdi_graph_scratch *scratch,
+                                nphd_match *sorted, nphd_error *err)
+{
+    const nphdi_content *content = job->content;
+    nphd_search_report *report = &job->reports[number];
+    size_t count = 0;
+
+    for (uint64_t i = 0; i < scratch->best_count; i++) {
+        const nphdi_candidate found = scratch->best[i];
+        if (job->options.use_radius && found.distance > job->options.radius) {
+            break;
+        }
+        /* beyond the cut only those that tie with it can still matter */
+        if (i >= job->capacity && found.distance > scratch->best[job->capacity - 1].distance) {
+            break;
+        }
+        if (!nphdi_content_key(content, found.slot, &sorted[count].key) ||
+            nphdi_is_free_key(sorted[count].key, content->shape.key_bytes)) {
+            return nphdi_mapped_broken(&content->mapped, found.slot, err);
+        }
+        sorted[count++].distance = found.distance;
+    }
+    qsort(sorted, count, sizeof(*sorted), compare_matches);
+    report->count = count < job->capacity ? count : job->capacity;
+    memcpy(job->out + number * job->capacity, sorted, report->count * sizeof(*sorted));
+    report->exact = nphdi_content_slots(content) == 0;
+    report->computed = scratch->computed;
+    report->visited = scratch->expanded;
+    return NPHD_OK;
+}
+
+static nphd_status graph_query(search_job *job, size_t number, nphdi_graph_scratch *scratch,
+                               nphd_match *sorted, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    search_view view = {job, false, 0};
+    const nphdi_graph_reader reader = nphdi_content_reader(job->content);
+    nphdi_graph_target target;
+
+    target.query = job_query(job, number);
+    target.rows = nphdi_content_rows(job->content);
+    target.kernels = job->content->kernels;
+    target.allow = allow_slot;
+    target.allow_context = &view;
+    scratch->computed = 0;
+    scratch->expanded = 0;
+    scratch->best_count = 0;
+    if (reader.max_level >= 0) {
+        status = nphdi_graph_search(&reader, &target, job->breadth, scratch,
+                                    job->content->allocator, err);
+        if (status == NPHD_CORRUPT || view.broken) {
+            return nphdi_mapped_broken(&job->content->mapped,
+                                       view.broken ? view.broken_slot : reader.entry, err);
+        }
+    }
+    if (status == NPHD_OK) {
+        status = graph_report(job, number, scratch, sorted, err);
+    }
+    return status;
+}
+
+/* ---- workers ---- */
+
+static void job_fail(search_job *job, nphd_status status, const nphd_error *err)
+{
+    atomic_store(&job->stop, true);
+    (void)pthread_mutex_lock(&job->lock);
+    if (job->status == NPHD_OK) {
+        job->status = status;
+        nphdi_error_copy(job->err, err);
+    }
+    (void)pthread_mutex_unlock(&job->lock);
+}
+
+static nphd_status work_queries(search_job *job, uint32_t worker, nphdi_graph_scratch *scratch,
+                                void *matches, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    while (!atomic_load(&job->stop)) {
+        const uint64_t number = atomic_fetch_add(&job->next, 1);
+        if (number >= job->query_count) {
+            break;
+        }
+        TRY(job->exact ? scan_query(job, number, matches, worker, err)
+                       : graph_query(job, number, scratch, matches, err));
+        const uint64_t done = atomic_fetch_add(&job->done, 1) + 1;
+        if (worker == 0 && job->query_count > 1 && !ask_progress(job, done, job->query_count)) {
+            status = nphdi_fail(err, NPHD_CANCELLED, "search: cancelled by the progress callback");
+            goto done;
+        }
+    }
+done:
+    return status;
+}
+
+/* One query, its rows shared among the workers. */
+static nphd_status work_stripes(search_job *job, uint32_t worker, nphdi_scan_match *matches,
+                                nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t slots = nphdi_content_slots(job->content);
+    nphdi_scan_best best;
+
+    scan_begin(job, matches, &best);
+    while (!atomic_load(&job->stop)) {
+        const uint64_t first = atomic_fetch_add(&job->next, SCAN_STRIPE);
+        if (first >= slots) {
+            break;
+        }
+        const uint64_t rest = slots - first;
+        TRY(scan_stripe(job, 0, first, rest < SCAN_STRIPE ? rest : SCAN_STRIPE, &best, err));
+        if (worker == 0 && !ask_progress(job, first, slots)) {
+            status = nphdi_fail(err, NPHD_CANCELLED, "search: cancelled by the progress callback");
+            goto done;
+        }
+    }
+    (void)pthread_mutex_lock(&job->lock);
+    nphdi_scan_merge(&job->merged, &best);
+    (void)pthread_mutex_unlock(&job->lock);
+done:
+    return status;
+}
+
+static void search_worker(void *context, uint32_t worker)
+{
+    search_job *job = context;
+    nphd_status status = NPHD_OK;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphdi_pooled_scratch *scratch = NULL;
+    void *matches = NULL;
+    const uint64_t room = job->exact ? job->keep : job->breadth;
+    const size_t size = job->exact ? sizeof(nphdi_scan_match) : sizeof(nphd_match);
+
+    TRY(nphdi_index_borrow(job->index, &scratch, &err));
+    TRY(nphdi_alloc(job->index->allocator, room, size, &matches, &err));
+    TRY(job->merged.matches != NULL ? work_stripes(job, worker, matches, &err)
+                                    : work_queries(job, worker, &scratch->scratch, matches, &err));
+done:
+    if (status != NPHD_OK) {
+        job_fail(job, status, &err);
+    }
+    nphdi_free(job->index->allocator, matches, room, size);
+    nphdi_index_give_back(job->index, scratch);
+}
+
+static nphd_status check_search(const search_job *job, nphd_error *err)
+{
+    const nphdi_shape *shape = &job->content->shape;
+
+    if (job->capacity == 0) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
+                          "search: capacity is 0; it must be 1 or more");
+    }
+    if ((job->out == NULL || job->reports == NULL || job->queries == NULL) &&
+        job->query_count > 0) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: queries, out or reports is NULL");
+    }
+    if (job->options.breadth > NPHDI_MAX_BREADTH) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: breadth is %u; it must be 1 to %u",
+                          job->options.breadth, NPHDI_MAX_BREADTH);
+    }
+    if (job->options.use_radius && !(job->options.radius >= 0)) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: radius is not 0 or more");
+    }
+    if (job->options.mode > NPHD_SEARCH_APPROXIMATE) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: mode %d is not known",
+                          (int)job->options.mode);
+    }
+    for (size_t i = 0; i < job->query_count; i++) {
+        const nphd_vector query = job->queries[i];
+        if (query.data == NULL || query.bytes == 0 || query.bytes > NPHD_MAX_BYTES ||
+            (shape->metric == NPHD_METRIC_HAMMING && query.bytes != shape->payload_bytes)) {
+            return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
+                              "search: query %zu has %zu bytes; this index takes %s%u", i,
+                              query.data == NULL ? 0 : query.bytes,
+                              shape->metric == NPHD_METRIC_HAMMING ? "" : "1 to ",
+                              shape->metric == NPHD_METRIC_HAMMING ? shape->payload_bytes
+                                                                   : NPHD_MAX_BYTES);
+        }
+    }
+    return NPHD_OK;
+}
+
+static nphd_status choose_plan(search_job *job, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint32_t breadth =
+        job->options.breadth != 0 ? job->options.breadth : atomic_load(&job->index->search_breadth);
+    const uint64_t slots = nphdi_content_slots(job->content);
+    uint64_t live = 0;
+
+    job->exact = job->options.mode == NPHD_SEARCH_EXACT;
+    if (job->options.mode == NPHD_SEARCH_AUTO) {
+        TRY(nphdi_content_size(job->content, &live, err));
+        job->exact = live < NPHD_EXACT_BELOW;
+    }
+    /* no more can be found than there is */
+    job->breadth = job->capacity > breadth
+                       ? (uint32_t)(job->capacity < slots ? job->capacity : slots)
+                       : breadth;
+    job->breadth = job->breadth < breadth ? breadth : job->breadth;
+done:
+    return status;
+}
+
+static nphd_status run_job(search_job *job, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t slots = nphdi_content_slots(job->content);
+    nphdi_scan_match *matches = NULL;
+    uint64_t workers = job->options.threads == 0 ? 1 : job->options.threads;
+    const uint64_t stripes = slots / SCAN_STRIPE + 1;
+
+    TRY(check_search(job, err));
+    if (job->query_count == 0) {
+        return NPHD_OK;
+    }
+    TRY(choose_plan(job, err));
+    job->keep = job->capacity < slots ? job->capacity : slots;
+    job->keep = job->keep == 0 ? 1 : job->keep;
+    if (job->exact && job->query_count == 1 && workers > 1 && stripes > 1) {
+        workers = workers < stripes ? workers : stripes;
+        TRY(nphdi_alloc(job->index->allocator, job->keep, sizeof(*matches), &matches, err));
+        scan_begin(job, matches, &job->merged);
+    } else {
+        workers = workers < job->query_count ? workers : job->query_count;
+    }
+    nphdi_threads_run((uint32_t)workers, search_worker, job);
+    status = job->status;
+    if (status == NPHD_OK && matches != NULL) {
+        scan_report(job, 0, &job->merged, slots);
+    }
+done:
+    nphdi_free(job->index->allocator, matches, job->keep, sizeof(*matches));
+    return status;
+}
+
+nphd_status nphd_index_search_many(nphd_index *index, const nphd_vector *queries,
+                                   size_t query_count, size_t capacity,
+                                   const nphd_search_options *options, nphd_match *out,
+                                   nphd_search_report *reports, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_search_options known = NPHD_SEARCH_OPTIONS_INIT;
+    search_job job;
+
+    nphdi_error_clear(err);
+    if (reports != NULL && query_count > 0) {
+        memset(reports, 0, query_count * sizeof(*reports));
+    }
+    memset(&job, 0, sizeof(job));
+    TRY(nphdi_options_read(options, sizeof(known), &known, "search options", err));
+    if (pthread_mutex_init(&job.lock, NULL) != 0) {
+        return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot create a lock");
+    }
+    job.index = index;
+    job.queries = queries;
+    job.query_count = query_count;
+    job.capacity = capacity;
+    job.options = known;
+    job.out = out;
+    job.reports = reports;
+    job.err = err;
+    nphdi_rwlock_read(&index->content_lock);
+    job.content = index->content;
+    status = run_job(&job, err);
+    nphdi_rwlock_read_end(&index->content_lock);
+    (void)pthread_mutex_destroy(&job.lock);
+done:
+    if (status != NPHD_OK && reports != NULL && query_count > 0) {
+        memset(reports, 0, query_count * sizeof(*reports));
+    }
+    return status;
+}
+
+nphd_status nphd_index_search(nphd_index *index, nphd_vector query, size_t capacity,
+                              const nphd_search_options *options, nphd_match *out,
+                              nphd_search_report *report, nphd_error *err)
+{
+    return nphd_index_search_many(index, &query, 1, capacity, options, out, report, err);
+}

@@ -1,0 +1,144 @@
+/* The full check of a mapped file: one pass over its nodes, and its tables against them. */
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "index/key_map.h"
+#include "index/mapped.h"
+
+#include <string.h>
+
+static uint32_t level_of(const nphdi_mapped *mapped, uint64_t slot)
+{
+    return nphdi_get16(mapped->levels + 2 * slot);
+}
+
+static nphd_status check_list(const nphdi_mapped *mapped, uint32_t slot, uint32_t level,
+                              const uint8_t *list, nphd_error *err)
+{
+    const nphdi_node_shape *shape = &mapped->head.node;
+    const uint32_t room = level == 0 ? shape->connectivity_base : shape->connectivity;
+    const uint32_t count = nphdi_get32(list);
+
+    if (count > room) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: node %u: level %u has %u links, room for %u",
+                          mapped->name, slot, level, count, room);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *place = list + 4 + (size_t)i * shape->slot_bytes;
+        const uint64_t link = shape->slot_bytes == 4 ? nphdi_get32(place) : nphdi_get40(place);
+        if (link >= mapped->head.slots || level_of(mapped, link) < level) {
+            return nphdi_fail(err, NPHD_CORRUPT,
+                              "%s: node %u: link %u of level %u leads to slot %llu, which %s",
+                              mapped->name, slot, i, level, (unsigned long long)link,
+                              link >= mapped->head.slots ? "does not exist" : "has a lower level");
+        }
+    }
+    return NPHD_OK;
+}
+
+/* Does the trailer's key table lead to this slot? */
+static bool table_has(const nphdi_mapped *mapped, uint32_t slot, nphd_key key)
+{
+    const uint64_t room = mapped->trailer_table_room;
+    uint64_t place;
+
+    if (room == 0) {
+        return false;
+    }
+    place = nphdi_hash_to_range(nphdi_hash_key(key, mapped->head.node.key_bytes), room);
+    for (uint64_t left = room; left > 0; left--) {
+        const uint32_t found = nphdi_get32(mapped->trailer_table + 4 * place);
+        if (found == slot || found == NPHDI_TABLE_FREE) {
+            return found == slot;
+        }
+        place = place + 1 == room ? 0 : place + 1;
+    }
+    return false;
+}
+
+static nphd_status check_tables(const nphdi_mapped *mapped, uint32_t slot, nphd_key key,
+                                nphd_error *err)
+{
+    const bool live = !nphdi_is_free_key(key, mapped->head.node.key_bytes);
+
+    if (mapped->live_words != NULL && nphdi_mapped_is_live(mapped, slot) != live) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: slot %u is marked %s, but its key is %s",
+                          mapped->name, slot, live ? "removed" : "live", live ? "live" : "free");
+    }
+    if (live && mapped->trailer_table != NULL && !table_has(mapped, slot, key)) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: the key table does not lead to slot %u",
+                          mapped->name, slot);
+    }
+    return NPHD_OK;
+}
+
+static nphd_status check_node(const nphdi_mapped *mapped, uint32_t slot, uint64_t expected,
+                              uint32_t *out_level, bool *out_live, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_node_shape *shape = &mapped->head.node;
+    const uint8_t *node;
+    uint32_t level;
+
+    if (!nphdi_mapped_node(mapped, slot, &node, &level)) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: node %u lies outside the nodes", mapped->name,
+                          slot);
+    }
+    if ((uint64_t)(node - mapped->nodes) != expected) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: node %u is looked for in a wrong place",
+                          mapped->name, slot);
+    }
+    if (nphdi_get16(node + shape->key_bytes) != level) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: node %u: level %u, but %u in the levels array",
+                          mapped->name, slot, nphdi_get16(node + shape->key_bytes), level);
+    }
+    for (uint32_t at = 0; at <= level; at++) {
+        TRY(check_list(mapped, slot, at, node + nphdi_node_list_offset(shape, at), err));
+    }
+    const nphd_key key = nphdi_usearch_get_key(node, shape->key_bytes);
+    TRY(check_tables(mapped, slot, key, err));
+    *out_level = level;
+    *out_live = !nphdi_is_free_key(key, shape->key_bytes);
+done:
+    return status;
+}
+
+nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_node_shape *shape = &mapped->head.node;
+    uint64_t expected = 0;
+    uint64_t live_count = 0;
+    uint32_t highest = 0;
+
+    for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
+        if ((int16_t)level_of(mapped, slot) < 0) {
+            return nphdi_fail(err, NPHD_CORRUPT, "%s: levels: slot %llu has a negative level",
+                              mapped->name, (unsigned long long)slot);
+        }
+    }
+    for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
+        uint32_t level = 0;
+        bool live = false;
+        TRY(check_node(mapped, (uint32_t)slot, expected, &level, &live, err));
+        expected += nphdi_node_base_bytes(shape) + level * nphdi_list_upper_bytes(shape);
+        live_count += live ? 1 : 0;
+        highest = level > highest ? level : highest;
+    }
+    if (expected != mapped->nodes_bytes) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: the nodes take %llu bytes, not %llu",
+                          mapped->name, (unsigned long long)expected,
+                          (unsigned long long)mapped->nodes_bytes);
+    }
+    if (mapped->head.slots > 0 && (int32_t)highest != mapped->head.max_level) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: graph header: max level %d, but levels reach %u",
+                          mapped->name, mapped->head.max_level, highest);
+    }
+    if (mapped->has_trailer && live_count != mapped->trailer.live) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: %llu vectors, but %llu keys",
+                          mapped->name, (unsigned long long)mapped->trailer.live,
+                          (unsigned long long)live_count);
+    }
+done:
+    return status;
+}

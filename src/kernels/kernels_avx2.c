@@ -1,0 +1,271 @@
+/* AVX2, which has no bit count of its own: the counts of half bytes are looked up with a byte
+ * shuffle, and the bytes of a word are added up by the sum of absolute differences to zero.
+ * Mula, Kurz and Lemire 2018, "Faster population counts using AVX2 instructions".
+ *
+ * There are no masked byte loads either. A payload of 32 bytes or more is read as whole blocks of
+ * 32 with the last one moved back to end with the payload; a shorter one with a load that masks
+ * four bytes each, or, where it is no multiple of four, as 64-bit words. Bytes that are not shared,
+ * or were in the block before, are cleared after the difference. */
+#include "kernels/kernels.h"
+
+#if defined(__x86_64__) && defined(__AVX2__) && defined(__POPCNT__) && defined(__BMI2__)
+
+#include "kernels/kernels_x86.h"
+
+#define BLOCK_BYTES 32
+#define MAX_BLOCKS 8 /* cover NPHD_MAX_BYTES */
+#define MAX_WORDS 4  /* cover the payloads below one block */
+
+#define FF_8 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff
+#define FF_32 FF_8, FF_8, FF_8, FF_8
+
+/* 32 bytes from offset MASK_END - n are a mask of the first n bytes, also for n beyond 32. Those
+ * for up to 32 lie in one cache line. */
+#define MASK_END 288
+static const _Alignas(64) uint8_t first_bytes[MASK_END + BLOCK_BYTES] = {
+    FF_32, FF_32, FF_32, FF_32, FF_32, FF_32, FF_32, FF_32, FF_32};
+
+NPHDI_INLINE __m256i load_block(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const void *)p);
+}
+
+NPHDI_INLINE __m256i first_bytes_mask(uint32_t bytes)
+{
+    return load_block(first_bytes + MASK_END - bytes);
+}
+
+/* The set bits of each byte. */
+NPHDI_INLINE __m256i count_bytes(__m256i x)
+{
+    const __m256i half_counts =
+        _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, /* low lane */
+                         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    const __m256i half = _mm256_set1_epi8(0x0f);
+    __m256i low = _mm256_and_si256(x, half);
+    __m256i high = _mm256_and_si256(_mm256_srli_epi16(x, 4), half);
+
+    return _mm256_add_epi8(_mm256_shuffle_epi8(half_counts, low),
+                           _mm256_shuffle_epi8(half_counts, high));
+}
+
+/* The bytes of each word added up, at most 8 * 255. */
+NPHDI_INLINE __m256i add_bytes(__m256i counts)
+{
+    return _mm256_sad_epu8(counts, _mm256_setzero_si256());
+}
+
+typedef struct block_query {
+    __m256i wanted;
+    __m256i limit_mask; /* the bytes that a row can share */
+    __m256i load_mask;  /* the groups of four bytes that a short payload has */
+    uint32_t payload_bytes;
+    uint32_t limit;
+    uint32_t prefix_bytes;
+} block_query;
+
+/* Rows of 32 bytes of payload, or of less by a multiple of 4. */
+NPHDI_INLINE void compare_block(const void *context, const uint8_t *row[NPHDI_GROUP_ROWS],
+                                nphdi_bits out[NPHDI_GROUP_ROWS])
+{
+    const block_query *q = context;
+    uint64_t lengths = 0;
+    __m256i counts[NPHDI_GROUP_ROWS];
+    __m128i differing;
+
+    NPHDI_UNROLL_8
+    for (size_t i = 0; i < NPHDI_GROUP_ROWS; i++) {
+        const uint8_t *payload = row[i] + q->prefix_bytes;
+        uint32_t length = nphdi_row_length(row[i], q->prefix_bytes);
+        __m256i mask = first_bytes_mask(length);
+        __m256i stored = q->payload_bytes == BLOCK_BYTES
+                             ? load_block(payload)
+                             : _mm256_maskload_epi32((const void *)payload, q->load_mask);
+        __m256i differs = _mm256_xor_si256(stored, q->wanted);
+
+        differs = _mm256_and_si256(differs, _mm256_and_si256(mask, q->limit_mask));
+        lengths |= (uint64_t)length << (8 * i);
+        counts[i] = add_bytes(count_bytes(differs));
+    }
+    differing = nphdi_add_across(nphdi_interleave_rows(counts), nphdi_interleave_rows(counts + 4));
+    nphdi_store_group(differing, lengths, q->limit, out);
+}
+
+NPHDI_INLINE void visit_block(const nphdi_query *query, const nphdi_rows *rows,
+                              uint32_t payload_bytes, uint64_t stride, uint32_t prefix_bytes,
+                              const nphdi_visit *visit, nphdi_bits *out)
+{
+    uint8_t padded[NPHDI_PADDED_QUERY_BYTES];
+    block_query q;
+
+    q.payload_bytes = payload_bytes;
+    q.limit = nphdi_shared_limit(query, rows);
+    q.limit_mask = first_bytes_mask(q.limit);
+    q.load_mask = first_bytes_mask(payload_bytes);
+    q.prefix_bytes = prefix_bytes;
+    nphdi_query_pad(query, q.limit, BLOCK_BYTES, padded);
+    q.wanted = load_block(padded);
+    nphdi_visit_groups(visit, rows->base, stride, compare_block, &q, out);
+}
+
+typedef struct blocks_query {
+    uint8_t padded[NPHDI_PADDED_QUERY_BYTES];
+    __m256i limit_mask[MAX_BLOCKS]; /* the bytes of a block that a row can share */
+    uint32_t at[MAX_BLOCKS];        /* where in the payload a block begins */
+    uint32_t blocks;
+    uint32_t limit;
+    uint32_t prefix_bytes;
+} blocks_query;
+
+/* Rows of more than 32 bytes of payload, read as `blocks` blocks. */
+NPHDI_INLINE void compare_blocks(const void *context, const uint8_t *row[NPHDI_GROUP_ROWS],
+                                 nphdi_bits out[NPHDI_GROUP_ROWS])
+{
+    const blocks_query *q = context;
+    uint64_t lengths = 0;
+    __m256i counts[NPHDI_GROUP_ROWS];
+    __m128i differing;
+
+    NPHDI_UNROLL_8
+    for (size_t i = 0; i < NPHDI_GROUP_ROWS; i++) {
+        const uint8_t *payload = row[i] + q->prefix_bytes;
+        uint32_t length = nphdi_row_length(row[i], q->prefix_bytes);
+        __m256i sum = _mm256_setzero_si256(); /* at most 8 * 8 in a byte */
+
+        for (uint32_t b = 0; b < q->blocks; b++) {
+            uint32_t at = q->at[b];
+            __m256i mask = first_bytes_mask(length > at ? length - at : 0);
+            __m256i differs =
+                _mm256_xor_si256(load_block(payload + at), load_block(q->padded + at));
+
+            differs = _mm256_and_si256(differs, _mm256_and_si256(mask, q->limit_mask[b]));
+            sum = _mm256_add_epi8(sum, count_bytes(differs));
+        }
+        lengths |= (uint64_t)length << (8 * i);
+        counts[i] = add_bytes(sum);
+    }
+    differing = nphdi_add_across(nphdi_interleave_rows(counts), nphdi_interleave_rows(counts + 4));
+    nphdi_store_group(differing, lengths, q->limit, out);
+}
+
+NPHDI_INLINE void visit_blocks(const nphdi_query *query, const nphdi_rows *rows, uint32_t blocks,
+                               const nphdi_visit *visit, nphdi_bits *out)
+{
+    uint32_t overlap = blocks * BLOCK_BYTES - rows->payload_bytes;
+    blocks_query q;
+
+    q.blocks = blocks;
+    q.limit = nphdi_shared_limit(query, rows);
+    q.prefix_bytes = rows->prefix_bytes;
+    nphdi_query_pad(query, q.limit, sizeof(q.padded), q.padded);
+    for (uint32_t b = 0; b < blocks; b++) {
+        q.at[b] = b * BLOCK_BYTES - (b + 1 == blocks ? overlap : 0);
+        q.limit_mask[b] = first_bytes_mask(q.limit > q.at[b] ? q.limit - q.at[b] : 0);
+    }
+    q.limit_mask[blocks - 1] =
+        _mm256_andnot_si256(first_bytes_mask(overlap), q.limit_mask[blocks - 1]);
+    nphdi_visit_groups(visit, rows->base, rows->stride, compare_blocks, &q, out);
+}
+
+/* Rows of any other payload of less than 32 bytes. */
+NPHDI_INLINE void visit_words(const nphdi_query *query, const nphdi_rows *rows,
+                              const nphdi_visit *visit, nphdi_bits *out)
+{
+    uint32_t limit = nphdi_shared_limit(query, rows);
+    uint32_t words = (limit + 7) / 8;
+    uint8_t padded[NPHDI_PADDED_QUERY_BYTES];
+    uint64_t wanted[MAX_WORDS];
+
+    nphdi_query_pad(query, limit, BLOCK_BYTES, padded);
+    memcpy(wanted, padded, sizeof(wanted));
+    for (size_t i = 0; i < visit->count; i++) {
+        const uint8_t *row = nphdi_visit_row(visit, rows->base, rows->stride, i);
+        uint32_t shared = nphdi_shared_bytes(row, rows->prefix_bytes, limit);
+        int64_t differing = 0;
+
+        for (uint32_t w = 0; w < words; w++) {
+            uint64_t stored =
+                nphdi_payload_word(row + rows->prefix_bytes, rows->payload_bytes, w * 8);
+
+            differing += _mm_popcnt_u64((stored ^ wanted[w]) & nphdi_word_mask(shared, w * 8));
+        }
+        out[i].differing = (uint16_t)differing;
+        out[i].shared = (uint16_t)shared;
+    }
+}
+
+/* Picks the loop for the shape of the rows; `visit` tells its callers apart. */
+NPHDI_INLINE void visit_rows(const nphdi_query *query, const nphdi_rows *rows,
+                             const nphdi_visit *visit, nphdi_bits *out)
+{
+    uint32_t payload_bytes = rows->payload_bytes;
+    uint32_t prefix_bytes = rows->prefix_bytes;
+
+    if (payload_bytes > 2 * BLOCK_BYTES) {
+        visit_blocks(query, rows, (payload_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES, visit, out);
+    } else if (payload_bytes > BLOCK_BYTES) {
+        visit_blocks(query, rows, 2, visit, out);
+    } else if (payload_bytes % 4 != 0) {
+        visit_words(query, rows, visit, out);
+    } else if (payload_bytes < BLOCK_BYTES) {
+        visit_block(query, rows, payload_bytes, rows->stride, prefix_bytes, visit, out);
+    } else if (prefix_bytes == 1 && rows->stride == BLOCK_BYTES + 1) {
+        visit_block(query, rows, BLOCK_BYTES, BLOCK_BYTES + 1, 1, visit, out);
+    } else if (prefix_bytes == 0 && rows->stride == BLOCK_BYTES) {
+        visit_block(query, rows, BLOCK_BYTES, BLOCK_BYTES, 0, visit, out);
+    } else {
+        visit_block(query, rows, BLOCK_BYTES, rows->stride, prefix_bytes, visit, out);
+    }
+}
+
+static uint32_t hamming_avx2(const uint8_t *a, const uint8_t *b, size_t bytes)
+{
+    __m256i sum = _mm256_setzero_si256();
+    int64_t differing = 0;
+    size_t at = 0;
+
+    for (; at + BLOCK_BYTES <= bytes; at += BLOCK_BYTES) {
+        sum = _mm256_add_epi8(
+            sum, count_bytes(_mm256_xor_si256(load_block(a + at), load_block(b + at))));
+    }
+    for (; at < bytes; at += 8) {
+        differing += _mm_popcnt_u64(nphdi_payload_word(a, (uint32_t)bytes, (uint32_t)at) ^
+                                    nphdi_payload_word(b, (uint32_t)bytes, (uint32_t)at));
+    }
+    sum = add_bytes(sum);
+    differing += _mm256_extract_epi64(sum, 0) + _mm256_extract_epi64(sum, 1) +
+                 _mm256_extract_epi64(sum, 2) + _mm256_extract_epi64(sum, 3);
+    return (uint32_t)differing;
+}
+
+static void gather_avx2(const nphdi_query *query, const nphdi_rows *rows, const uint32_t *slots,
+                        size_t count, nphdi_bits *out)
+{
+    nphdi_visit visit = {slots, 0, count};
+
+    visit_rows(query, rows, &visit, out);
+}
+
+static void range_avx2(const nphdi_query *query, const nphdi_rows *rows, uint64_t first,
+                       size_t count, nphdi_bits *out)
+{
+    nphdi_visit visit = {NULL, first, count};
+
+    visit_rows(query, rows, &visit, out);
+}
+
+const nphdi_kernels *nphdi_kernels_avx2(void)
+{
+    static const nphdi_kernels kernels = {"avx2", hamming_avx2, gather_avx2, range_avx2};
+
+    return &kernels;
+}
+
+#else
+
+const nphdi_kernels *nphdi_kernels_avx2(void)
+{
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,76 @@
+/* The reference: plain C on 64-bit words, for every processor, written to be read. The other levels
+ * are tested against it. Counting bits does not depend on the order of bytes in a word, so neither
+ * does this file on the host's. */
+#include "kernels/kernels.h"
+#include "kernels/kernels_rows.h"
+
+#define WORD_BYTES 8
+
+/* Set bits of a word, by adding neighbouring fields of 1, 2 and 4 bits; the product then adds the
+ * eight bytes up into the highest. Warren, Hacker's Delight, section 5-1. The compiler's builtin
+ * would be a call into its runtime where the architecture's baseline has no such instruction. */
+static uint32_t count_bits(uint64_t x)
+{
+    x -= (x >> 1) & 0x5555555555555555U;
+    x = (x & 0x3333333333333333U) + ((x >> 2) & 0x3333333333333333U);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fU;
+    return (uint32_t)((x * 0x0101010101010101U) >> 56);
+}
+
+static uint32_t hamming_portable(const uint8_t *a, const uint8_t *b, size_t bytes)
+{
+    uint32_t differing = 0;
+    size_t at = 0;
+    uint64_t x = 0;
+    uint64_t y = 0;
+
+    for (; at + WORD_BYTES <= bytes; at += WORD_BYTES) {
+        memcpy(&x, a + at, WORD_BYTES);
+        memcpy(&y, b + at, WORD_BYTES);
+        differing += count_bits(x ^ y);
+    }
+    if (at < bytes) {
+        x = 0;
+        y = 0;
+        memcpy(&x, a + at, bytes - at);
+        memcpy(&y, b + at, bytes - at);
+        differing += count_bits(x ^ y);
+    }
+    return differing;
+}
+
+static nphdi_bits row_bits(const nphdi_query *query, const nphdi_rows *rows, uint64_t slot)
+{
+    const uint8_t *row = rows->base + slot * rows->stride;
+    uint32_t limit = nphdi_shared_limit(query, rows);
+    uint32_t shared = nphdi_shared_bytes(row, rows->prefix_bytes, limit);
+    nphdi_bits bits;
+
+    bits.differing = (uint16_t)hamming_portable(query->payload, row + rows->prefix_bytes, shared);
+    bits.shared = (uint16_t)shared;
+    return bits;
+}
+
+static void gather_portable(const nphdi_query *query, const nphdi_rows *rows, const uint32_t *slots,
+                            size_t count, nphdi_bits *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        out[i] = row_bits(query, rows, slots[i]);
+    }
+}
+
+static void range_portable(const nphdi_query *query, const nphdi_rows *rows, uint64_t first,
+                           size_t count, nphdi_bits *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        out[i] = row_bits(query, rows, first + i);
+    }
+}
+
+const nphdi_kernels *nphdi_kernels_portable(void)
+{
+    static const nphdi_kernels kernels = {"portable", hamming_portable, gather_portable,
+                                          range_portable};
+
+    return &kernels;
+}

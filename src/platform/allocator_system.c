@@ -1,0 +1,73 @@
+/* The allocator over malloc and mmap. A reserved range is a private mapping without access and
+ * without a claim on swap; committing gives access to its first pages, which the kernel fills with
+ * zeros on first touch. */
+#include "platform/platform.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+#ifndef MAP_ANONYMOUS
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+
+static void *system_allocate(void *context, size_t bytes)
+{
+    (void)context;
+    return malloc(bytes);
+}
+
+static void system_release(void *context, void *memory, size_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    free(memory);
+}
+
+static void *system_reserve(void *context, size_t bytes)
+{
+    void *range;
+
+    (void)context;
+    range = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return range == MAP_FAILED ? NULL : range;
+}
+
+static int system_commit(void *context, void *range, size_t old_bytes, size_t new_bytes)
+{
+    const long page = sysconf(_SC_PAGESIZE);
+    size_t from;
+
+    (void)context;
+    if (page <= 0) {
+        return -1;
+    }
+    from = old_bytes - old_bytes % (size_t)page;
+    if (new_bytes <= from) {
+        return 0;
+    }
+    return mprotect((char *)range + from, new_bytes - from, PROT_READ | PROT_WRITE);
+}
+
+static void system_unreserve(void *context, void *range, size_t bytes)
+{
+    (void)context;
+    (void)munmap(range, bytes);
+}
+
+const nphd_allocator *nphdi_allocator_system(void)
+{
+    static const nphd_allocator table = {
+        .struct_size = sizeof(nphd_allocator),
+        .allocate = system_allocate,
+        .release = system_release,
+        .reserve = system_reserve,
+        .commit = system_commit,
+        .unreserve = system_unreserve,
+    };
+
+    return &table;
+}

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Installs a build into an empty prefix and uses it as a stranger would:
+
+    run.py --cmake CMAKE --build-dir DIR --compiler CC
+
+by pkg-config against the shared and the static library, by find_package against both, and by
+running the installed program.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def run(*command, **options):
+    command = [str(word) for word in command]
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    if result.returncode != 0:
+        sys.exit(f"this failed ({result.returncode}): {' '.join(command)}\n{result.stdout}")
+    return result.stdout
+
+
+def expect(condition, what):
+    if not condition:
+        sys.exit(f"not so: {what}")
+
+
+def only(paths, what):
+    paths = list(paths)
+    expect(len(paths) == 1, f"exactly one {what} is installed, found {paths}")
+    return paths[0]
+
+
+def check_by_pkg_config(prefix, library_dir, compiler, folder):
+    environment = dict(os.environ, PKG_CONFIG_PATH=str(library_dir / "pkgconfig"))
+    version = run("pkg-config", "--modversion", "nphd", env=environment).strip()
+    running = dict(os.environ, LD_LIBRARY_PATH=str(library_dir))
+
+    flags = run("pkg-config", "--cflags", "--libs", "nphd", env=environment).split()
+    program = folder / "by_pkg_config_shared"
+    run(compiler, "-std=c11", HERE / "consumer.c", "-o", program, *flags)
+    expect(run(program, env=running).strip() == version, "the shared library has its .pc's version")
+    expect("libnphd.so.0" in run("ldd", program, env=running), "libnphd.so.0 is linked")
+
+    flags = run("pkg-config", "--static", "--cflags", "--libs", "nphd", env=environment).split()
+    flags = [str(library_dir / "libnphd.a") if flag == "-lnphd" else flag for flag in flags]
+    program = folder / "by_pkg_config_static"
+    run(compiler, "-std=c11", HERE / "consumer.c", "-o", program, *flags)
+    expect(run(program).strip() == version, "the static library has its .pc's version")
+    return version
+
+
+def check_by_find_package(prefix, cmake, compiler, folder, version):
+    build = folder / "consumer"
+    run(
+        cmake, "-S", HERE, "-B", build, "-G", "Unix Makefiles", f"-DCMAKE_PREFIX_PATH={prefix}",
+        f"-DCMAKE_C_COMPILER={compiler}", f"-DWANTED_VERSION={version}",
+    )
+    run(cmake, "--build", build)
+    for name in ("consumer_shared", "consumer_static"):
+        expect(run(build / name).strip() == version, f"{name} runs with version {version}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cmake", required=True)
+    parser.add_argument("--build-dir", required=True)
+    parser.add_argument("--compiler", required=True)
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        # Installed under one prefix, then moved: nothing in it may name the first place.
+        first = folder / "first"
+        prefix = folder / "moved"
+        environment = {key: value for key, value in os.environ.items() if key != "DESTDIR"}
+        run(arguments.cmake, "--install", arguments.build_dir, "--prefix", first, env=environment)
+        shutil.move(first, prefix)
+
+        pc_file = only(prefix.rglob("nphd.pc"), "nphd.pc")
+        library_dir = pc_file.parent.parent
+        for path in ("libnphd.a", "libnphd.so", "libnphd.so.0"):
+            expect((library_dir / path).exists(), f"{path} is installed")
+        source_headers = sorted(p.name for p in (HERE / "../../include/nphd").resolve().glob("*.h"))
+        headers = sorted(path.name for path in (prefix / "include" / "nphd").iterdir())
+        expect(headers == source_headers, "the public headers are installed, and nothing else")
+        for text in list(prefix.rglob("*.cmake")) + [pc_file]:
+            expect(str(first) not in text.read_text(), f"{text.name} is free of its first prefix")
+
+        version = check_by_pkg_config(prefix, library_dir, arguments.compiler, folder)
+        check_by_find_package(prefix, arguments.cmake, arguments.compiler, folder, version)
+
+        # Only a build without the program has none (NPHD_BUILD_PROGRAM).
+        program = prefix / "bin" / "nphd"
+        cache = (pathlib.Path(arguments.build_dir) / "CMakeCache.txt").read_text()
+        if "NPHD_BUILD_PROGRAM:BOOL=ON" in cache:
+            expect(version in run(program, "--version"), f"`nphd --version` says {version}")
+            pages = sorted(path.name for path in (HERE / "../../man").resolve().glob("*.[1-7]"))
+            installed = sorted(path.name for path in (prefix / "share" / "man").rglob("*.[1-7]"))
+            expect(installed == pages, f"the manual pages are installed: {pages}")
+    print(f"nphd {version} installs, moves, and is found by pkg-config and CMake")
+    return 0
+
+
+sys.exit(main())
