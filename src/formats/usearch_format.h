@@ -22,7 +22,7 @@
 /* Slot numbers are 32 bits wide here; the highest ones mark free and deleted table entries. */
 #define NPHDI_MAX_SLOTS (UINT32_MAX - 2U)
 /* Room of one list in a file that we open; a working buffer of this many slots stays small. */
-#define NPHDI_MAX_CONNECTIVITY 65536U
+#define NPHDI_MAX_CONNECTIVITY 65535U
 
 /* How slots, keys and lists are laid out in the nodes. */
 typedef struct nphdi_node_shape {

@@ -26,35 +26,47 @@
 
 typedef struct nphdi_graph_reader {
     const void *store;
-    /* Copies the list of `slot` on `level` to `out` (room for connectivity_base slots) and returns
-     * how many, or NPHDI_GRAPH_BROKEN. Every slot handed out is below `slots`. */
-    uint32_t (*links)(const void *store, uint32_t slot, uint32_t level, uint32_t *out);
+    /* The list of `slot` on `level`: *out_links is the list itself, or a copy in `buffer` (room for
+     * connectivity_base slots). Returns how many, or NPHDI_GRAPH_BROKEN. */
+    uint32_t (*links)(const void *store, uint32_t slot, uint32_t level, _Atomic uint32_t *buffer,
+                      const _Atomic uint32_t **out_links);
     void (*prefetch)(const void *store, uint32_t slot); /* the list of level 0 */
     uint32_t connectivity_base;
+    uint64_t slots;    /* links to later ones, which another thread is adding, are passed over */
     int32_t max_level; /* -1: empty */
     uint32_t entry;
 } nphdi_graph_reader;
 
-typedef struct nphdi_candidate {
-    float distance;
-    uint32_t slot;
-} nphdi_candidate;
+/* A slot to expand, in one word: the bits of its distance (which order like the floats do, as none
+ * is negative) above the slot. Two halves written apart and read together would stall the load. */
+typedef uint64_t nphdi_candidate;
 
 /* Working memory of one search or insert at a time. Zero-initialise. */
 typedef struct nphdi_graph_scratch {
-    nphdi_candidate *best; /* ascending; best_room is the breadth + 1 */
+    float *best_distances; /* ascending, infinite from best_count on */
+    uint32_t *best_slots;
+    nphdi_bits *best_bits; /* for the selection of neighbours */
     uint64_t best_room;
     uint64_t best_count;
     nphdi_candidate *heap; /* binary, nearest first; visited_room long */
     uint64_t heap_count;
-    uint32_t *visited; /* open addressing, a power of two; UINT32_MAX is free */
+    uint32_t *visited; /* the slots seen by this beam search, in order */
     uint64_t visited_room;
     uint64_t visited_count;
-    uint32_t *links; /* list_room + 1 each */
+    uint64_t *seen; /* a bit for each slot, set for those in `visited`; else zero */
+    uint64_t seen_slots;
+    void *copied_memory;      /* of `copied` */
+    _Atomic uint32_t *copied; /* list_room + 1 each, like those that follow */
+    uint32_t *links;
     uint32_t *fresh;
     uint32_t *selected;
+    uint32_t *selected_fresh;
     nphdi_bits *bits;
-    nphdi_candidate *neighbours;
+    float *distances;
+    float *sorted_distances;
+    nphdi_bits *sorted_bits;
+    bool *sorted_fresh;
+    uint32_t *sorted_slots;
     uint64_t list_room;
     uint64_t computed; /* distances, since the caller set it to 0 */
     uint64_t expanded;
@@ -72,7 +84,7 @@ typedef struct nphdi_graph_target {
     void *allow_context;
 } nphdi_graph_target;
 
-/* Leaves the answers in scratch->best[0 .. best_count), at most `breadth`. Errors:
+/* Leaves the answers in scratch->best_*[0 .. best_count), at most `breadth`. Errors:
  * NPHD_OUT_OF_MEMORY; NPHD_CORRUPT without an error text, which the caller knows better. */
 nphd_status nphdi_graph_search(const nphdi_graph_reader *reader, const nphdi_graph_target *target,
                                uint32_t breadth, nphdi_graph_scratch *scratch,
@@ -86,10 +98,11 @@ typedef struct nphdi_graph {
     const nphd_allocator *allocator;
     uint32_t connectivity;
     uint32_t connectivity_base;
-    nphdi_region base_lists;  /* per slot: count and connectivity_base slots, u32 */
+    nphdi_region base_lists;  /* per slot: head and connectivity_base slots, u32 */
     nphdi_region levels;      /* per slot: i16 */
     nphdi_region upper_index; /* per slot: its first list in upper_lists, u32 */
-    nphdi_region upper_lists; /* per list: count and connectivity slots, u32 */
+    nphdi_region upper_lists; /* per list: head and connectivity slots, u32 */
+    nphdi_region reused;      /* per slot: a bit, set once it was given another vector */
     uint64_t upper_count;     /* lists in use */
     _Atomic uint64_t top;     /* (max level + 1) << 32 | entry; 0: empty */
     pthread_mutex_t top_lock; /* held by the one insert that raises the top */
@@ -118,18 +131,41 @@ void nphdi_graph_clear(nphdi_graph *graph, uint64_t slots);
  * same graph on every machine and with any number of threads. P(level >= l) = connectivity^-l. */
 uint32_t nphdi_graph_random_level(uint32_t slot, uint32_t connectivity);
 
-/* Links a placed slot, whose row is in `rows`, into the graph. `reused`: the slot was linked
- * before and its lists are stale. On an error the slot stays unlinked or partly linked, which is
- * the state of a removed slot. */
+/* Says that the row of a linked slot was replaced; nobody may be linking. */
+void nphdi_graph_mark_reused(nphdi_graph *graph, uint32_t slot);
+
+/* Links a placed slot, whose row is in `rows`, into the graph of `slots` slots. `reused`: the slot
+ * was linked before and its lists are stale. On an error the slot stays unlinked or partly linked,
+ * which is the state of a removed slot. */
 nphd_status nphdi_graph_insert(nphdi_graph *graph, const nphdi_rows *rows,
-                               const nphdi_kernels *kernels, uint32_t slot, bool reused,
-                               uint32_t breadth, nphdi_graph_scratch *scratch, nphd_error *err);
+                               const nphdi_kernels *kernels, uint64_t slots, uint32_t slot,
+                               bool reused, uint32_t breadth, nphdi_graph_scratch *scratch,
+                               nphd_error *err);
 
 /* Drops links to slots that `keep` refuses, from all lists of slots below `slots`. */
 void nphdi_graph_isolate(nphdi_graph *graph, uint64_t slots,
                          bool (*keep)(const void *context, uint32_t slot), const void *context);
 
-nphdi_graph_reader nphdi_graph_reader_of(const nphdi_graph *graph);
+/* `slots`: how many there are now. */
+nphdi_graph_reader nphdi_graph_reader_of(const nphdi_graph *graph, uint64_t slots);
+
+/* The head of a list: how many links it has, and how many of the first of them the selection rule
+ * has already compared with each other. Those need no second comparison when the list overflows,
+ * as long as their rows are the same; it makes adding a quarter faster (bench_index). */
+static inline uint32_t nphdi_list_count(uint32_t head)
+{
+    return head & 0xFFFF;
+}
+
+static inline uint32_t nphdi_list_compared(uint32_t head)
+{
+    return head >> 16;
+}
+
+static inline uint32_t nphdi_list_head(uint32_t count, uint32_t compared)
+{
+    return compared << 16 | count;
+}
 
 /* Raw lists, for reading from and writing to files. */
 static inline uint32_t nphdi_graph_level(const nphdi_graph *graph, uint32_t slot)
@@ -158,9 +194,10 @@ static inline uint32_t nphdi_graph_room(const nphdi_graph *graph, uint32_t level
 
 /* ---- shared by search and insert ---- */
 
-/* Sizes the scratch for a breadth and a list length. */
+/* Sizes the scratch for a breadth, a list length and a number of slots. */
 nphd_status nphdi_graph_prepare(nphdi_graph_scratch *scratch, const nphd_allocator *allocator,
-                                uint32_t breadth, uint32_t list_room, nphd_error *err);
+                                uint32_t breadth, uint32_t list_room, uint64_t slots,
+                                nphd_error *err);
 
 /* Distance of the query to one row. */
 float nphdi_graph_measure(const nphdi_graph_target *target, uint32_t slot);
@@ -179,6 +216,23 @@ nphd_status nphdi_graph_beam(const nphdi_graph_reader *reader, const nphdi_graph
 static inline float nphdi_rows_distance(const nphdi_rows *rows, nphdi_bits bits)
 {
     return rows->prefix_bytes != 0 ? nphdi_bits_distance(bits) : (float)bits.differing;
+}
+
+/* The distances of many comparisons; written so that compilers make vector code of it. */
+static inline void nphdi_rows_distances(const nphdi_rows *rows, const nphdi_bits *restrict bits,
+                                        uint32_t count, float *restrict out)
+{
+    if (rows->prefix_bytes == 0) {
+        for (uint32_t i = 0; i < count; i++) {
+            out[i] = (float)bits[i].differing;
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        /* nothing shared means nothing differing, and 0 / 8 is 0 too */
+        const int32_t shared = 8 * (bits[i].shared + (bits[i].shared == 0));
+        out[i] = (float)(int32_t)bits[i].differing / (float)shared;
+    }
 }
 
 /* The stored row of a slot as a query. bytes is 0 for a row without payload. */

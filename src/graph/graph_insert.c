@@ -12,69 +12,92 @@
  * rejection saves work (bench_graph: 4 is 6 % slower, 16 is 3 % slower). */
 #define SELECT_BLOCK 8
 
-static bool nearer_to_kept(const nphdi_graph_target *pair, nphdi_candidate candidate,
-                           const uint32_t *kept, uint32_t kept_count)
+static bool nearer_to_kept(const nphdi_graph_target *pair, nphdi_bits base, const uint32_t *kept,
+                           uint32_t kept_count)
 {
+    /* a/sa < b/sb as a*sb - b*sa < 0; where nothing is shared the distance is 0, as of 0/1 */
+    const int32_t differing = base.differing;
+    const int32_t shared = base.shared + (base.shared == 0);
     nphdi_bits bits[SELECT_BLOCK];
 
     for (uint32_t first = 0; first < kept_count; first += SELECT_BLOCK) {
         const uint32_t rest = kept_count - first;
         const uint32_t count = rest < SELECT_BLOCK ? rest : SELECT_BLOCK;
+        int32_t signs = 0;
         nphdi_rows_gather(pair, kept + first, count, bits);
         for (uint32_t i = 0; i < count; i++) {
-            if (nphdi_rows_distance(&pair->rows, bits[i]) < candidate.distance) {
-                return true;
-            }
+            signs |=
+                bits[i].differing * shared - differing * (bits[i].shared + (bits[i].shared == 0));
+        }
+        if (signs < 0) {
+            return true;
         }
     }
     return false;
 }
 
-/* Selects from ascending candidates into `out` (room for `limit`); returns how many. Fewer
- * candidates than the limit are all taken. */
-static uint32_t select_neighbours(const nphdi_graph_target *target,
-                                  const nphdi_candidate *candidates, uint64_t count, uint32_t limit,
-                                  uint32_t *out)
+/* Selects from candidates in ascending order into `out` (room for `limit`); returns how many.
+ * `bits` is how each compares with the base. Fewer candidates than the limit are all taken. Two
+ * candidates that are not `fresh` are known not to exclude each other (NULL: all are fresh). */
+static uint32_t select_neighbours(const nphdi_graph_target *target, const nphdi_bits *bits,
+                                  const uint32_t *slots, const bool *fresh, uint64_t count,
+                                  uint32_t limit, uint32_t *out, uint32_t *out_fresh)
 {
     nphdi_graph_target pair = *target;
     uint32_t kept = 0;
+    uint32_t kept_fresh = 0;
 
     if (count < limit) {
-        for (uint64_t i = 0; i < count; i++) {
-            out[i] = candidates[i].slot;
-        }
+        memcpy(out, slots, count * sizeof(*out));
         return (uint32_t)count;
     }
     for (uint64_t i = 0; i < count && kept < limit; i++) {
-        pair.query = nphdi_rows_query(&pair.rows, candidates[i].slot);
-        if (!nearer_to_kept(&pair, candidates[i], out, kept)) {
-            out[kept++] = candidates[i].slot;
+        const bool is_fresh = fresh == NULL || fresh[i];
+        pair.query = nphdi_rows_query(&pair.rows, slots[i]);
+        if (is_fresh ? nearer_to_kept(&pair, bits[i], out, kept)
+                     : nearer_to_kept(&pair, bits[i], out_fresh, kept_fresh)) {
+            continue;
         }
+        if (is_fresh && fresh != NULL) {
+            out_fresh[kept_fresh++] = slots[i];
+        }
+        out[kept++] = slots[i];
     }
     return kept;
 }
 
-static void list_write(_Atomic uint32_t *list, const uint32_t *slots, uint32_t count, uint32_t room,
-                       bool clear_rest)
+static bool is_reused(const nphdi_graph *graph, uint32_t slot)
+{
+    return (graph->reused.base[slot / 8] >> (slot % 8) & 1) != 0;
+}
+
+static void list_write(_Atomic uint32_t *list, const uint32_t *slots, uint32_t count,
+                       uint32_t compared, uint32_t room, bool clear_rest)
 {
     for (uint32_t i = 0; i < count; i++) {
         atomic_store_explicit(&list[1 + i], slots[i], memory_order_release);
     }
-    atomic_store_explicit(&list[0], count, memory_order_release);
+    atomic_store_explicit(&list[0], nphdi_list_head(count, compared), memory_order_release);
     for (uint32_t i = count; clear_rest && i < room; i++) {
         atomic_store_explicit(&list[1 + i], 0, memory_order_relaxed);
     }
 }
 
 /* The list of `base` with one more slot is too long: keep the best by the selection rule. */
-static void list_reselect(const nphdi_graph_target *target, _Atomic uint32_t *list, uint32_t base,
-                          uint32_t added, uint32_t room, nphdi_graph_scratch *scratch)
+static void list_reselect(const nphdi_graph *graph, const nphdi_graph_target *target,
+                          _Atomic uint32_t *list, uint32_t base, uint32_t added, uint32_t room,
+                          nphdi_graph_scratch *scratch)
 {
     nphdi_graph_target pair = *target;
-    nphdi_candidate *sorted = scratch->neighbours;
+    float *distances = scratch->sorted_distances;
+    nphdi_bits *bits = scratch->sorted_bits;
+    uint32_t *sorted = scratch->sorted_slots;
     uint32_t *slots = scratch->links;
+    bool *fresh = scratch->sorted_fresh;
+    uint32_t compared = nphdi_list_compared(atomic_load_explicit(&list[0], memory_order_relaxed));
     uint32_t kept;
 
+    compared = is_reused(graph, base) ? 0 : compared;
     pair.query = nphdi_rows_query(&pair.rows, base);
     slots[0] = added;
     for (uint32_t i = 0; i < room; i++) {
@@ -82,18 +105,25 @@ static void list_reselect(const nphdi_graph_target *target, _Atomic uint32_t *li
         nphdi_rows_prefetch(&pair.rows, slots[1 + i]);
     }
     nphdi_rows_gather(&pair, slots, room + 1, scratch->bits);
+    nphdi_rows_distances(&pair.rows, scratch->bits, room + 1, scratch->distances);
     scratch->computed += room + 1;
     for (uint32_t i = 0; i <= room; i++) {
-        const nphdi_candidate item = {nphdi_rows_distance(&pair.rows, scratch->bits[i]), slots[i]};
+        const float distance = scratch->distances[i];
         uint32_t at = i;
-        while (at > 0 && sorted[at - 1].distance >= item.distance) {
+        for (; at > 0 && distances[at - 1] >= distance; at--) {
+            distances[at] = distances[at - 1];
+            bits[at] = bits[at - 1];
+            fresh[at] = fresh[at - 1];
             sorted[at] = sorted[at - 1];
-            at--;
         }
-        sorted[at] = item;
+        distances[at] = distance;
+        bits[at] = scratch->bits[i];
+        fresh[at] = i == 0 || i > compared || is_reused(graph, slots[i]);
+        sorted[at] = slots[i];
     }
-    kept = select_neighbours(&pair, sorted, (uint64_t)room + 1, room, scratch->fresh);
-    list_write(list, scratch->fresh, kept, room, true);
+    kept = select_neighbours(&pair, bits, sorted, fresh, (uint64_t)room + 1, room, scratch->fresh,
+                             scratch->selected_fresh);
+    list_write(list, scratch->fresh, kept, kept, room, true);
 }
 
 static void link_back(nphdi_graph *graph, const nphdi_graph_target *target, uint32_t base,
@@ -104,12 +134,13 @@ static void link_back(nphdi_graph *graph, const nphdi_graph_target *target, uint
     const uint32_t room = nphdi_graph_room(graph, level);
 
     nphdi_spin_lock(lock);
-    const uint32_t count = atomic_load_explicit(&list[0], memory_order_relaxed);
+    const uint32_t head = atomic_load_explicit(&list[0], memory_order_relaxed);
+    const uint32_t count = nphdi_list_count(head);
     if (count < room) {
         atomic_store_explicit(&list[1 + count], added, memory_order_release);
-        atomic_store_explicit(&list[0], count + 1, memory_order_release);
+        atomic_store_explicit(&list[0], head + 1, memory_order_release);
     } else {
-        list_reselect(target, list, base, added, room, scratch);
+        list_reselect(graph, target, list, base, added, room, scratch);
     }
     nphdi_spin_unlock(lock);
 }
@@ -117,7 +148,8 @@ static void link_back(nphdi_graph *graph, const nphdi_graph_target *target, uint
 /* Writes the list of the new slot. Another thread may have linked to it already, which it then
  * keeps as long as there is room. */
 static void link_forward(nphdi_graph *graph, uint32_t slot, uint32_t level, bool reused,
-                         const uint32_t *selected, uint32_t count, nphdi_graph_scratch *scratch)
+                         const uint32_t *selected, uint32_t count, bool compared,
+                         nphdi_graph_scratch *scratch)
 {
     _Atomic uint32_t *list = nphdi_graph_list(graph, slot, level);
     nphdi_spinlock *lock = &graph->locks[slot % NPHDI_GRAPH_LOCKS];
@@ -125,7 +157,8 @@ static void link_forward(nphdi_graph *graph, uint32_t slot, uint32_t level, bool
     uint32_t total = count;
 
     nphdi_spin_lock(lock);
-    const uint32_t before = reused ? 0 : atomic_load_explicit(&list[0], memory_order_relaxed);
+    const uint32_t before =
+        reused ? 0 : nphdi_list_count(atomic_load_explicit(&list[0], memory_order_relaxed));
     memcpy(scratch->fresh, selected, count * sizeof(uint32_t));
     for (uint32_t i = 0; i < before && total < room; i++) {
         const uint32_t other = atomic_load_explicit(&list[1 + i], memory_order_relaxed);
@@ -137,16 +170,16 @@ static void link_forward(nphdi_graph *graph, uint32_t slot, uint32_t level, bool
             scratch->fresh[total++] = other;
         }
     }
-    list_write(list, scratch->fresh, total, room, reused);
+    list_write(list, scratch->fresh, total, compared ? count : 0, room, reused);
     nphdi_spin_unlock(lock);
 }
 
 static nphd_status insert_levels(nphdi_graph *graph, const nphdi_graph_target *target,
-                                 uint32_t slot, bool reused, uint32_t level, uint32_t breadth,
-                                 nphdi_graph_scratch *scratch, nphd_error *err)
+                                 uint64_t slots, uint32_t slot, bool reused, uint32_t level,
+                                 uint32_t breadth, nphdi_graph_scratch *scratch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphdi_graph_reader reader = nphdi_graph_reader_of(graph);
+    const nphdi_graph_reader reader = nphdi_graph_reader_of(graph, slots);
     const int32_t low_top = (int32_t)level < reader.max_level ? (int32_t)level : reader.max_level;
     uint32_t start = reader.entry;
 
@@ -154,9 +187,13 @@ static nphd_status insert_levels(nphdi_graph *graph, const nphdi_graph_target *t
     for (int32_t at = low_top; at >= 0; at--) {
         TRY(nphdi_graph_beam(&reader, target, (uint32_t)at, start, slot, breadth, scratch,
                              graph->allocator, err));
-        const uint32_t count = select_neighbours(target, scratch->best, scratch->best_count,
-                                                 graph->connectivity, scratch->selected);
-        link_forward(graph, slot, (uint32_t)at, reused, scratch->selected, count, scratch);
+        nphdi_rows_gather(target, scratch->best_slots, (uint32_t)scratch->best_count,
+                          scratch->best_bits);
+        const uint32_t count =
+            select_neighbours(target, scratch->best_bits, scratch->best_slots, NULL,
+                              scratch->best_count, graph->connectivity, scratch->selected, NULL);
+        link_forward(graph, slot, (uint32_t)at, reused, scratch->selected, count,
+                     scratch->best_count >= graph->connectivity, scratch);
         if (count > 0) {
             start = scratch->selected[0];
         }
@@ -169,8 +206,9 @@ done:
 }
 
 nphd_status nphdi_graph_insert(nphdi_graph *graph, const nphdi_rows *rows,
-                               const nphdi_kernels *kernels, uint32_t slot, bool reused,
-                               uint32_t breadth, nphdi_graph_scratch *scratch, nphd_error *err)
+                               const nphdi_kernels *kernels, uint64_t slots, uint32_t slot,
+                               bool reused, uint32_t breadth, nphdi_graph_scratch *scratch,
+                               nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint32_t level = nphdi_graph_level(graph, slot);
@@ -178,7 +216,8 @@ nphd_status nphdi_graph_insert(nphdi_graph *graph, const nphdi_rows *rows,
     const uint64_t raised = (uint64_t)(level + 1) << 32 | slot;
     bool raising = false;
 
-    TRY(nphdi_graph_prepare(scratch, graph->allocator, breadth, graph->connectivity_base, err));
+    TRY(nphdi_graph_prepare(scratch, graph->allocator, breadth, graph->connectivity_base, slots,
+                            err));
     if (atomic_load_explicit(&graph->top, memory_order_acquire) >> 32 < level + 1) {
         (void)pthread_mutex_lock(&graph->top_lock);
         raising = atomic_load_explicit(&graph->top, memory_order_acquire) >> 32 < level + 1;
@@ -187,7 +226,7 @@ nphd_status nphdi_graph_insert(nphdi_graph *graph, const nphdi_rows *rows,
         }
     }
     if (atomic_load_explicit(&graph->top, memory_order_acquire) != 0) {
-        TRY(insert_levels(graph, &target, slot, reused, level, breadth, scratch, err));
+        TRY(insert_levels(graph, &target, slots, slot, reused, level, breadth, scratch, err));
     }
 done:
     if (raising) {

@@ -36,6 +36,7 @@ nphd_status nphdi_graph_init(nphdi_graph *graph, const nphd_allocator *allocator
     /* 1 / (connectivity - 1) upper lists a slot are expected; one a slot never falls short */
     TRY(nphdi_region_reserve(&graph->upper_lists, allocator,
                              reserve_slots * list_bytes(connectivity), 1, err));
+    TRY(nphdi_region_reserve(&graph->reused, allocator, reserve_slots / 8 + 1, 1, err));
 done:
     if (status != NPHD_OK) {
         nphdi_graph_release(graph);
@@ -52,6 +53,7 @@ void nphdi_graph_release(nphdi_graph *graph)
     nphdi_region_release(&graph->levels, graph->allocator);
     nphdi_region_release(&graph->upper_index, graph->allocator);
     nphdi_region_release(&graph->upper_lists, graph->allocator);
+    nphdi_region_release(&graph->reused, graph->allocator);
     nphdi_free(graph->allocator, graph->locks, NPHDI_GRAPH_LOCKS, sizeof(nphdi_spinlock));
     (void)pthread_mutex_destroy(&graph->top_lock);
     memset(graph, 0, sizeof(*graph));
@@ -66,6 +68,7 @@ nphd_status nphdi_graph_reserve(nphdi_graph *graph, uint64_t slots, uint64_t mor
                             slots * list_bytes(graph->connectivity_base), err));
     TRY(nphdi_region_commit(&graph->levels, graph->allocator, slots * 2, err));
     TRY(nphdi_region_commit(&graph->upper_index, graph->allocator, slots * 4, err));
+    TRY(nphdi_region_commit(&graph->reused, graph->allocator, slots / 8 + 1, err));
     if (graph->upper_count + more_upper_lists > UINT32_MAX) {
         return nphdi_fail(err, NPHD_FULL, "the upper layers of the graph are full");
     }
@@ -86,10 +89,16 @@ void nphdi_graph_place(nphdi_graph *graph, uint32_t slot, uint32_t level)
     graph->upper_count += level;
 }
 
+void nphdi_graph_mark_reused(nphdi_graph *graph, uint32_t slot)
+{
+    graph->reused.base[slot / 8] |= (uint8_t)(1U << (slot % 8));
+}
+
 void nphdi_graph_clear(nphdi_graph *graph, uint64_t slots)
 {
     memset(graph->base_lists.base, 0, slots * list_bytes(graph->connectivity_base));
     memset(graph->upper_lists.base, 0, graph->upper_count * list_bytes(graph->connectivity));
+    memset(graph->reused.base, 0, slots / 8 + (slots > 0 ? 1 : 0));
     graph->upper_count = 0;
     atomic_store(&graph->top, 0);
 }
@@ -110,16 +119,15 @@ uint32_t nphdi_graph_random_level(uint32_t slot, uint32_t connectivity)
     return level;
 }
 
-static uint32_t store_links(const void *store, uint32_t slot, uint32_t level, uint32_t *out)
+static uint32_t store_links(const void *store, uint32_t slot, uint32_t level,
+                            _Atomic uint32_t *buffer, const _Atomic uint32_t **out_links)
 {
     const nphdi_graph *graph = store;
-    _Atomic uint32_t *list = nphdi_graph_list(graph, slot, level);
-    const uint32_t count = atomic_load_explicit(&list[0], memory_order_acquire);
+    const _Atomic uint32_t *list = nphdi_graph_list(graph, slot, level);
 
-    for (uint32_t i = 0; i < count; i++) {
-        out[i] = atomic_load_explicit(&list[1 + i], memory_order_acquire);
-    }
-    return count;
+    (void)buffer;
+    *out_links = list + 1;
+    return nphdi_list_count(atomic_load_explicit(&list[0], memory_order_acquire));
 }
 
 static void store_prefetch(const void *store, uint32_t slot)
@@ -133,14 +141,12 @@ static void store_prefetch(const void *store, uint32_t slot)
     __builtin_prefetch(list + bytes - 1);
 }
 
-nphdi_graph_reader nphdi_graph_reader_of(const nphdi_graph *graph)
+nphdi_graph_reader nphdi_graph_reader_of(const nphdi_graph *graph, uint64_t slots)
 {
     const uint64_t top = atomic_load_explicit(&graph->top, memory_order_acquire);
-    const nphdi_graph_reader reader = {graph,
-                                       store_links,
-                                       store_prefetch,
-                                       graph->connectivity_base,
-                                       (int32_t)(top >> 32) - 1,
+    const nphdi_graph_reader reader = {graph,          store_links,
+                                       store_prefetch, graph->connectivity_base,
+                                       slots,          (int32_t)(top >> 32) - 1,
                                        (uint32_t)top};
 
     return reader;
@@ -155,15 +161,19 @@ void nphdi_graph_isolate(nphdi_graph *graph, uint64_t slots,
         for (uint32_t level = 0; level < level_count; level++) {
             _Atomic uint32_t *list = nphdi_graph_list(graph, (uint32_t)slot, level);
             uint32_t kept = 0;
+            uint32_t kept_compared = 0;
             nphdi_spin_lock(lock);
-            const uint32_t count = atomic_load_explicit(&list[0], memory_order_relaxed);
+            const uint32_t head = atomic_load_explicit(&list[0], memory_order_relaxed);
+            const uint32_t count = nphdi_list_count(head);
             for (uint32_t i = 0; i < count; i++) {
                 const uint32_t link = atomic_load_explicit(&list[1 + i], memory_order_relaxed);
                 if (keep(context, link)) {
                     atomic_store_explicit(&list[1 + kept++], link, memory_order_release);
+                    kept_compared += i < nphdi_list_compared(head) ? 1 : 0;
                 }
             }
-            atomic_store_explicit(&list[0], kept, memory_order_release);
+            atomic_store_explicit(&list[0], nphdi_list_head(kept, kept_compared),
+                                  memory_order_release);
             nphdi_spin_unlock(lock);
         }
     }

@@ -150,6 +150,7 @@ uint64_t nphdi_content_memory(const nphdi_content *content)
            content->live.committed_bytes + content->used.committed_bytes +
            content->graph.base_lists.committed_bytes + content->graph.levels.committed_bytes +
            content->graph.upper_index.committed_bytes + content->graph.upper_lists.committed_bytes +
+           content->graph.reused.committed_bytes +
            nphdi_key_map_bytes(&content->map) + content->mapped.derived_directory_bytes +
            content->mapped.derived_table_room * 4 +
            (content->graph.locks != NULL ? NPHDI_GRAPH_LOCKS * sizeof(nphdi_spinlock) : 0);
@@ -193,7 +194,6 @@ uint32_t nphdi_content_take_slot(nphdi_content *content, bool *out_reused)
         slot = (uint32_t)slots;
         nphdi_graph_place(&content->graph, slot,
                           nphdi_graph_random_level(slot, content->shape.connectivity));
-        atomic_store_explicit(&content->slots, slots + 1, memory_order_release);
     }
     bit_set(&content->used, slot);
     content->used_count++;
@@ -227,6 +227,10 @@ void nphdi_content_put(nphdi_content *content, uint32_t slot, nphd_key key, nphd
     memcpy(row, vector.data, vector.bytes);
     memset(row + vector.bytes, 0, content->shape.payload_bytes - vector.bytes);
     put_key(content, slot, key);
+    if (slot == atomic_load_explicit(&content->slots, memory_order_relaxed)) {
+        /* a scan looks at every slot that is counted, so the row comes first */
+        atomic_store_explicit(&content->slots, (uint64_t)slot + 1, memory_order_release);
+    }
 }
 
 bool nphdi_content_adopt(nphdi_content *content, uint32_t slot, nphd_key key)
@@ -332,7 +336,7 @@ bool nphdi_content_key(const nphdi_content *content, uint32_t slot, nphd_key *ou
 nphdi_graph_reader nphdi_content_reader(const nphdi_content *content)
 {
     return content->view ? nphdi_mapped_reader(&content->mapped)
-                         : nphdi_graph_reader_of(&content->graph);
+                         : nphdi_graph_reader_of(&content->graph, nphdi_content_slots(content));
 }
 
 nphd_status nphdi_content_size(nphdi_content *content, uint64_t *out, nphd_error *err)

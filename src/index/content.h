@@ -72,15 +72,16 @@ uint64_t nphdi_content_memory(const nphdi_content *content);
 /* ---- slots: the caller holds slot_lock ---- */
 
 /* Takes a free slot if there is one (*out_reused), else a new one with a level from its number.
- * Memory must have been reserved. The slot is then used and not live. */
+ * Memory must have been reserved. The slot is then used and not live. A new one has to be put
+ * before the next is taken. */
 uint32_t nphdi_content_take_slot(nphdi_content *content, bool *out_reused);
 void nphdi_content_give_back(nphdi_content *content, uint32_t slot);
 uint64_t nphdi_content_free_slots(const nphdi_content *content);
 
 /* ---- one slot ---- */
 
-/* Row and key of a slot that no reader can see: a new one, or a reused one while the content is
- * locked for writing. */
+/* Row and key of a slot that no reader can see: a new one, which counts from then on, or a reused
+ * one while the content is locked for writing. */
 void nphdi_content_put(nphdi_content *content, uint32_t slot, nphd_key key, nphd_vector vector);
 
 /* Takes over a slot that a file or another content filled: its key, and its bits unless the key is

@@ -321,9 +321,11 @@ static nphd_status count_edges(const nphdi_content *content, nphdi_graph_scratch
     const uint64_t slots = nphdi_content_slots(content);
 
     *out = 0;
-    TRY(nphdi_graph_prepare(scratch, content->allocator, 1, reader.connectivity_base, err));
+    TRY(nphdi_graph_prepare(scratch, content->allocator, 1, reader.connectivity_base, 0, err));
     for (uint64_t slot = 0; slot < slots; slot++) {
-        const uint32_t count = reader.links(reader.store, (uint32_t)slot, 0, scratch->links);
+        const _Atomic uint32_t *links;
+        const uint32_t count =
+            reader.links(reader.store, (uint32_t)slot, 0, scratch->copied, &links);
         if (count == NPHDI_GRAPH_BROKEN) {
             return nphdi_mapped_broken(&content->mapped, slot, err);
         }

@@ -89,7 +89,7 @@ static nphd_status check_batch(const batch *work, nphd_error *err)
     if (work->count > 0 && work->vectors == NULL) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "add: vectors is NULL");
     }
-    if (work->keys == NULL && shape->key_bytes != 8) {
+    if (work->keys == NULL && !work->update && shape->key_bytes != 8) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
                           "add: automatic keys are for indexes with keys of 64 bits");
     }
@@ -187,7 +187,10 @@ static nphd_status reserve_batch(batch *work, nphd_error *err)
     if (fresh > 0 && wanted > 0) {
         TRY(nphdi_content_reserve(content, wanted, upper_lists, err));
     }
-    TRY(nphdi_content_reserve_map(content, work->item_count, err));
+    /* other batches may be between plan and publish: their places in the map are promised, too */
+    const uint64_t promised =
+        content->used_count - atomic_load_explicit(&content->live_count, memory_order_relaxed);
+    TRY(nphdi_content_reserve_map(content, work->item_count + promised, err));
 done:
     return status;
 }
@@ -238,8 +241,11 @@ static void link_worker(void *context, uint32_t worker)
             break;
         }
         batch_item *item = &work->items[number];
-        TRY(nphdi_graph_insert(&content->graph, &rows, content->kernels, item->slot, item->reused,
-                               work->breadth, &scratch->scratch, &err));
+        /* more candidates than slots are never kept: no memory is taken for them */
+        const uint64_t slots = nphdi_content_slots(content);
+        const uint32_t breadth = work->breadth < slots ? work->breadth : (uint32_t)slots;
+        TRY(nphdi_graph_insert(&content->graph, &rows, content->kernels, slots, item->slot,
+                               item->reused, breadth, &scratch->scratch, &err));
         item->linked = true;
         const uint64_t linked = atomic_fetch_add(&work->linked, 1) + 1;
         if (worker == 0 && work->options.progress != NULL &&
@@ -337,6 +343,8 @@ static void put_reused(batch *work)
             nphdi_content_put(work->content, item->slot, item->key, work->vectors[item->number]);
         }
     }
+    /* key tables that were outgrown go now, while nobody can be reading one */
+    nphdi_key_map_sweep(&work->content->map);
     nphdi_rwlock_write_end(&index->content_lock);
     nphdi_rwlock_read(&index->content_lock);
 }
@@ -423,7 +431,7 @@ static nphd_status change(nphd_index *index, const nphd_key *keys, const nphd_ve
     for (size_t i = 0; keys == NULL && out_keys != NULL && i < work.item_count; i++) {
         out_keys[work.items[i].number] = work.items[i].key;
     }
-    if (out_counts != NULL) {
+    if (out_counts != NULL && (status == NPHD_OK || status == NPHD_CANCELLED)) {
         *out_counts = work.counts;
     }
 done:
@@ -479,7 +487,7 @@ nphd_status nphd_index_upsert(nphd_index *index, const nphd_key *keys, const nph
                             "upsert: the index is multi, so that a key names no single vector");
     }
     nphdi_rwlock_read_end(&index->content_lock);
-    if (status == NPHD_OK && count > 0) {
+    if (status == NPHD_OK) {
         status = change(index, keys, vectors, count, options, true, NULL, &counts, err);
     }
     if (out_counts != NULL) {

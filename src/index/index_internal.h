@@ -37,8 +37,8 @@ struct nphd_index {
     _Atomic uint32_t build_breadth;
     _Atomic uint32_t search_breadth;
     _Atomic uint64_t dirty;
-    uint64_t generation;
-    uint8_t identity[16]; /* zero before the first save */
+    _Atomic uint64_t generation; /* saves behind the content */
+    uint8_t identity[16];        /* zero before the first save */
     pthread_mutex_t pool_lock;
     nphdi_pooled_scratch *pool;
     bool change_lock_made;

@@ -94,14 +94,15 @@ done:
     return status;
 }
 
-/* Places every slot in the graph. The highest level must be that of the entry. */
+/* Places every slot in the graph. Searches begin at the entry on the max level, so these two must
+ * agree. Single slots may have a higher level: those whose add was given up before it linked them.
+ */
 static nphd_status load_levels(load *from, uint64_t file_bytes, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_content *content = from->content;
     const nphdi_usearch_head *head = from->head;
     uint8_t stored[2];
-    int32_t highest = -1;
 
     for (uint64_t slot = 0; slot < head->slots; slot++) {
         TRY(nphdi_block_reader_take(&from->reader, stored, sizeof(stored), err));
@@ -110,7 +111,6 @@ static nphd_status load_levels(load *from, uint64_t file_bytes, nphd_error *err)
             return nphdi_fail(err, NPHD_CORRUPT, "%s: levels: slot %llu has level %d", from->name,
                               (unsigned long long)slot, level);
         }
-        highest = level > highest ? level : highest;
         nphdi_graph_place(&content->graph, (uint32_t)slot, (uint32_t)level);
         if (content->graph.upper_count > file_bytes / nphdi_list_upper_bytes(&head->node)) {
             return nphdi_fail(err, NPHD_CORRUPT,
@@ -119,12 +119,10 @@ static nphd_status load_levels(load *from, uint64_t file_bytes, nphd_error *err)
         }
     }
     if (head->slots > 0 &&
-        (highest != head->max_level ||
-         nphdi_graph_level(&content->graph, (uint32_t)head->entry) != (uint32_t)highest)) {
+        nphdi_graph_level(&content->graph, (uint32_t)head->entry) != (uint32_t)head->max_level) {
         return nphdi_fail(err, NPHD_CORRUPT,
-                          "%s: graph header: max level %d, but the levels reach %d and entry slot "
-                          "%llu has %u",
-                          from->name, head->max_level, highest, (unsigned long long)head->entry,
+                          "%s: graph header: max level %d, but entry slot %llu has %u", from->name,
+                          head->max_level, (unsigned long long)head->entry,
                           nphdi_graph_level(&content->graph, (uint32_t)head->entry));
     }
     TRY(nphdi_graph_reserve(&content->graph, head->slots, 0, err));

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "index/index_internal.h"
+#include "platform/interrupt.h"
 
 #include <string.h>
 
@@ -110,6 +111,10 @@ static void fill_head(const nphdi_content *content, uint64_t live, nphdi_usearch
     head->node.connectivity_base = content->shape.connectivity_base;
     head->max_level = reader.max_level;
     head->entry = reader.max_level < 0 ? 0 : reader.entry;
+    if (reader.max_level < 0 && head->slots > 0) {
+        /* adds were given up before they linked anything: a file with slots has an entry */
+        head->max_level = (int32_t)nphdi_graph_level(&content->graph, 0);
+    }
 }
 
 static uint8_t *encode_list(const nphdi_graph *graph, uint32_t slot, uint32_t level,
@@ -118,7 +123,7 @@ static uint8_t *encode_list(const nphdi_graph *graph, uint32_t slot, uint32_t le
     _Atomic uint32_t *list = nphdi_graph_list(graph, slot, level);
     const uint32_t room = nphdi_graph_room(graph, level);
 
-    nphdi_put32(out, atomic_load_explicit(&list[0], memory_order_relaxed));
+    nphdi_put32(out, nphdi_list_count(atomic_load_explicit(&list[0], memory_order_relaxed)));
     out += 4;
     for (uint32_t i = 1; i <= room; i++) {
         const uint32_t link = atomic_load_explicit(&list[i], memory_order_relaxed);
@@ -401,7 +406,7 @@ static nphd_status ensure_identity(nphd_index *index, uint8_t identity[16], nphd
 
     memcpy(identity, index->identity, 16);
     if (memcmp(identity, none, sizeof(none)) == 0) {
-        failed = index->io->random(index->io->context, identity, 16);
+        NPHDI_REPEAT_INTERRUPTED(failed, index->io->random(index->io->context, identity, 16));
     }
     return failed == 0 ? NPHD_OK : nphdi_fail_os(err, failed, "save: random identity");
 }

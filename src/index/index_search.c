@@ -17,7 +17,8 @@ typedef struct search_job {
     const nphd_vector *queries;
     size_t query_count;
     size_t capacity;
-    uint64_t keep; /* matches that can be found: not more than there are slots */
+    uint64_t slots; /* when the call began: later ones are not looked at */
+    uint64_t keep;  /* matches that can be found: not more than there are slots */
     nphd_search_options options;
     bool exact;
     uint32_t breadth;
@@ -135,7 +136,7 @@ static nphd_status scan_query(search_job *job, size_t number, nphdi_scan_match *
                               uint32_t worker, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t slots = nphdi_content_slots(job->content);
+    const uint64_t slots = job->slots;
     nphdi_scan_best best;
 
     scan_begin(job, matches, &best);
@@ -174,24 +175,25 @@ static nphd_status graph_report(search_job *job, size_t number, nphdi_graph_scra
     size_t count = 0;
 
     for (uint64_t i = 0; i < scratch->best_count; i++) {
-        const nphdi_candidate found = scratch->best[i];
-        if (job->options.use_radius && found.distance > job->options.radius) {
+        const float distance = scratch->best_distances[i];
+        const uint32_t slot = scratch->best_slots[i];
+        if (job->options.use_radius && distance > job->options.radius) {
             break;
         }
         /* beyond the cut only those that tie with it can still matter */
-        if (i >= job->capacity && found.distance > scratch->best[job->capacity - 1].distance) {
+        if (i >= job->capacity && distance > scratch->best_distances[job->capacity - 1]) {
             break;
         }
-        if (!nphdi_content_key(content, found.slot, &sorted[count].key) ||
+        if (!nphdi_content_key(content, slot, &sorted[count].key) ||
             nphdi_is_free_key(sorted[count].key, content->shape.key_bytes)) {
-            return nphdi_mapped_broken(&content->mapped, found.slot, err);
+            return nphdi_mapped_broken(&content->mapped, slot, err);
         }
-        sorted[count++].distance = found.distance;
+        sorted[count++].distance = distance;
     }
     qsort(sorted, count, sizeof(*sorted), compare_matches);
     report->count = count < job->capacity ? count : job->capacity;
     memcpy(job->out + number * job->capacity, sorted, report->count * sizeof(*sorted));
-    report->exact = nphdi_content_slots(content) == 0;
+    report->exact = job->slots == 0;
     report->computed = scratch->computed;
     report->visited = scratch->expanded;
     return NPHD_OK;
@@ -267,7 +269,7 @@ static nphd_status work_stripes(search_job *job, uint32_t worker, nphdi_scan_mat
                                 nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t slots = nphdi_content_slots(job->content);
+    const uint64_t slots = job->slots;
     nphdi_scan_best best;
 
     scan_begin(job, matches, &best);
@@ -355,7 +357,7 @@ static nphd_status choose_plan(search_job *job, nphd_error *err)
     nphd_status status = NPHD_OK;
     uint32_t breadth =
         job->options.breadth != 0 ? job->options.breadth : atomic_load(&job->index->search_breadth);
-    const uint64_t slots = nphdi_content_slots(job->content);
+    const uint64_t slots = job->slots;
     uint64_t live = 0;
 
     job->exact = job->options.mode == NPHD_SEARCH_EXACT;
@@ -363,11 +365,12 @@ static nphd_status choose_plan(search_job *job, nphd_error *err)
         TRY(nphdi_content_size(job->content, &live, err));
         job->exact = live < NPHD_EXACT_BELOW;
     }
-    /* no more can be found than there is */
-    job->breadth = job->capacity > breadth
-                       ? (uint32_t)(job->capacity < slots ? job->capacity : slots)
-                       : breadth;
-    job->breadth = job->breadth < breadth ? breadth : job->breadth;
+    /* no more can be found than there is, and no memory is taken for more */
+    job->breadth = job->capacity < breadth ? breadth
+                   : job->capacity < slots ? (uint32_t)job->capacity
+                                           : (uint32_t)slots;
+    job->breadth = job->breadth > slots ? (uint32_t)slots : job->breadth;
+    job->breadth = job->breadth == 0 ? 1 : job->breadth;
 done:
     return status;
 }
@@ -375,7 +378,7 @@ done:
 static nphd_status run_job(search_job *job, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t slots = nphdi_content_slots(job->content);
+    const uint64_t slots = job->slots;
     nphdi_scan_match *matches = NULL;
     uint64_t workers = job->options.threads == 0 ? 1 : job->options.threads;
     const uint64_t stripes = slots / SCAN_STRIPE + 1;
@@ -432,6 +435,7 @@ nphd_status nphd_index_search_many(nphd_index *index, const nphd_vector *queries
     job.err = err;
     nphdi_rwlock_read(&index->content_lock);
     job.content = index->content;
+    job.slots = nphdi_content_slots(index->content);
     status = run_job(&job, err);
     nphdi_rwlock_read_end(&index->content_lock);
     (void)pthread_mutex_destroy(&job.lock);

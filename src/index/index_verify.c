@@ -144,6 +144,20 @@ done:
     return status;
 }
 
+/* Headers that cannot be used may be damaged ones: then their block tells. */
+static void verify_blocks_alone(verification *work, const nphd_allocator *allocator)
+{
+    nphdi_trailer trailer;
+    nphd_error found = NPHD_ERROR_INIT;
+    bool has_trailer = false;
+
+    if (nphdi_source_trailer(work->source, &trailer, &has_trailer, &found) == NPHD_OK &&
+        has_trailer) {
+        work->report.checksums = true;
+        (void)verify_all_blocks(work, &trailer, allocator, &found);
+    }
+}
+
 static nphd_status verify_source(verification *work, const nphd_allocator *allocator,
                                  nphd_error *found)
 {
@@ -154,7 +168,11 @@ static nphd_status verify_source(verification *work, const nphd_allocator *alloc
     bool has_trailer = false;
 
     memset(&mapped, 0, sizeof(mapped));
-    TRY(nphdi_source_headers(work->source, &head, &trailer, &has_trailer, found));
+    status = nphdi_source_headers(work->source, &head, &trailer, &has_trailer, found);
+    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
+        verify_blocks_alone(work, allocator);
+    }
+    TRY(status);
     work->report.checksums = has_trailer;
     if (has_trailer) {
         TRY(verify_all_blocks(work, &trailer, allocator, found));

@@ -106,8 +106,12 @@ void nphdi_key_map_sweep(nphdi_key_map *map)
 uint64_t nphdi_key_map_bytes(const nphdi_key_map *map)
 {
     const nphdi_key_table *table = atomic_load_explicit(&map->table, memory_order_acquire);
+    uint64_t bytes = 0;
 
-    return table == NULL ? 0 : sizeof(*table) + table->room * sizeof(uint32_t);
+    for (; table != NULL; table = table->older) {
+        bytes += sizeof(*table) + table->room * sizeof(uint32_t);
+    }
+    return bytes;
 }
 
 void nphdi_key_map_release(nphdi_key_map *map)

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "index/key_map.h"
+#include "platform/interrupt.h"
 
 #include <string.h>
 
@@ -120,7 +121,8 @@ bool nphdi_mapped_is_live(const nphdi_mapped *mapped, uint32_t slot)
 
 /* ---- the graph ---- */
 
-static uint32_t mapped_links(const void *store, uint32_t slot, uint32_t level, uint32_t *out)
+static uint32_t mapped_links(const void *store, uint32_t slot, uint32_t level,
+                             _Atomic uint32_t *buffer, const _Atomic uint32_t **out_links)
 {
     const nphdi_mapped *mapped = store;
     const nphdi_node_shape *shape = &mapped->head.node;
@@ -139,18 +141,13 @@ static uint32_t mapped_links(const void *store, uint32_t slot, uint32_t level, u
     if (count > room) {
         return NPHDI_GRAPH_BROKEN;
     }
-    if (shape->slot_bytes == 4) {
-        for (uint32_t i = 0; i < count; i++) {
-            out[i] = nphdi_get32(node + 4 * (size_t)i);
-            whole = whole && out[i] < mapped->head.slots;
-        }
-    } else {
-        for (uint32_t i = 0; i < count; i++) {
-            const uint64_t link = nphdi_get40(node + 5 * (size_t)i);
-            out[i] = (uint32_t)link;
-            whole = whole && link < mapped->head.slots;
-        }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint64_t link = shape->slot_bytes == 4 ? nphdi_get32(node + 4 * (size_t)i)
+                                                     : nphdi_get40(node + 5 * (size_t)i);
+        atomic_store_explicit(&buffer[i], (uint32_t)link, memory_order_relaxed);
+        whole = whole && link < mapped->head.slots;
     }
+    *out_links = buffer;
     return whole ? count : NPHDI_GRAPH_BROKEN;
 }
 
@@ -173,6 +170,7 @@ nphdi_graph_reader nphdi_mapped_reader(const nphdi_mapped *mapped)
                                        mapped_links,
                                        mapped_prefetch,
                                        mapped->head.node.connectivity_base,
+                                       mapped->head.slots,
                                        mapped->head.max_level,
                                        (uint32_t)mapped->head.entry};
 
@@ -291,7 +289,9 @@ nphd_status nphdi_mapped_open(nphdi_mapped *mapped, const nphdi_source *source,
     mapped->name_bytes = name_bytes;
     memcpy(mapped->name, source->name, name_bytes);
     if (source->memory == NULL) {
-        const int failed = source->io->map(source->io->context, source->file, source->bytes, &base);
+        int failed;
+        NPHDI_REPEAT_INTERRUPTED(
+            failed, source->io->map(source->io->context, source->file, source->bytes, &base));
         if (failed != 0) {
             status = nphdi_fail_os(err, failed, "%s: map %llu bytes", source->name,
                                    (unsigned long long)source->bytes);

@@ -109,7 +109,6 @@ nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
     const nphdi_node_shape *shape = &mapped->head.node;
     uint64_t expected = 0;
     uint64_t live_count = 0;
-    uint32_t highest = 0;
 
     for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
         if ((int16_t)level_of(mapped, slot) < 0) {
@@ -123,16 +122,11 @@ nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
         TRY(check_node(mapped, (uint32_t)slot, expected, &level, &live, err));
         expected += nphdi_node_base_bytes(shape) + level * nphdi_list_upper_bytes(shape);
         live_count += live ? 1 : 0;
-        highest = level > highest ? level : highest;
     }
     if (expected != mapped->nodes_bytes) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: the nodes take %llu bytes, not %llu",
                           mapped->name, (unsigned long long)expected,
                           (unsigned long long)mapped->nodes_bytes);
-    }
-    if (mapped->head.slots > 0 && (int32_t)highest != mapped->head.max_level) {
-        return nphdi_fail(err, NPHD_CORRUPT, "%s: graph header: max level %d, but levels reach %u",
-                          mapped->name, mapped->head.max_level, highest);
     }
     if (mapped->has_trailer && live_count != mapped->trailer.live) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: %llu vectors, but %llu keys",

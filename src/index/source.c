@@ -52,8 +52,8 @@ nphd_status nphdi_source_read(const nphdi_source *source, uint64_t offset, void 
     return NPHD_OK;
 }
 
-static nphd_status read_trailer(const nphdi_source *source, nphdi_trailer *out, bool *out_found,
-                                nphd_error *err)
+nphd_status nphdi_source_trailer(const nphdi_source *source, nphdi_trailer *out, bool *out_found,
+                                 nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint8_t footer[NPHDI_TRAILER_FOOTER_BYTES];
@@ -128,7 +128,7 @@ nphd_status nphdi_source_headers(const nphdi_source *source, nphdi_usearch_head 
                           "%s: not an index file: no magic where the first bytes place it",
                           source->name);
     }
-    TRY(read_trailer(source, out_trailer, out_has_trailer, err));
+    TRY(nphdi_source_trailer(source, out_trailer, out_has_trailer, err));
     if (*out_has_trailer) {
         TRY(check_trailer_against_head(source, out_head, out_trailer, err));
     }

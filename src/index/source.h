@@ -32,6 +32,10 @@ nphd_status nphdi_source_headers(const nphdi_source *source, nphdi_usearch_head 
                                  nphdi_trailer *out_trailer, bool *out_has_trailer,
                                  nphd_error *err);
 
+/* The trailer alone, also of a file whose headers are damaged. */
+nphd_status nphdi_source_trailer(const nphdi_source *source, nphdi_trailer *out, bool *out_found,
+                                 nphd_error *err);
+
 /* Reading a file from front to back through a buffer, each block checked against its checksum
  * before its bytes are handed out. Zero-initialise. */
 typedef struct nphdi_block_reader {
