@@ -155,13 +155,13 @@ static bool add_vector_fits(const add_job *job, const cli_record *record, cli_pr
     const size_t max = job->shape.max_bytes;
 
     if (job->shape.metric == NPHD_METRIC_HAMMING && record->bytes != max) {
-        cli_problem_set(problem, "the vector has %zu bytes, those of this index have %zu",
+        cli_problem_set(problem, "the vector has the wrong length: bytes %zu, not %zu",
                         record->bytes, max);
         return false;
     }
     if (record->bytes > max) {
-        cli_problem_set(problem, "the vector has %zu bytes, this index takes up to %zu",
-                        record->bytes, max);
+        cli_problem_set(problem, "the vector is too long: bytes %zu, at most %zu", record->bytes,
+                        max);
         return false;
     }
     return true;

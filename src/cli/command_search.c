@@ -74,7 +74,7 @@ static bool search_collect(search_job *job, const cli_record *record, cli_proble
     search_query *query = &job->queries[job->count];
 
     if (job->shape.metric == NPHD_METRIC_HAMMING && record->bytes != job->shape.max_bytes) {
-        cli_problem_set(problem, "the query has %zu bytes, vectors of this index have %zu",
+        cli_problem_set(problem, "the query has the wrong length: bytes %zu, not %zu",
                         record->bytes, job->shape.max_bytes);
         return false;
     }

@@ -25,15 +25,15 @@ static void verify_summary(const char *path, bool damaged, const nphd_verify_rep
     char line[NPHD_ERROR_TEXT_BYTES];
 
     if (damaged && report->checksums) {
-        snprintf(line, sizeof(line), "%s: damaged, %llu of %llu blocks changed", path,
-                 (unsigned long long)report->damaged, (unsigned long long)report->blocks);
+        snprintf(line, sizeof(line), "%s: damaged (blocks %llu, of these changed %llu)", path,
+                 (unsigned long long)report->blocks, (unsigned long long)report->damaged);
     } else if (damaged) {
         snprintf(line, sizeof(line), "%s: damaged", path);
     } else if (report->checksums) {
-        snprintf(line, sizeof(line), "%s: whole, %llu blocks and %llu slots checked", path,
+        snprintf(line, sizeof(line), "%s: whole (blocks %llu, slots %llu)", path,
                  (unsigned long long)report->blocks, (unsigned long long)report->slots);
     } else {
-        snprintf(line, sizeof(line), "%s: no checksums, bounds of %llu slots hold", path,
+        snprintf(line, sizeof(line), "%s: no checksums, bounds hold (slots %llu)", path,
                  (unsigned long long)report->slots);
     }
     verify_print(line);

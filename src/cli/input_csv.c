@@ -307,8 +307,8 @@ static cli_next csv_next(cli_input *input, cli_record *out)
         return got;
     }
     if (state->field != state->header_fields) {
-        cli_problem_set(&input->problem, "%zu fields, but the header has %zu", state->field,
-                        state->header_fields);
+        cli_problem_set(&input->problem, "wrong number of fields: %zu, the header has %zu",
+                        state->field, state->header_fields);
         return CLI_NEXT_BAD;
     }
     if (state->where[CSV_KEY] != CSV_NOWHERE &&

@@ -111,7 +111,7 @@ static bool npy_parse_header(cli_input *input, npy_text *text, npy_state *state)
         return cli_input_fail(input, "the NumPy header is not understood");
     }
     if (state->row_bytes < 1 || state->row_bytes > NPHD_MAX_BYTES) {
-        return cli_input_fail(input, "rows of %llu bytes, a vector has 1 to %d",
+        return cli_input_fail(input, "the row length in bytes is %llu, not 1 to %d",
                               (unsigned long long)state->row_bytes, NPHD_MAX_BYTES);
     }
     return true;
@@ -180,7 +180,7 @@ static cli_next npy_next(cli_input *input, cli_record *out)
         if (cli_reader_peek(&input->reader, 1, &more) == 0 && input->reader.os_error == 0) {
             return CLI_NEXT_END;
         }
-        cli_input_fail(input, "more bytes than the %llu rows of the header",
+        cli_input_fail(input, "more bytes than the header says, which has rows: %llu",
                        (unsigned long long)state->rows);
         return CLI_NEXT_FAILED;
     }
@@ -189,7 +189,7 @@ static cli_next npy_next(cli_input *input, cli_record *out)
     if (cli_reader_read(&input->reader, out->vector, out->bytes) == out->bytes) {
         return CLI_NEXT_RECORD;
     }
-    cli_input_fail(input, "cut short, the header says %llu rows", (unsigned long long)state->rows);
+    cli_input_fail(input, "cut short, the header says rows: %llu", (unsigned long long)state->rows);
     return CLI_NEXT_FAILED;
 }
 

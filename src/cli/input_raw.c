@@ -24,7 +24,7 @@ static cli_next raw_next(cli_input *input, cli_record *out)
     if (got == 0 && input->reader.os_error == 0) {
         return CLI_NEXT_END;
     }
-    cli_input_fail(input, "the last row has %zu of %zu bytes", got, out->bytes);
+    cli_input_fail(input, "the last row is cut short: bytes %zu of %zu", got, out->bytes);
     return CLI_NEXT_FAILED;
 }
 
