@@ -268,8 +268,10 @@ static inline nphdi_candidate heap_pop(nphdi_graph_scratch *scratch)
 
 /* How many of the ascending distances are below one: halving while the range is long, then counting
  * with vector code, which may run on into the infinite ones behind. No step is a branch, which
- * would be a tossed coin for the predictor. */
-static inline uint32_t count_below(const float *distances, uint32_t count, float distance)
+ * would be a tossed coin for the predictor. Apart from its caller, where gcc 12 would mix the
+ * address arithmetic of both and undo the vectors. */
+static __attribute__((noinline)) uint32_t count_below(const float *distances, uint32_t count,
+                                                      float distance)
 {
     uint32_t low = 0;
     uint32_t below = 0;
@@ -279,8 +281,9 @@ static inline uint32_t count_below(const float *distances, uint32_t count, float
         low += half & -(uint32_t)(distances[low + half - 1] < distance);
         count -= half;
     }
+    const float *rest = distances + low;
     for (uint32_t i = 0; i < COUNTED_AT_ONCE; i++) {
-        below += distances[low + i] < distance ? 1 : 0;
+        below += rest[i] < distance ? 1 : 0;
     }
     return low + below;
 }
