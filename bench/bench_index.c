@@ -229,6 +229,21 @@ static double plain_write(const char *path, size_t bytes)
     return seconds;
 }
 
+/* Pages of this process in memory, in bytes; 0 where the system does not tell. */
+static double resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    long pages = 0;
+
+    if (file == NULL || fscanf(file, "%*s %ld", &pages) != 1) {
+        pages = 0;
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
 static void bench_files(nphd_index *index, const data *from)
 {
     const char *folder = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp";
@@ -240,6 +255,7 @@ static void bench_files(nphd_index *index, const data *from)
     double write[REPEATS];
     double view[REPEATS];
     double load[REPEATS];
+    double resident = 0;
     nphd_index *opened = NULL;
 
     (void)snprintf(path, sizeof(path), "%s/bench-index-%d.usearch", folder, (int)getpid());
@@ -254,9 +270,11 @@ static void bench_files(nphd_index *index, const data *from)
         check(nphd_index_restore(path, true, NULL, &opened, &err), &err);
         view[i] = now() - start;
         nphd_index_close(opened);
+        resident = resident_bytes();
         start = now();
         check(nphd_index_restore(path, false, NULL, &opened, &err), &err);
         load[i] = now() - start;
+        resident = resident_bytes() - resident;
         if (i + 1 < REPEATS) {
             nphd_index_close(opened);
         }
@@ -273,6 +291,8 @@ static void bench_files(nphd_index *index, const data *from)
            (double)stats.serialized_bytes / (double)from->count,
            (double)stats.memory_bytes / (double)from->count,
            (double)stats.memory_bytes / (double)stats.serialized_bytes);
+    printf("resident when loaded   %10.1f MB  ratio to the file %.3f\n", resident * 1e-6,
+           resident / (double)stats.serialized_bytes);
     (void)unlink(path);
     (void)unlink(plain);
 }

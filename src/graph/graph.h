@@ -187,6 +187,19 @@ static inline _Atomic uint32_t *nphdi_graph_list(const nphdi_graph *graph, uint3
                : upper + ((uint64_t)first[slot] + level - 1) * (1 + (uint64_t)graph->connectivity);
 }
 
+/* The same list as plain words, for a graph that holds still. */
+static inline const uint32_t *nphdi_graph_list_words(const nphdi_graph *graph, uint32_t slot,
+                                                     uint32_t level)
+{
+    const uint32_t *base = (const uint32_t *)(const void *)graph->base_lists.base;
+    const uint32_t *upper = (const uint32_t *)(const void *)graph->upper_lists.base;
+    const uint32_t *first = (const uint32_t *)(const void *)graph->upper_index.base;
+
+    return level == 0
+               ? base + (uint64_t)slot * (1 + (uint64_t)graph->connectivity_base)
+               : upper + ((uint64_t)first[slot] + level - 1) * (1 + (uint64_t)graph->connectivity);
+}
+
 static inline uint32_t nphdi_graph_room(const nphdi_graph *graph, uint32_t level)
 {
     return level == 0 ? graph->connectivity_base : graph->connectivity;

@@ -9,6 +9,9 @@
 
 #include <string.h>
 
+/* Upper lists that there are always addresses for, whatever the levels of few slots. */
+#define UPPER_LISTS_LEAST 65536
+
 static uint64_t list_bytes(uint32_t room)
 {
     return 4 * (1 + (uint64_t)room);
@@ -33,9 +36,12 @@ nphd_status nphdi_graph_init(nphdi_graph *graph, const nphd_allocator *allocator
                              reserve_slots * list_bytes(connectivity_base), 1, err));
     TRY(nphdi_region_reserve(&graph->levels, allocator, reserve_slots * 2, 1, err));
     TRY(nphdi_region_reserve(&graph->upper_index, allocator, reserve_slots * 4, 1, err));
-    /* 1 / (connectivity - 1) upper lists a slot are expected; one a slot never falls short */
+    /* 1 / (connectivity - 1) upper lists a slot are expected; twice that never falls short of many
+     */
     TRY(nphdi_region_reserve(&graph->upper_lists, allocator,
-                             reserve_slots * list_bytes(connectivity), 1, err));
+                             (reserve_slots * 2 / (connectivity - 1) + UPPER_LISTS_LEAST) *
+                                 list_bytes(connectivity),
+                             1, err));
     TRY(nphdi_region_reserve(&graph->reused, allocator, reserve_slots / 8 + 1, 1, err));
 done:
     if (status != NPHD_OK) {

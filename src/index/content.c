@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define LEAST_RESERVED_SLOTS (1U << 20)
+
 static _Atomic uint64_t *bit_words(const nphdi_region *region)
 {
     return (_Atomic uint64_t *)(void *)region->base;
@@ -43,19 +45,33 @@ static nphd_key memory_key(const void *context, uint32_t slot)
     return key;
 }
 
+/* As many slots as the memory of this machine could hold, and half as many again for what is
+ * swapped; at least a few thousand, so that a wrong answer of the system does no harm. */
+static uint64_t slots_to_reserve(const nphdi_content *content)
+{
+    const uint64_t slot_bytes = content->row_bytes + content->shape.key_bytes +
+                                4 * (uint64_t)content->shape.connectivity_base;
+    const uint64_t slots = nphdi_memory_bytes() / 2 * 3 / slot_bytes;
+
+    if (slots < LEAST_RESERVED_SLOTS) {
+        return LEAST_RESERVED_SLOTS;
+    }
+    return slots < NPHDI_MAX_SLOTS ? slots : NPHDI_MAX_SLOTS;
+}
+
 /* Addresses are reserved before any thread can look, so that the bases never change. */
 static nphd_status reserve_addresses(nphdi_content *content, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphd_allocator *allocator = content->allocator;
-    const uint64_t slots = NPHDI_RESERVE_SLOTS;
+    const uint64_t slots = slots_to_reserve(content);
 
     TRY(nphdi_graph_init(&content->graph, allocator, content->shape.connectivity,
                          content->shape.connectivity_base, slots, err));
     TRY(nphdi_region_reserve(&content->rows, allocator, slots * content->row_bytes, 1, err));
     TRY(nphdi_region_reserve(&content->keys, allocator, slots * content->shape.key_bytes, 1, err));
-    TRY(nphdi_region_reserve(&content->live, allocator, slots / 8, 1, err));
-    TRY(nphdi_region_reserve(&content->used, allocator, slots / 8, 1, err));
+    TRY(nphdi_region_reserve(&content->live, allocator, slots / 8 + 8, 1, err));
+    TRY(nphdi_region_reserve(&content->used, allocator, slots / 8 + 8, 1, err));
 done:
     return status;
 }
@@ -150,9 +166,8 @@ uint64_t nphdi_content_memory(const nphdi_content *content)
            content->live.committed_bytes + content->used.committed_bytes +
            content->graph.base_lists.committed_bytes + content->graph.levels.committed_bytes +
            content->graph.upper_index.committed_bytes + content->graph.upper_lists.committed_bytes +
-           content->graph.reused.committed_bytes +
-           nphdi_key_map_bytes(&content->map) + content->mapped.derived_directory_bytes +
-           content->mapped.derived_table_room * 4 +
+           content->graph.reused.committed_bytes + nphdi_key_map_bytes(&content->map) +
+           content->mapped.derived_directory_bytes + content->mapped.derived_table_room * 4 +
            (content->graph.locks != NULL ? NPHDI_GRAPH_LOCKS * sizeof(nphdi_spinlock) : 0);
 }
 

@@ -54,9 +54,6 @@ typedef struct nphdi_content {
     uint64_t next_automatic;
 } nphdi_content;
 
-/* Addresses for this many slots are reserved; fewer where the system refuses. */
-#define NPHDI_RESERVE_SLOTS (1ULL << 31)
-
 /* Empty content in memory, or (`view`) content whose `mapped` the caller opens. */
 nphd_status nphdi_content_create(const nphdi_shape *shape, bool view,
                                  const nphd_allocator *allocator, nphdi_content **out,

@@ -14,6 +14,8 @@
 /* 16 blocks a write: large enough that the calls do not show (bench_index, save). */
 #define SINK_BYTES (16 * NPHDI_TRAILER_BLOCK_BYTES)
 
+#define LEVELS_AT_ONCE 1024
+
 /* Where the bytes go: a file being written, or memory, or nowhere but the count. */
 typedef struct sink {
     nphdi_replacement *file;
@@ -120,21 +122,21 @@ static void fill_head(const nphdi_content *content, uint64_t live, nphdi_usearch
 static uint8_t *encode_list(const nphdi_graph *graph, uint32_t slot, uint32_t level,
                             uint32_t slot_bytes, uint8_t *out)
 {
-    _Atomic uint32_t *list = nphdi_graph_list(graph, slot, level);
     const uint32_t room = nphdi_graph_room(graph, level);
+    const uint32_t *list = nphdi_graph_list_words(graph, slot, level);
 
-    nphdi_put32(out, nphdi_list_count(atomic_load_explicit(&list[0], memory_order_relaxed)));
+    nphdi_put32(out, nphdi_list_count(list[0]));
     out += 4;
-    for (uint32_t i = 1; i <= room; i++) {
-        const uint32_t link = atomic_load_explicit(&list[i], memory_order_relaxed);
-        if (slot_bytes == 4) {
-            nphdi_put32(out, link);
-        } else {
-            nphdi_put40(out, link);
+    if (slot_bytes == 4) {
+        for (uint32_t i = 0; i < room; i++) {
+            nphdi_put32(out + 4 * (size_t)i, list[1 + i]);
         }
-        out += slot_bytes;
+    } else {
+        for (uint32_t i = 0; i < room; i++) {
+            nphdi_put40(out + 5 * (size_t)i, list[1 + i]);
+        }
     }
-    return out;
+    return out + (size_t)room * slot_bytes;
 }
 
 /* One node at a time: the base part with the list of level 0, then each higher list. */
@@ -167,12 +169,17 @@ static nphd_status put_memory_graph(sink *to, const nphdi_content *content,
     nphd_status status = NPHD_OK;
     const uint64_t buffer_bytes = nphdi_node_base_bytes(&head->node);
     uint8_t *buffer = NULL;
-    uint8_t level[2];
+    uint8_t levels[2 * LEVELS_AT_ONCE];
 
     TRY(nphdi_alloc(content->allocator, buffer_bytes, 1, &buffer, err));
-    for (uint64_t slot = 0; slot < head->slots; slot++) {
-        nphdi_put16(level, (uint16_t)nphdi_graph_level(&content->graph, (uint32_t)slot));
-        TRY(sink_put(to, level, sizeof(level), err));
+    for (uint64_t first = 0; first < head->slots; first += LEVELS_AT_ONCE) {
+        const uint64_t rest = head->slots - first;
+        const uint64_t count = rest < LEVELS_AT_ONCE ? rest : LEVELS_AT_ONCE;
+        for (uint64_t i = 0; i < count; i++) {
+            nphdi_put16(levels + 2 * i,
+                        (uint16_t)nphdi_graph_level(&content->graph, (uint32_t)(first + i)));
+        }
+        TRY(sink_put(to, levels, 2 * count, err));
     }
     for (uint64_t slot = 0; slot < head->slots; slot++) {
         TRY(put_node(to, content, (uint32_t)slot, &head->node, buffer, err));

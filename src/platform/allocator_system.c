@@ -66,6 +66,20 @@ static void system_unreserve(void *context, void *range, size_t bytes)
     (void)munmap(range, bytes);
 }
 
+uint64_t nphdi_memory_bytes(void)
+{
+    const uint64_t guess = 1ULL << 34;
+#ifdef _SC_PHYS_PAGES
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    const long page = sysconf(_SC_PAGESIZE);
+
+    if (pages > 0 && page > 0) {
+        return (uint64_t)pages * (uint64_t)page;
+    }
+#endif
+    return guess;
+}
+
 const nphd_allocator *nphdi_allocator_system(void)
 {
     static const nphd_allocator table = {

@@ -19,6 +19,9 @@ const nphd_io *nphdi_io_posix(void);
 /* malloc and mmap. */
 const nphd_allocator *nphdi_allocator_system(void);
 
+/* The memory of the machine; a guess where the system does not tell. */
+uint64_t nphdi_memory_bytes(void);
+
 /* ---- locks ---- */
 
 /* A read-write lock that starves nobody: a waiting writer holds new readers back. Not recursive. */
