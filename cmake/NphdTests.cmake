@@ -70,6 +70,7 @@ if(TARGET nphd_program)
             ${PROJECT_SOURCE_DIR}/tests/cli/man_examples.py --nphd $<TARGET_FILE:nphd_program>
             --source-dir ${PROJECT_SOURCE_DIR})
         nphd_test_properties(cli_man_examples cli)
+        set_tests_properties(cli_man_examples PROPERTIES COST 100) # many commands: start it early
     endif()
 endif()
 

@@ -49,6 +49,11 @@ static nphd_key memory_key(const void *context, uint32_t slot)
  * swapped; at least a few thousand, so that a wrong answer of the system does no harm. */
 static uint64_t slots_to_reserve(const nphdi_content *content)
 {
+#ifdef NPHDI_RESERVE_SLOTS
+    /* for builds that run under an emulator which keeps a record of each reserved page */
+    (void)content;
+    return NPHDI_RESERVE_SLOTS;
+#else
     const uint64_t slot_bytes = content->row_bytes + content->shape.key_bytes +
                                 4 * (uint64_t)content->shape.connectivity_base;
     const uint64_t slots = nphdi_memory_bytes() / 2 * 3 / slot_bytes;
@@ -57,6 +62,7 @@ static uint64_t slots_to_reserve(const nphdi_content *content)
         return LEAST_RESERVED_SLOTS;
     }
     return slots < NPHDI_MAX_SLOTS ? slots : NPHDI_MAX_SLOTS;
+#endif
 }
 
 /* Addresses are reserved before any thread can look, so that the bases never change. */

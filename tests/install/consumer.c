@@ -15,8 +15,10 @@ int main(void)
 
     options.max_bits = 64;
     if (nphd_index_create(&options, &index, &error) != NPHD_OK ||
-        nphd_index_add(index, nphd_key_u64(1), (nphd_vector){bits[0], 8}, NULL, &error) != NPHD_OK ||
-        nphd_index_add(index, nphd_key_u64(2), (nphd_vector){bits[1], 8}, NULL, &error) != NPHD_OK ||
+        nphd_index_add(index, nphd_key_u64(1), (nphd_vector){bits[0], 8}, NULL, &error) !=
+            NPHD_OK ||
+        nphd_index_add(index, nphd_key_u64(2), (nphd_vector){bits[1], 8}, NULL, &error) !=
+            NPHD_OK ||
         nphd_index_search(index, query, 1, NULL, &match, &report, &error) != NPHD_OK) {
         (void)fprintf(stderr, "%s\n", error.text);
         return 1;
