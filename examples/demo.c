@@ -15,6 +15,7 @@
 
 #define ANSWERS 5      /* per query */
 #define SHOWN 4        /* queries printed in full */
+#define NEAR 0.2F      /* a distance at which texts have much in common */
 #define LINE_BYTES 512 /* longest line of the example files, with room to spare */
 
 /* One row of a file: a decoded fingerprint and where its text came from. */
@@ -220,8 +221,9 @@ static void print_nearest(const csv_table *codes, const csv_table *queries,
     free(printed);
 }
 
-/* How many of the exact answers the graph found too; equal distances count as found. */
-static size_t count_agreeing(const csv_table *queries, const nphd_match *exact,
+/* How many of the exact answers no farther than `within` the graph found too; equal distances count
+ * as found. */
+static size_t count_agreeing(const csv_table *queries, float within, const nphd_match *exact,
                              const nphd_search_report *exact_reports, const nphd_match *graph,
                              const nphd_search_report *graph_reports, size_t *out_total)
 {
@@ -229,11 +231,14 @@ static size_t count_agreeing(const csv_table *queries, const nphd_match *exact,
 
     *out_total = 0;
     for (size_t i = 0; i < queries->count; i++) {
-        const nphd_search_report *report = &exact_reports[i];
-        *out_total += report->count;
-        for (size_t j = 0; j < graph_reports[i].count && report->count > 0; j++) {
-            agreeing +=
-                graph[i * ANSWERS + j].distance <= exact[i * ANSWERS + report->count - 1].distance;
+        const size_t first = i * ANSWERS;
+        const size_t count = exact_reports[i].count;
+        for (size_t j = 0; j < count; j++) {
+            *out_total += exact[first + j].distance <= within;
+        }
+        for (size_t j = 0; j < graph_reports[i].count && count > 0; j++) {
+            agreeing += graph[first + j].distance <= within &&
+                        graph[first + j].distance <= exact[first + count - 1].distance;
         }
     }
     return agreeing;
@@ -252,11 +257,14 @@ static void demo(const char *codes_path, const char *queries_path, const char *f
     nphd_metadata metadata = NPHD_METADATA_INIT;
     nphd_error error = NPHD_ERROR_INIT;
     nphd_index *index = NULL;
+    size_t agreeing = 0;
     size_t total = 0;
 
-    (void)printf("Text fingerprints of the Linux documentation: %zu to search in, 64 to 256 bits "
-                 "long,\nand %zu queries that are not among them.\n",
-                 codes.count, queries.count);
+    (void)printf(
+        "%zu fingerprints of pieces of the Linux documentation, 64 to 256 bits long, go into "
+        "an index,\nwhich is saved to a file and mapped. %zu others, which are not in it, are "
+        "looked up.\n",
+        codes.count, queries.count);
     const double add_ms = build_file(&codes, file_path, threads);
     const double open_begin_ms = now_ms();
     check(nphd_index_restore(file_path, true, NULL, &index, &error), "open", &error);
@@ -265,17 +273,26 @@ static void demo(const char *codes_path, const char *queries_path, const char *f
     const double graph_ms = search(index, &queries, NPHD_SEARCH_APPROXIMATE, graph, graph_reports);
     check(nphd_file_metadata(file_path, NULL, &metadata, &error), "metadata", &error);
 
-    (void)printf("Below: the %d queries with the nearest neighbours, and %d answers to each.\n",
-                 SHOWN, ANSWERS);
+    (void)printf(
+        "The distance is the share of differing bits in the length that both have: 0 for like "
+        "texts,\nabout 0.5 for unrelated ones. Here are the %d queries with the nearest "
+        "neighbours, %d each.\n",
+        SHOWN, ANSWERS);
     print_nearest(&codes, &queries, exact, exact_reports);
-    const size_t agreeing =
-        count_agreeing(&queries, exact, exact_reports, graph, graph_reports, &total);
-    (void)printf("\nThe search graph alone finds %zu of the %zu exact answers.\n\n", agreeing,
-                 total);
-    (void)printf("%zu vectors in %" PRIu64 " bytes; added at %.0f /s on %u threads; opened in "
-                 "%.2f ms; %.3f ms a query exactly, %.3f ms by the graph (1 thread, %s kernels)\n",
-                 codes.count, metadata.file_bytes, (double)codes.count / add_ms * 1e3, threads,
-                 open_ms, exact_ms, graph_ms, nphd_kernel_name());
+    agreeing = count_agreeing(&queries, 1, exact, exact_reports, graph, graph_reports, &total);
+    (void)printf("\nThese answers are exact: each query was compared with every vector. The search "
+                 "graph, which is\nfor larger indexes, finds %zu of the same %zu answers",
+                 agreeing, total);
+    agreeing = count_agreeing(&queries, NEAR, exact, exact_reports, graph, graph_reports, &total);
+    (void)printf(", and %zu of the %zu that are within %.1f.\n\n", agreeing, total, (double)NEAR);
+    (void)printf("file            %zu vectors in %" PRIu64 " bytes\n", codes.count,
+                 metadata.file_bytes);
+    (void)printf("add             %.0f vectors a second, %u threads\n",
+                 (double)codes.count / add_ms * 1e3, threads);
+    (void)printf("open            %.2f ms\n", open_ms);
+    (void)printf("search, exact   %.3f ms a query, 1 thread, %s kernels\n", exact_ms,
+                 nphd_kernel_name());
+    (void)printf("search, graph   %.3f ms a query\n", graph_ms);
 
     nphd_index_close(index);
     free(exact);

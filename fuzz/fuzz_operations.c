@@ -91,8 +91,8 @@ static void check_search(const world *here, input *from)
         const entry *stored = &here->entries[found[i].key.low];
         const size_t shared = stored->bytes < query.bytes ? stored->bytes : query.bytes;
         FUZZ_CHECK(stored->bytes > 0);
-        FUZZ_CHECK(found[i].distance == (float)differing_bits(stored, query.data, shared) /
-                                            (float)(8 * shared));
+        FUZZ_CHECK(found[i].distance ==
+                   (float)differing_bits(stored, query.data, shared) / (float)(8 * shared));
         FUZZ_CHECK(i == 0 || found[i - 1].distance < found[i].distance ||
                    (found[i - 1].distance == found[i].distance &&
                     nphd_key_compare(found[i - 1].key, found[i].key) < 0));

@@ -55,9 +55,9 @@ static void fuzz_unreserve(void *context, void *range, size_t bytes)
     free_ranges[free_range_count++] = range;
 }
 
-static const nphd_allocator fuzz_allocator = {
-    sizeof(nphd_allocator), NULL,        fuzz_allocate, fuzz_release,
-    fuzz_reserve,           fuzz_commit, fuzz_unreserve};
+static const nphd_allocator fuzz_allocator = {sizeof(nphd_allocator), NULL,         fuzz_allocate,
+                                              fuzz_release,           fuzz_reserve, fuzz_commit,
+                                              fuzz_unreserve};
 
 nphd_index *fuzz_create(const nphd_index_options *options)
 {

@@ -3,7 +3,8 @@
  *     cc -std=c11 -D_GNU_SOURCE -Iinclude tools/make_corpus.c build/dev/libnphd.a -lxxhash -lm \
  *         -lpthread -o build/make_corpus && build/make_corpus
  *
- * Run it in the root of the source tree. Inputs that once failed lie there too and are left alone. */
+ * Run it in the root of the source tree. Inputs that once failed lie there too and are left alone.
+ */
 #include <nphd/nphd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,8 +107,8 @@ int main(void)
     static const uint8_t footer_ends[] = {2, 0, 0x20, 2, 0};
     static const uint8_t nothing[] = {0};
     static const uint8_t sections[] = {5, 0, 0x60, 2, 0, 0, 0x68, 2, 3, 0, 0x70, 4, 1};
-    static const uint8_t steps[] = {0, 0, 2, 1, 3, 9, 8, 7, 2, 1, 0xff, 13, 0, 4, 1, 1, 0, 0xaa,
-                                    13, 1, 7, 1, 11, 2, 1, 2, 10, 2, 5, 14, 12, 3, 9, 9, 9, 9};
+    static const uint8_t steps[] = {0,  0, 2, 1, 3,  9, 8, 7, 2,  1, 0xff, 13, 0,  4, 1, 1, 0, 0xaa,
+                                    13, 1, 7, 1, 11, 2, 1, 2, 10, 2, 5,    14, 12, 3, 9, 9, 9, 9};
 
     (void)mkdir("fuzz/corpus", 0777);
     put_fixture("nphd256_n0", SIZE_MAX);

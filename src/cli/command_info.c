@@ -109,7 +109,7 @@ static void info_put_metadata(json_t *facts, const nphd_metadata *metadata)
     info_put(facts, "slots", info_number(metadata->slots));
     info_put(facts, "file_bytes", info_number(metadata->file_bytes));
     info_put(facts, "generation", info_number(metadata->generation));
-    info_put(facts, "verified", json_boolean(metadata->trailer));
+    info_put(facts, "checksums", json_boolean(metadata->trailer));
     info_put_identity(facts, metadata);
 }
 

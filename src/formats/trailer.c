@@ -104,7 +104,8 @@ static nphd_status decode_section(const char *name, const uint8_t *entry,
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer section %u lies outside the trailer",
                           name, out->id);
     }
-    if ((out->flags & NPHDI_SECTION_CRITICAL) != 0 && out->id > NPHDI_SECTION_LIVE) {
+    if ((out->flags & NPHDI_SECTION_CRITICAL) != 0 &&
+        (out->id < NPHDI_SECTION_CHECKSUMS || out->id > NPHDI_SECTION_LIVE)) {
         return nphdi_fail(err, NPHD_UNSUPPORTED,
                           "%s: trailer section %u is needed and not known to this version", name,
                           out->id);

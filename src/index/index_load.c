@@ -331,20 +331,6 @@ done:
     return status;
 }
 
-/* Reads every block against its checksum. */
-static nphd_status verify_blocks(const nphdi_source *source, const nphdi_trailer *trailer,
-                                 const nphd_allocator *allocator, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphdi_block_reader reader;
-
-    TRY(nphdi_block_reader_begin(&reader, source, trailer, allocator, err));
-    status = nphdi_block_reader_take(&reader, NULL, reader.covered, err);
-    nphdi_block_reader_end(&reader);
-done:
-    return status;
-}
-
 static nphd_status open_view(const nphd_index *index, const nphdi_source *source,
                              const opening *from, const nphd_open_options *options,
                              nphdi_content **out, nphd_error *err)
@@ -353,7 +339,7 @@ static nphd_status open_view(const nphd_index *index, const nphdi_source *source
     nphdi_content *content = NULL;
 
     if (options->verify && from->has_trailer) {
-        TRY(verify_blocks(source, &from->trailer, index->allocator, err));
+        TRY(nphdi_source_verify(source, &from->trailer, index->allocator, err));
     }
     TRY(nphdi_content_create(&from->shape, true, index->allocator, &content, err));
     TRY(nphdi_mapped_open(&content->mapped, source, &from->head, &from->trailer, from->has_trailer,

@@ -189,14 +189,29 @@ done:
     return status;
 }
 
-/* The nodes of a view are copied as they are, once they are known to hold together: damage must not
- * be written anew under fresh checksums. */
+/* A view is written as it is, once it is known to be whole: damage must not be written anew under
+ * fresh checksums. Of a reference file only the structure can be known. */
+static nphd_status check_view(const nphdi_content *content, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_mapped *mapped = &content->mapped;
+    nphdi_source source;
+
+    nphdi_source_of_memory(&source, mapped->base, mapped->bytes);
+    source.name = nphdi_content_name(content);
+    if (mapped->has_trailer) {
+        TRY(nphdi_source_verify(&source, &mapped->trailer, content->allocator, err));
+    }
+    TRY(nphdi_mapped_check(mapped, err));
+done:
+    return status;
+}
+
 static nphd_status put_mapped_graph(sink *to, const nphdi_content *content, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphdi_mapped *mapped = &content->mapped;
 
-    TRY(nphdi_mapped_check(mapped, err));
     TRY(sink_put(to, mapped->levels, 2 * mapped->head.slots, err));
     TRY(sink_put(to, mapped->nodes, mapped->nodes_bytes, err));
 done:
@@ -335,6 +350,9 @@ static nphd_status put_foreign(sink *to, const nphdi_content *content, uint64_t 
     uint8_t matrix[NPHDI_USEARCH_MATRIX_BYTES];
     uint8_t head_bytes[NPHDI_USEARCH_HEAD_BYTES];
 
+    if (content->view) {
+        TRY(check_view(content, err));
+    }
     fill_head(content, live, &head);
     nphdi_usearch_encode_matrix(&head, matrix);
     nphdi_usearch_encode_head(&head, head_bytes);

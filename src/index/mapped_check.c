@@ -103,6 +103,24 @@ done:
     return status;
 }
 
+/* Since every live slot is led to, as many entries as live slots are those and no others. */
+static nphd_status check_table_entries(const nphdi_mapped *mapped, uint64_t live_count,
+                                       nphd_error *err)
+{
+    uint64_t entries = 0;
+
+    for (uint64_t place = 0; place < mapped->trailer_table_room; place++) {
+        const uint32_t slot = nphdi_get32(mapped->trailer_table + 4 * place);
+        entries += slot == NPHDI_TABLE_FREE || slot == NPHDI_TABLE_DELETED ? 0 : 1;
+    }
+    if (entries != live_count) {
+        return nphdi_fail(
+            err, NPHD_CORRUPT, "%s: trailer: the key table has %llu entries for %llu vectors",
+            mapped->name, (unsigned long long)entries, (unsigned long long)live_count);
+    }
+    return NPHD_OK;
+}
+
 nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -132,6 +150,9 @@ nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: %llu vectors, but %llu keys",
                           mapped->name, (unsigned long long)mapped->trailer.live,
                           (unsigned long long)live_count);
+    }
+    if (mapped->trailer_table != NULL) {
+        TRY(check_table_entries(mapped, live_count, err));
     }
 done:
     return status;

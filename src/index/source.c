@@ -227,3 +227,16 @@ nphd_status nphdi_block_reader_take(nphdi_block_reader *reader, void *out, uint6
 done:
     return status;
 }
+
+nphd_status nphdi_source_verify(const nphdi_source *source, const nphdi_trailer *trailer,
+                                const nphd_allocator *allocator, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_block_reader reader;
+
+    TRY(nphdi_block_reader_begin(&reader, source, trailer, allocator, err));
+    status = nphdi_block_reader_take(&reader, NULL, reader.covered, err);
+    nphdi_block_reader_end(&reader);
+done:
+    return status;
+}

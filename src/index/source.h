@@ -64,4 +64,8 @@ nphd_status nphdi_block_reader_load(nphdi_block_reader *reader, uint64_t offset,
 
 void nphdi_block_reader_end(nphdi_block_reader *reader);
 
+/* Reads every block against its checksum. */
+nphd_status nphdi_source_verify(const nphdi_source *source, const nphdi_trailer *trailer,
+                                const nphd_allocator *allocator, nphd_error *err);
+
 #endif

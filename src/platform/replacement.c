@@ -81,7 +81,7 @@ static nphd_status replacement_allocate(const nphdi_replacement *replacement, ui
 }
 
 /* Closes and removes the temporary file. Nothing is left to be done about errors here: the file
- * counts as never written, and a name that stays behind is removed by the next writer. */
+ * counts as never written, and a name that stays behind costs its room and nothing else. */
 static void replacement_discard(nphdi_replacement *replacement)
 {
     const nphd_io *io = replacement->io;

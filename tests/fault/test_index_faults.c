@@ -204,7 +204,8 @@ static nphd_status step_search(world *here)
     for (int mode = NPHD_SEARCH_EXACT; mode <= NPHD_SEARCH_APPROXIMATE && status == NPHD_OK;
          mode++) {
         options.mode = (nphd_search_mode)mode;
-        status = nphd_index_search_many(here->index, queries, 2, 10, &options, found, reports, NULL);
+        status =
+            nphd_index_search_many(here->index, queries, 2, 10, &options, found, reports, NULL);
         assert_true(status == NPHD_OK ? reports[0].count > 0
                                       : reports[0].count == 0 && reports[1].count == 0);
     }

@@ -223,9 +223,9 @@ static sample sample_make(const char *name, size_t count, nphd_metric metric, ui
 /* Content that was loaded has been checked whole: nothing of it may be corrupt. */
 static void check_status(nphd_status status, bool checked)
 {
-    if (status == NPHD_CORRUPT ? checked
-                               : status != NPHD_OK && status != NPHD_NOT_FOUND &&
-                                     status != NPHD_TOO_SMALL) {
+    if (status == NPHD_CORRUPT
+            ? checked
+            : status != NPHD_OK && status != NPHD_NOT_FOUND && status != NPHD_TOO_SMALL) {
         fail_msg("status %s", nphd_status_name(status));
     }
 }
@@ -497,8 +497,7 @@ static void try_changes(lab *here, const sample *file, bool all)
                     try_verify(here, data, file->bytes, text, sizeof(text));
                 if (verified != NPHD_CORRUPT || loaded == NPHD_OK) {
                     fail_msg("%s: byte %zu is %u: verify %s (%s), load %s", file->name, at,
-                             values[i], nphd_status_name(verified), text,
-                             nphd_status_name(loaded));
+                             values[i], nphd_status_name(verified), text, nphd_status_name(loaded));
                 }
             } else if (i == 0) {
                 (void)try_verify(here, data, file->bytes, text, sizeof(text));

@@ -137,9 +137,8 @@ static void step_add_many(world *here)
     assert_int_equal(nphd_index_add_many(here->index, automatic ? NULL : some.keys, some.vectors,
                                          some.count, &some.options, keys, &added, NULL),
                      NPHD_OK);
-    assert_int_equal(added,
-                     index_model_add_many(&here->model, automatic ? NULL : some.keys, some.vectors,
-                                          some.count, expected));
+    assert_int_equal(added, index_model_add_many(&here->model, automatic ? NULL : some.keys,
+                                                 some.vectors, some.count, expected));
     assert_memory_equal(keys, expected, some.count * sizeof(*keys));
 }
 
@@ -311,9 +310,8 @@ static void step_bad(world *here)
                          NPHD_INVALID_ARGUMENT);
         assert_int_equal(removed, 0);
         if (here->model.count > 0) {
-            assert_int_equal(
-                nphd_index_rename(here->index, here->model.items[0].key, wide, &err),
-                NPHD_INVALID_ARGUMENT);
+            assert_int_equal(nphd_index_rename(here->index, here->model.items[0].key, wide, &err),
+                             NPHD_INVALID_ARGUMENT);
         }
     } else {
         assert_int_equal(nphd_index_add_many(here->index, NULL, some.vectors, some.count,
@@ -360,9 +358,9 @@ static void check_read_only(world *here, const index_model *model, nphd_index *v
     } while (some.count == 0);
     assert_int_equal(nphd_index_add(view, key, some.vectors[0], &added, NULL), NPHD_READ_ONLY);
     assert_false(added);
-    assert_int_equal(nphd_index_add_many(view, some.keys, some.vectors, some.count, NULL, NULL,
-                                         &count, NULL),
-                     NPHD_READ_ONLY);
+    assert_int_equal(
+        nphd_index_add_many(view, some.keys, some.vectors, some.count, NULL, NULL, &count, NULL),
+        NPHD_READ_ONLY);
     assert_int_equal(count, 0);
     assert_int_equal(
         nphd_index_upsert(view, some.keys, some.vectors, some.count, NULL, &counts, NULL),
@@ -493,11 +491,10 @@ typedef void (*step)(world *here);
 
 static void run_step(world *here)
 {
-    static const step steps[] = {step_add_one, step_add_many, step_add_many, step_add_many,
-                                 step_upsert,  step_upsert,   step_remove,   step_remove,
-                                 step_rename,  step_rename,   step_isolate,  step_copy,
-                                 step_bad,     step_bad,      step_save,     step_restore,
-                                 step_reopen,  step_buffer};
+    static const step steps[] = {
+        step_add_one, step_add_many, step_add_many, step_add_many, step_upsert,  step_upsert,
+        step_remove,  step_remove,   step_rename,   step_rename,   step_isolate, step_copy,
+        step_bad,     step_bad,      step_save,     step_restore,  step_reopen,  step_buffer};
 
     if (here->model.count > MOST_VECTORS || below(here, 40) == 0) {
         step_empty(here);
@@ -655,17 +652,16 @@ static void test_cancelled_batches(void **state)
             some.options.progress = stop_at;
             some.options.progress_context = &stop;
             some.options.threads = 1;
-            const nphd_status status =
-                nphd_index_add_many(here.index, some.keys, some.vectors, some.count, &some.options,
-                                    NULL, &added, NULL);
+            const nphd_status status = nphd_index_add_many(
+                here.index, some.keys, some.vectors, some.count, &some.options, NULL, &added, NULL);
             assert_true(status == NPHD_OK || status == NPHD_CANCELLED);
             for (size_t i = 0; i < some.count; i++) { /* a vector is there whole or not at all */
                 bool there = false;
                 assert_int_equal(nphd_index_contains(here.index, some.keys[i], &there, NULL),
                                  NPHD_OK);
                 if (there && !index_model_has(&here.model, some.keys[i])) {
-                    present += index_model_add_many(&here.model, &some.keys[i], &some.vectors[i], 1,
-                                                    NULL);
+                    present +=
+                        index_model_add_many(&here.model, &some.keys[i], &some.vectors[i], 1, NULL);
                 }
             }
             assert_int_equal(added, present);

@@ -25,10 +25,10 @@
 #define PATIENCE_SECONDS 280
 
 enum {
-    STILL = 40,           /* keys 0.. that nobody touches */
-    UPSERTED = 10,        /* keys FIRST_UPSERTED.. with one of two vectors */
+    STILL = 40,    /* keys 0.. that nobody touches */
+    UPSERTED = 10, /* keys FIRST_UPSERTED.. with one of two vectors */
     FIRST_UPSERTED = 100,
-    NAME_ONE = 200,       /* a vector that goes from one name to the other */
+    NAME_ONE = 200, /* a vector that goes from one name to the other */
     NAME_TWO = 201,
     FIRST_MOVING = 1000, /* keys that come and go */
     MOVING = 60,
@@ -340,7 +340,7 @@ static void *upserter_main(void *argument)
 
 static void test_everything_at_once(void **state)
 {
-    static void *(*const mains[])(void *) = {searcher_main, reader_main, saver_main, mover_main,
+    static void *(*const mains[])(void *) = {searcher_main, reader_main, saver_main,   mover_main,
                                              mover_main,    mover_main,  upserter_main};
     enum { THREADS = sizeof(mains) / sizeof(mains[0]), CHANGERS = 4 };
     nphd_index_options options = NPHD_INDEX_OPTIONS_INIT;
@@ -361,9 +361,9 @@ static void test_everything_at_once(void **state)
     for (uint64_t key = 0; key < NAME_TWO; key++) {
         if (key < STILL || (key >= FIRST_UPSERTED && key < FIRST_UPSERTED + UPSERTED) ||
             key == NAME_ONE) {
-            assert_int_equal(nphd_index_add(all.index, nphd_key_u64(key), vector_of(key, 0, room),
-                                            NULL, NULL),
-                             NPHD_OK);
+            assert_int_equal(
+                nphd_index_add(all.index, nphd_key_u64(key), vector_of(key, 0, room), NULL, NULL),
+                NPHD_OK);
         }
     }
     for (size_t i = 0; i < THREADS; i++) {
@@ -413,7 +413,8 @@ static void *grower_main(void *argument)
     return NULL;
 }
 
-/* Links must lead to nodes of their level, whoever wrote which list meanwhile: loading checks it. */
+/* Links must lead to nodes of their level, whoever wrote which list meanwhile: loading checks it.
+ */
 static void test_growing_from_many_threads(void **state)
 {
     nphd_index_options options = NPHD_INDEX_OPTIONS_INIT;

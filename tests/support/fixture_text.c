@@ -170,11 +170,11 @@ bool fixture_read(const char *name, fixture *out)
     return true;
 }
 
-void fixture_free(fixture *fixture)
+void fixture_free(fixture *text)
 {
-    free(fixture->items);
-    free(fixture->removed);
-    free(fixture->queries);
-    free(fixture->top);
-    free(fixture->ann);
+    free(text->items);
+    free(text->removed);
+    free(text->queries);
+    free(text->top);
+    free(text->ann);
 }

@@ -48,7 +48,7 @@ typedef struct fixture {
 
 /* Reads `<name>.txt` of the fixtures; false when it cannot be read. */
 bool fixture_read(const char *name, fixture *out);
-void fixture_free(fixture *fixture);
+void fixture_free(fixture *text);
 
 /* The path of `<name>.usearch`, in static memory. */
 const char *fixture_path(const char *name);

@@ -42,9 +42,9 @@ static bool differs(const index_model *model, const char *format, ...)
 static bool fails(const index_model *model, const char *what, nphd_status status,
                   const nphd_error *err)
 {
-    return status == NPHD_OK ? true
-                             : differs(model, "%s: %s: %s", what, nphd_status_name(status),
-                                       err->text);
+    return status == NPHD_OK
+               ? true
+               : differs(model, "%s: %s: %s", what, nphd_status_name(status), err->text);
 }
 
 void index_model_init(index_model *model, const nphd_index_options *options)
@@ -346,8 +346,8 @@ static bool is_plausible(const index_model *model, nphd_vector query, size_t cap
             at++;
         }
         if (at == count) {
-            plausible = differs(model, "graph search: match %zu is wrong, double or out of order",
-                                i);
+            plausible =
+                differs(model, "graph search: match %zu is wrong, double or out of order", i);
         }
     }
     free(answers);

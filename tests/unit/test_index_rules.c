@@ -898,6 +898,31 @@ static void test_w38_views_refuse_changes(void **state)
     (void)unlink(path);
 }
 
+/* A view of a damaged file may answer, but damage is not saved as if it were whole. */
+static void test_damage_is_not_saved(void **state)
+{
+    nphd_index *index = nphd256();
+    nphd_index *view = nphd256();
+    nphd_index *copy = NULL;
+    size_t bytes = 0;
+
+    (void)state;
+    fill(index, 40);
+    OK(nphd_index_save_buffer(index, NULL, 0, &bytes, NULL));
+    uint8_t *buffer = malloc(bytes);
+    uint8_t *saved = malloc(bytes);
+    OK(nphd_index_save_buffer(index, buffer, bytes, &bytes, NULL));
+    buffer[8 + 33 * 7 + 3] ^= 1; /* inside a row */
+    OK(nphd_index_view_buffer(view, buffer, bytes, NULL, NULL));
+    assert_int_equal(nphd_index_save_buffer(view, saved, bytes, &bytes, NULL), NPHD_CORRUPT);
+    assert_int_equal(nphd_index_copy(view, &copy, NULL), NPHD_CORRUPT);
+    assert_null(copy);
+    free(saved);
+    nphd_index_close(view);
+    free(buffer);
+    nphd_index_close(index);
+}
+
 static void test_w33_w40_views_need_no_tables(void **state)
 {
     const char *path = temporary("tables");
@@ -1051,6 +1076,7 @@ int main(void)
         cmocka_unit_test(test_p_buffers),
         cmocka_unit_test(test_p1_copy_is_independent),
         cmocka_unit_test(test_w38_views_refuse_changes),
+        cmocka_unit_test(test_damage_is_not_saved),
         cmocka_unit_test(test_w33_w40_views_need_no_tables),
         cmocka_unit_test(test_w22_files_of_others_open),
         cmocka_unit_test(test_w39_saves_are_all_durable),
