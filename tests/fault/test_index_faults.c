@@ -4,8 +4,10 @@
  * for memory failing, N = 1, 2, ... until nothing fails. Where a call fails: its status is one that
  * the header names, the index is as it was before, nothing leaks, no file is synced twice, and the
  * file on disk is the old or the new one. Then the fault is gone and the rest of the workload must
- * succeed. For power cuts the model disk gives the states that a cut may leave. */
+ * succeed. For power cuts the model disk gives the states that a cut may leave.
+ * NPHD_TEST_SCALE=small takes every seventh N. */
 #include "support/allocator_fault.h"
+#include "support/allocator_plain.h"
 #include "support/index_model.h"
 #include "support/io_fault.h"
 #include "support/io_memory.h"
@@ -19,6 +21,13 @@
 
 #define PATH "dir/faults.usearch"
 #define BATCH 30
+
+static bool is_small(void)
+{
+    const char *scale = getenv("NPHD_TEST_SCALE");
+
+    return scale != NULL && strcmp(scale, "small") == 0;
+}
 
 typedef struct world {
     test_random random;
@@ -410,6 +419,7 @@ static void world_init(world *here, uint64_t seed)
     here->disk = memory_io_create(seed);
     io_fault_init(&here->io, memory_io_table(here->disk));
     allocator_fault_init(&here->allocator);
+    here->allocator.below = allocator_plain();
     options.max_bits = 64;
     index_model_init(&here->model, &options);
     here->model.loose = true; /* a failed add leaves free slots */
@@ -508,7 +518,7 @@ static void sweep_storage(uint64_t seed, uint32_t kinds, int os_error, bool for_
 {
     uint64_t failed = 1;
 
-    for (uint64_t n = 1; failed > 0; n++) {
+    for (uint64_t n = 1; failed > 0; n += is_small() ? 7 : 1) {
         world here;
         world_init(&here, seed);
         io_fault_arm(&here.io, kinds, n, os_error, for_ever);
@@ -561,7 +571,7 @@ static void test_disk_is_full(void **state)
     uint64_t capacity = 0;
     bool saved = false;
 
-    for (; !saved; capacity += 200) {
+    for (; !saved; capacity += is_small() ? 900 : 200) {
         world here;
         world_init(&here, *(uint64_t *)*state);
         assert_int_equal(step_create(&here), NPHD_OK);
@@ -585,7 +595,7 @@ static void sweep_memory(uint64_t seed, bool for_ever)
 {
     uint64_t failed = 1;
 
-    for (uint64_t n = 1; failed > 0; n++) {
+    for (uint64_t n = 1; failed > 0; n += is_small() ? 7 : 1) {
         world here;
         world_init(&here, seed);
         here.memory_fault = true;
@@ -606,7 +616,7 @@ static void test_saving_after_a_failed_add(void **state)
 {
     uint64_t failed = 1;
 
-    for (uint64_t n = 1; failed > 0; n++) {
+    for (uint64_t n = 1; failed > 0; n += is_small() ? 7 : 1) {
         for (int first = 0; first < 2; first++) { /* into an empty index, and onto another batch */
             world here;
             world_init(&here, *(uint64_t *)*state + n);
@@ -787,5 +797,7 @@ int main(void)
         cmocka_unit_test_prestate(test_missing_flushes_are_noticed, &seed),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int failures = cmocka_run_group_tests(tests, NULL, NULL);
+    allocator_plain_release();
+    return failures;
 }

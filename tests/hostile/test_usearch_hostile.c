@@ -5,6 +5,7 @@
  *
  * NPHD_TEST_SCALE=small takes fewer values of each byte. */
 #include "support/allocator_fault.h"
+#include "support/allocator_plain.h"
 #include "support/io_memory.h"
 #include "support/test_random.h"
 #include "support/trailer_repair.h"
@@ -50,59 +51,6 @@ static bool is_small(void)
     return scale != NULL && strcmp(scale, "small") == 0;
 }
 
-/* ---- memory without system calls: most of the time would go into them ---- */
-
-#define RANGE_BYTES (256U << 10)
-#define MOST_RANGES 64
-
-static void *free_ranges[MOST_RANGES]; /* kept for the next index */
-static size_t free_range_count;
-
-static void *plain_allocate(void *context, size_t bytes)
-{
-    (void)context;
-    return malloc(bytes);
-}
-
-static void plain_release(void *context, void *memory, size_t bytes)
-{
-    (void)context;
-    (void)bytes;
-    free(memory);
-}
-
-static void *plain_reserve(void *context, size_t bytes)
-{
-    (void)context;
-    if (bytes > RANGE_BYTES) {
-        return NULL;
-    }
-    return free_range_count > 0 ? free_ranges[--free_range_count]
-                                : aligned_alloc(4096, RANGE_BYTES);
-}
-
-static void plain_unreserve(void *context, void *range, size_t bytes)
-{
-    (void)context;
-    (void)bytes;
-    if (free_range_count < MOST_RANGES) {
-        free_ranges[free_range_count++] = range;
-    } else {
-        free(range);
-    }
-}
-
-static int plain_commit(void *context, void *range, size_t old_bytes, size_t new_bytes)
-{
-    (void)context;
-    memset((uint8_t *)range + old_bytes, 0, new_bytes - old_bytes);
-    return 0;
-}
-
-static const nphd_allocator plain_allocator = {
-    sizeof(nphd_allocator), NULL,         plain_allocate, plain_release,
-    plain_reserve,          plain_commit, plain_unreserve};
-
 static nphd_index *create(lab *here)
 {
     nphd_index_options options = NPHD_INDEX_OPTIONS_INIT;
@@ -120,7 +68,7 @@ static int lab_open(void **state)
 
     memset(&here, 0, sizeof(here));
     allocator_fault_init(&here.allocator);
-    here.allocator.below = &plain_allocator;
+    here.allocator.below = allocator_plain();
     here.disk = memory_io_create(1);
     here.loader = create(&here);
     here.viewer = create(&here);
@@ -139,9 +87,7 @@ static int lab_close(void **state)
     memory_io_destroy(here->disk);
     assert_true(allocator_fault_is_clean(&here->allocator));
     allocator_fault_destroy(&here->allocator);
-    while (free_range_count > 0) {
-        free(free_ranges[--free_range_count]);
-    }
+    allocator_plain_release();
     return 0;
 }
 
