@@ -10,11 +10,17 @@
 #include <string.h>
 
 /* Upper lists that there are always addresses for, whatever the levels of few slots. */
-#define UPPER_LISTS_LEAST 65536
+#define UPPER_LISTS_LEAST 256
 
 static uint64_t list_bytes(uint32_t room)
 {
     return 4 * (1 + (uint64_t)room);
+}
+
+static nphd_status reserve_whole(nphdi_region *region, const nphd_allocator *allocator,
+                                 uint64_t bytes, nphd_error *err)
+{
+    return nphdi_region_reserve(region, allocator, bytes, bytes, err);
 }
 
 nphd_status nphdi_graph_init(nphdi_graph *graph, const nphd_allocator *allocator,
@@ -32,17 +38,17 @@ nphd_status nphdi_graph_init(nphdi_graph *graph, const nphd_allocator *allocator
         return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot create a lock");
     }
     TRY(nphdi_alloc(allocator, NPHDI_GRAPH_LOCKS, sizeof(nphdi_spinlock), &graph->locks, err));
-    TRY(nphdi_region_reserve(&graph->base_lists, allocator,
-                             reserve_slots * list_bytes(connectivity_base), 1, err));
-    TRY(nphdi_region_reserve(&graph->levels, allocator, reserve_slots * 2, 1, err));
-    TRY(nphdi_region_reserve(&graph->upper_index, allocator, reserve_slots * 4, 1, err));
+    TRY(reserve_whole(&graph->base_lists, allocator, reserve_slots * list_bytes(connectivity_base),
+                      err));
+    TRY(reserve_whole(&graph->levels, allocator, reserve_slots * 2, err));
+    TRY(reserve_whole(&graph->upper_index, allocator, reserve_slots * 4, err));
     /* 1 / (connectivity - 1) upper lists a slot are expected; twice that never falls short of many
      */
-    TRY(nphdi_region_reserve(&graph->upper_lists, allocator,
-                             (reserve_slots * 2 / (connectivity - 1) + UPPER_LISTS_LEAST) *
-                                 list_bytes(connectivity),
-                             1, err));
-    TRY(nphdi_region_reserve(&graph->reused, allocator, reserve_slots / 8 + 1, 1, err));
+    TRY(reserve_whole(&graph->upper_lists, allocator,
+                      (reserve_slots * 2 / (connectivity - 1) + UPPER_LISTS_LEAST) *
+                          list_bytes(connectivity),
+                      err));
+    TRY(reserve_whole(&graph->reused, allocator, reserve_slots / 8 + 1, err));
 done:
     if (status != NPHD_OK) {
         nphdi_graph_release(graph);

@@ -65,20 +65,49 @@ static uint64_t slots_to_reserve(const nphdi_content *content)
 #endif
 }
 
-/* Addresses are reserved before any thread can look, so that the bases never change. */
-static nphd_status reserve_addresses(nphdi_content *content, nphd_error *err)
+static nphd_status reserve_whole(nphdi_region *region, const nphd_allocator *allocator,
+                                 uint64_t bytes, nphd_error *err)
+{
+    return nphdi_region_reserve(region, allocator, bytes, bytes, err);
+}
+
+static nphd_status reserve_regions(nphdi_content *content, uint64_t slots, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphd_allocator *allocator = content->allocator;
-    const uint64_t slots = slots_to_reserve(content);
+    const uint64_t bit_bytes = slots / 8 + 8;
 
     TRY(nphdi_graph_init(&content->graph, allocator, content->shape.connectivity,
                          content->shape.connectivity_base, slots, err));
-    TRY(nphdi_region_reserve(&content->rows, allocator, slots * content->row_bytes, 1, err));
-    TRY(nphdi_region_reserve(&content->keys, allocator, slots * content->shape.key_bytes, 1, err));
-    TRY(nphdi_region_reserve(&content->live, allocator, slots / 8 + 8, 1, err));
-    TRY(nphdi_region_reserve(&content->used, allocator, slots / 8 + 8, 1, err));
+    TRY(reserve_whole(&content->rows, allocator, slots * content->row_bytes, err));
+    TRY(reserve_whole(&content->keys, allocator, slots * content->shape.key_bytes, err));
+    TRY(reserve_whole(&content->live, allocator, bit_bytes, err));
+    TRY(reserve_whole(&content->used, allocator, bit_bytes, err));
 done:
+    return status;
+}
+
+static void release_regions(nphdi_content *content)
+{
+    nphdi_region_release(&content->rows, content->allocator);
+    nphdi_region_release(&content->keys, content->allocator);
+    nphdi_region_release(&content->live, content->allocator);
+    nphdi_region_release(&content->used, content->allocator);
+    nphdi_graph_release(&content->graph);
+}
+
+/* Addresses are reserved before any thread can look, so that the bases never change. Where there
+ * are too few, all arrays get fewer, so that none is left without. */
+static nphd_status reserve_addresses(nphdi_content *content, nphd_error *err)
+{
+    uint64_t slots = slots_to_reserve(content);
+    nphd_status status = reserve_regions(content, slots, err);
+
+    while (status == NPHD_OUT_OF_MEMORY && slots > 64) {
+        release_regions(content);
+        slots /= 2;
+        status = reserve_regions(content, slots, err);
+    }
     return status;
 }
 
@@ -118,11 +147,7 @@ void nphdi_content_close(nphdi_content *content)
         return;
     }
     nphdi_mapped_close(&content->mapped);
-    nphdi_region_release(&content->rows, content->allocator);
-    nphdi_region_release(&content->keys, content->allocator);
-    nphdi_region_release(&content->live, content->allocator);
-    nphdi_region_release(&content->used, content->allocator);
-    nphdi_graph_release(&content->graph);
+    release_regions(content);
     nphdi_key_map_release(&content->map);
     if (content->slot_lock_made) {
         (void)pthread_mutex_destroy(&content->slot_lock);

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #ifndef MAP_NORESERVE
@@ -68,16 +69,23 @@ static void system_unreserve(void *context, void *range, size_t bytes)
 
 uint64_t nphdi_memory_bytes(void)
 {
-    const uint64_t guess = 1ULL << 34;
+    uint64_t bytes = 1ULL << 34; /* a guess, where the system does not tell */
+    struct rlimit limit;
+
 #ifdef _SC_PHYS_PAGES
     const long pages = sysconf(_SC_PHYS_PAGES);
     const long page = sysconf(_SC_PAGESIZE);
 
     if (pages > 0 && page > 0) {
-        return (uint64_t)pages * (uint64_t)page;
+        bytes = (uint64_t)pages * (uint64_t)page;
     }
 #endif
-    return guess;
+    /* under a limit of addresses one index takes but a part of them */
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        limit.rlim_cur / 16 < bytes) {
+        bytes = limit.rlim_cur / 16;
+    }
+    return bytes;
 }
 
 const nphd_allocator *nphdi_allocator_system(void)
