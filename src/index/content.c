@@ -97,18 +97,22 @@ static void release_regions(nphdi_content *content)
 }
 
 /* Addresses are reserved before any thread can look, so that the bases never change. Where there
- * are too few, all arrays get fewer, so that none is left without. */
+ * are too few, all arrays get fewer, so that none is left without; only the last try explains
+ * itself, for a success leaves no error text behind. */
 static nphd_status reserve_addresses(nphdi_content *content, nphd_error *err)
 {
     uint64_t slots = slots_to_reserve(content);
-    nphd_status status = reserve_regions(content, slots, err);
 
-    while (status == NPHD_OUT_OF_MEMORY && slots > 64) {
+    for (;;) {
+        const bool last = slots <= 64;
+        const nphd_status status = reserve_regions(content, slots, last ? err : NULL);
+
+        if (status != NPHD_OUT_OF_MEMORY || last) {
+            return status;
+        }
         release_regions(content);
         slots /= 2;
-        status = reserve_regions(content, slots, err);
     }
-    return status;
 }
 
 nphd_status nphdi_content_create(const nphdi_shape *shape, bool view,
