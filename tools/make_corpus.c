@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FIXTURES "tests/fixtures/usearch/"
+#define FIXTURES "tests/fixtures/"
 #define CORPUS "fuzz/corpus/"
 
 static void die(const char *what)
@@ -33,19 +33,28 @@ static void put(const char *target, const char *name, const void *data, size_t b
     }
 }
 
-static void put_fixture(const char *name, size_t most)
+/* The first `most` bytes of a fixture. */
+static void put_file(const char *target, const char *name, const char *fixture, size_t most)
 {
     static uint8_t data[65536];
     char path[256];
 
-    (void)snprintf(path, sizeof(path), FIXTURES "%s.usearch", name);
+    (void)snprintf(path, sizeof(path), FIXTURES "%s", fixture);
     FILE *file = fopen(path, "rb");
     if (file == NULL) {
         die(path);
     }
     const size_t bytes = fread(data, 1, most < sizeof(data) ? most : sizeof(data), file);
     (void)fclose(file);
-    put("open", name, data, bytes);
+    put(target, name, data, bytes);
+}
+
+static void put_fixture(const char *name, size_t most)
+{
+    char path[256];
+
+    (void)snprintf(path, sizeof(path), "usearch/%s.usearch", name);
+    put_file("open", name, path, most);
 }
 
 /* A file with our trailer. The identity is zero until a real save, so it is always the same. */
@@ -86,6 +95,15 @@ static void put_ours(const char *name, size_t count, nphd_metric metric, uint32_
 static void put_text(const char *name, const char *text)
 {
     put("iscc", name, text, strlen(text));
+}
+
+/* The head of an array file of version 2.0. */
+static void put_npy(const char *name, const char *text)
+{
+    uint8_t data[256] = {0x93, 'N', 'U', 'M', 'P', 'Y', 2, 0, (uint8_t)strlen(text)};
+
+    memcpy(data + 12, text, strlen(text));
+    put("filters", name, data, 12 + strlen(text));
 }
 
 /* Numbers without pattern, the same on every host. */
@@ -138,6 +156,17 @@ int main(void)
     put_text("dashes", "AAAY-PXW4-45FT-YNJ3");
     put_text("cut", "EADZYKUESSJWNPV2E7Y4OE4V");
     put_text("empty", "");
+
+    put_file("filters", "bloom_chain", "bloom/u64_350.isbf", SIZE_MAX);
+    put_file("filters", "bloom_cut", "bloom/u64_350.isbf", 900);
+    put_file("filters", "bloom_full", "bloom/u64_full100.isbf", SIZE_MAX);
+    put_file("filters", "bloom_key128", "bloom/uuid_150.isbf", SIZE_MAX);
+    put_file("filters", "tombstones", "tombstones/u64_12.npy", SIZE_MAX);
+    put_file("filters", "tombstones_cut", "tombstones/u64_12.npy", 100);
+    put_file("filters", "tombstones_key128", "tombstones/uuid_7.npy", SIZE_MAX);
+    put_npy("npy_order", "{\"shape\": ( 7 , ), 'fortran_order':False,\n'descr': '<u8'}");
+    put_npy("npy_records", "{'descr': [('a', '<u8')], 'fortran_order': False, 'shape': (7,), }");
+    put_npy("npy_two_dimensions", "{'descr': '<u8', 'fortran_order': False, 'shape': (7, 2), }");
 
     put("operations", "each_step", steps, sizeof(steps));
     put_noise("operations", "noise_1", 11, 100);

@@ -51,6 +51,25 @@ typedef struct nphd_io {
     /** Flush the directory itself. EINVAL is taken as "this file system cannot". */
     int (*sync_directory)(void *context, const char *path);
     int (*random)(void *context, void *buffer, size_t bytes); /* names and identities */
+    /** Make one directory; EEXIST when anything has that name, ENOENT when its parent is missing.
+     * It is durable after sync_directory of the parent. */
+    int (*make_directory)(void *context, const char *path);
+    /** Tell `visit` every name in a directory but "." and "..", in any order. Stops when `visit`
+     * answers non-zero and returns that; `visit` makes no calls of the table. After an error or
+     * EINTR the library forgets what it was told, and begins again after EINTR. ENOTDIR for a
+     * file. */
+    int (*list)(void *context, const char *path,
+                int (*visit)(void *visit_context, const char *name), void *visit_context);
+    /** Open a file for writing, a new one if need be, and lock it against every other `lock` of it,
+     * by another process or by this one; EWOULDBLOCK, without waiting, while somebody has it. The
+     * lock ends with the close of this file or the end of the process, not by whatever else is done
+     * with a file of that name. */
+    int (*lock)(void *context, const char *path, nphd_file *out_file);
+    /** Give a file a second name, or a copy that shares its storage: all of it at once, and as
+     * durable as `from` after sync_directory for `to`. EEXIST when `to` exists. EOPNOTSUPP or EXDEV
+     * where storage cannot be shared: the library copies by read and write. Only for files that
+     * nobody changes any more. */
+    int (*copy)(void *context, const char *from, const char *to);
 } nphd_io;
 
 #ifdef __cplusplus

@@ -9,6 +9,8 @@
 #include <nphd/index_search.h>
 #include <nphd/io.h>
 #include <nphd/iscc.h>
+#include <nphd/log.h>
+#include <nphd/sharded.h>
 #include <nphd/status.h>
 #include <nphd/vector.h>
 #include <nphd/version.h>

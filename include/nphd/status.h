@@ -29,7 +29,10 @@ extern "C" {
     X(DURABILITY_UNKNOWN, 12, "the file was replaced but the flush of its directory failed")       \
     X(NO_SPACE, 13, "the disk, a quota or a file size limit is full")                              \
     X(FULL, 14, "the index cannot hold more")                                                      \
-    X(TOO_SMALL, 15, "the caller's buffer is too small")
+    X(TOO_SMALL, 15, "the caller's buffer is too small")                                           \
+    X(CLOSED, 16, "the handle was closed")                                                         \
+    X(BUSY, 17, "another handle or process has the index open for writing")                        \
+    X(TIMEOUT, 18, "the time ran out before the work was done")
 
 typedef enum nphd_status {
 #define NPHD_STATUS_ENUM(name, number, text) NPHD_##name = number,

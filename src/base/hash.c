@@ -11,15 +11,28 @@ uint64_t nphdi_hash_bytes(const void *data, size_t bytes)
     return XXH3_64bits(data, bytes);
 }
 
-uint64_t nphdi_hash_key(nphd_key key, uint32_t key_bytes)
+static inline void key_octets(nphd_key key, uint32_t key_bytes, uint8_t octets[16])
 {
-    uint8_t octets[16];
-
     if (key_bytes == 8) {
         nphdi_put64(octets, key.low);
     } else {
         nphdi_put64_big_endian(octets, key.high);
         nphdi_put64_big_endian(octets + 8, key.low);
     }
+}
+
+uint64_t nphdi_hash_key(nphd_key key, uint32_t key_bytes)
+{
+    uint8_t octets[16];
+
+    key_octets(key, key_bytes, octets);
     return XXH3_64bits(octets, key_bytes);
+}
+
+uint64_t nphdi_hash_key_seeded(nphd_key key, uint32_t key_bytes, uint64_t seed)
+{
+    uint8_t octets[16];
+
+    key_octets(key, key_bytes, octets);
+    return XXH3_64bits_withSeed(octets, key_bytes, seed);
 }

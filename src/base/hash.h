@@ -12,6 +12,9 @@ uint64_t nphdi_hash_bytes(const void *data, size_t bytes);
 /* Hash of a key in its file form: 8 little-endian bytes, or 16 octets. */
 uint64_t nphdi_hash_key(nphd_key key, uint32_t key_bytes);
 
+/* The same with another seed than 0. */
+uint64_t nphdi_hash_key_seeded(nphd_key key, uint32_t key_bytes, uint64_t seed);
+
 /* Maps a hash evenly onto 0..range-1 without a division (multiply and keep the high half). */
 static inline uint64_t nphdi_hash_to_range(uint64_t hash, uint64_t range)
 {

@@ -24,7 +24,7 @@
 
 enum {
     NPHDI_SECTION_CHECKSUMS = 1,      /* u64 for each block of NPHDI_TRAILER_BLOCK_BYTES */
-    NPHDI_SECTION_KEY_TABLE = 2,      /* u32 slots, open addressing by the hash of their keys */
+    NPHDI_SECTION_KEY_TABLE = 2,      /* u32 slots with fingerprints, by the hash of their keys */
     NPHDI_SECTION_NODE_DIRECTORY = 3, /* a record of 32 bytes for each 64 slots */
     NPHDI_SECTION_LIVE = 4            /* a bit for each slot that is not removed, in u64 words */
 };

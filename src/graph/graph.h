@@ -13,6 +13,8 @@
 #define NPHDI_GRAPH_H
 
 #include "base/memory.h"
+#include "graph/graph_best.h"
+#include "graph/graph_seen.h"
 #include "kernels/kernels.h"
 #include "platform/platform.h"
 
@@ -43,29 +45,31 @@ typedef uint64_t nphdi_candidate;
 
 /* Working memory of one search or insert at a time. Zero-initialise. */
 typedef struct nphdi_graph_scratch {
-    float *best_distances; /* ascending, infinite from best_count on */
+    float *best_distances; /* the outcome of a beam search, ascending */
     uint32_t *best_slots;
-    nphdi_bits *best_bits; /* for the selection of neighbours */
+    nphdi_bits *best_bits;
+    nphdi_ranked *best_sorted; /* numbered by their places in `visited` */
     uint64_t best_room;
     uint64_t best_count;
+    nphdi_graph_best best; /* while it runs */
     nphdi_candidate *heap; /* binary, nearest first; visited_room long */
     uint64_t heap_count;
-    uint32_t *visited; /* the slots seen by this beam search, in order */
+    uint32_t *visited;        /* the slots seen by this beam search, in order */
+    nphdi_bits *visited_bits; /* how they compare with the target */
     uint64_t visited_room;
     uint64_t visited_count;
-    uint64_t *seen; /* a bit for each slot, set for those in `visited`; else zero */
-    uint64_t seen_slots;
+    nphdi_graph_seen seen;
     void *copied_memory;      /* of `copied` */
     _Atomic uint32_t *copied; /* list_room + 1 each, like those that follow */
     uint32_t *links;
     uint32_t *fresh;
     uint32_t *selected;
-    uint32_t *selected_fresh;
     nphdi_bits *bits;
     float *distances;
-    float *sorted_distances;
+    uint64_t *sorted;
     nphdi_bits *sorted_bits;
     bool *sorted_fresh;
+    bool *sorted_excluded;
     uint32_t *sorted_slots;
     uint64_t list_room;
     uint64_t computed; /* distances, since the caller set it to 0 */
@@ -211,6 +215,10 @@ static inline uint32_t nphdi_graph_room(const nphdi_graph *graph, uint32_t level
 nphd_status nphdi_graph_prepare(nphdi_graph_scratch *scratch, const nphd_allocator *allocator,
                                 uint32_t breadth, uint32_t list_room, uint64_t slots,
                                 nphd_error *err);
+
+/* Room for one more list among the visited, and to read how they compare by steps. */
+nphd_status nphdi_graph_ensure_visited(nphdi_graph_scratch *scratch,
+                                       const nphd_allocator *allocator, nphd_error *err);
 
 /* Distance of the query to one row. */
 float nphdi_graph_measure(const nphdi_graph_target *target, uint32_t slot);

@@ -15,21 +15,13 @@
 static bool nearer_to_kept(const nphdi_graph_target *pair, nphdi_bits base, const uint32_t *kept,
                            uint32_t kept_count)
 {
-    /* a/sa < b/sb as a*sb - b*sa < 0; where nothing is shared the distance is 0, as of 0/1 */
-    const int32_t differing = base.differing;
-    const int32_t shared = base.shared + (base.shared == 0);
     nphdi_bits bits[SELECT_BLOCK];
 
     for (uint32_t first = 0; first < kept_count; first += SELECT_BLOCK) {
         const uint32_t rest = kept_count - first;
         const uint32_t count = rest < SELECT_BLOCK ? rest : SELECT_BLOCK;
-        int32_t signs = 0;
         nphdi_rows_gather(pair, kept + first, count, bits);
-        for (uint32_t i = 0; i < count; i++) {
-            signs |=
-                bits[i].differing * shared - differing * (bits[i].shared + (bits[i].shared == 0));
-        }
-        if (signs < 0) {
+        if (nphdi_bits_nearer(bits, count, base) != 0) {
             return true;
         }
     }
@@ -37,29 +29,64 @@ static bool nearer_to_kept(const nphdi_graph_target *pair, nphdi_bits base, cons
 }
 
 /* Selects from candidates in ascending order into `out` (room for `limit`); returns how many.
- * `bits` is how each compares with the base. Fewer candidates than the limit are all taken. Two
- * candidates that are not `fresh` are known not to exclude each other (NULL: all are fresh). */
+ * `bits` is how each compares with the base. Fewer candidates than the limit are all taken. */
 static uint32_t select_neighbours(const nphdi_graph_target *target, const nphdi_bits *bits,
-                                  const uint32_t *slots, const bool *fresh, uint64_t count,
-                                  uint32_t limit, uint32_t *out, uint32_t *out_fresh)
+                                  const uint32_t *slots, uint64_t count, uint32_t limit,
+                                  uint32_t *out)
 {
     nphdi_graph_target pair = *target;
     uint32_t kept = 0;
-    uint32_t kept_fresh = 0;
 
     if (count < limit) {
         memcpy(out, slots, count * sizeof(*out));
         return (uint32_t)count;
     }
     for (uint64_t i = 0; i < count && kept < limit; i++) {
-        const bool is_fresh = fresh == NULL || fresh[i];
         pair.query = nphdi_rows_query(&pair.rows, slots[i]);
-        if (is_fresh ? nearer_to_kept(&pair, bits[i], out, kept)
-                     : nearer_to_kept(&pair, bits[i], out_fresh, kept_fresh)) {
+        if (!nearer_to_kept(&pair, bits[i], out, kept)) {
+            out[kept++] = slots[i];
+        }
+    }
+    return kept;
+}
+
+/* Marks those of the candidates that the query of `pair`, a kept one, is nearer to than the base
+ * is. */
+static void exclude_nearer(const nphdi_graph_target *pair, const nphdi_bits *bits,
+                           const uint32_t *slots, uint32_t count, nphdi_bits *room, bool *excluded)
+{
+    nphdi_rows_gather(pair, slots, count, room);
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t less = room[i].differing * (bits[i].shared + (bits[i].shared == 0)) -
+                             bits[i].differing * (room[i].shared + (room[i].shared == 0));
+        excluded[i] = excluded[i] || less < 0;
+    }
+}
+
+/* Selects from the sorted candidates in the scratch as select_neighbours() does. Two that are not
+ * fresh are known not to exclude each other, and most often a single one is fresh: what it excludes
+ * is found in one go, when it is kept. */
+static uint32_t select_again(const nphdi_graph_target *target, uint32_t count, uint32_t limit,
+                             nphdi_graph_scratch *scratch, uint32_t *out)
+{
+    const nphdi_bits *bits = scratch->sorted_bits;
+    const uint32_t *slots = scratch->sorted_slots;
+    bool *excluded = scratch->sorted_excluded;
+    nphdi_graph_target pair = *target;
+    uint32_t kept = 0;
+
+    memset(excluded, 0, count * sizeof(*excluded));
+    for (uint32_t i = 0; i < count && kept < limit; i++) {
+        if (excluded[i]) {
             continue;
         }
-        if (is_fresh && fresh != NULL) {
-            out_fresh[kept_fresh++] = slots[i];
+        if (scratch->sorted_fresh[i]) {
+            pair.query = nphdi_rows_query(&pair.rows, slots[i]);
+            if (nearer_to_kept(&pair, bits[i], out, kept)) {
+                continue;
+            }
+            exclude_nearer(&pair, bits + i + 1, slots + i + 1, count - i - 1, scratch->bits,
+                           excluded + i + 1);
         }
         out[kept++] = slots[i];
     }
@@ -83,17 +110,30 @@ static void list_write(_Atomic uint32_t *list, const uint32_t *slots, uint32_t c
     }
 }
 
+/* Sorts places by distance, a later place before those of equal distance: into words with the bits
+ * of the distance, which order like distances do, above the inverted place. */
+static void list_sort(const float *distances, uint32_t count, uint64_t *out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t order;
+        memcpy(&order, &distances[i], sizeof(order));
+        const uint64_t word = (uint64_t)order << 32 | (uint32_t)~i;
+        uint32_t at = i;
+        for (; at > 0 && out[at - 1] > word; at--) {
+            out[at] = out[at - 1];
+        }
+        out[at] = word;
+    }
+}
+
 /* The list of `base` with one more slot is too long: keep the best by the selection rule. */
 static void list_reselect(const nphdi_graph *graph, const nphdi_graph_target *target,
                           _Atomic uint32_t *list, uint32_t base, uint32_t added, uint32_t room,
                           nphdi_graph_scratch *scratch)
 {
     nphdi_graph_target pair = *target;
-    float *distances = scratch->sorted_distances;
-    nphdi_bits *bits = scratch->sorted_bits;
-    uint32_t *sorted = scratch->sorted_slots;
+    uint64_t *sorted = scratch->sorted;
     uint32_t *slots = scratch->links;
-    bool *fresh = scratch->sorted_fresh;
     uint32_t compared = nphdi_list_compared(atomic_load_explicit(&list[0], memory_order_relaxed));
     uint32_t kept;
 
@@ -107,22 +147,14 @@ static void list_reselect(const nphdi_graph *graph, const nphdi_graph_target *ta
     nphdi_rows_gather(&pair, slots, room + 1, scratch->bits);
     nphdi_rows_distances(&pair.rows, scratch->bits, room + 1, scratch->distances);
     scratch->computed += room + 1;
-    for (uint32_t i = 0; i <= room; i++) {
-        const float distance = scratch->distances[i];
-        uint32_t at = i;
-        for (; at > 0 && distances[at - 1] >= distance; at--) {
-            distances[at] = distances[at - 1];
-            bits[at] = bits[at - 1];
-            fresh[at] = fresh[at - 1];
-            sorted[at] = sorted[at - 1];
-        }
-        distances[at] = distance;
-        bits[at] = scratch->bits[i];
-        fresh[at] = i == 0 || i > compared || is_reused(graph, slots[i]);
-        sorted[at] = slots[i];
+    list_sort(scratch->distances, room + 1, sorted);
+    for (uint32_t at = 0; at <= room; at++) {
+        const uint32_t i = ~(uint32_t)sorted[at];
+        scratch->sorted_bits[at] = scratch->bits[i];
+        scratch->sorted_slots[at] = slots[i];
+        scratch->sorted_fresh[at] = i == 0 || i > compared || is_reused(graph, slots[i]);
     }
-    kept = select_neighbours(&pair, bits, sorted, fresh, (uint64_t)room + 1, room, scratch->fresh,
-                             scratch->selected_fresh);
+    kept = select_again(&pair, room + 1, room, scratch, scratch->fresh);
     list_write(list, scratch->fresh, kept, kept, room, true);
 }
 
@@ -187,11 +219,9 @@ static nphd_status insert_levels(nphdi_graph *graph, const nphdi_graph_target *t
     for (int32_t at = low_top; at >= 0; at--) {
         TRY(nphdi_graph_beam(&reader, target, (uint32_t)at, start, slot, breadth, scratch,
                              graph->allocator, err));
-        nphdi_rows_gather(target, scratch->best_slots, (uint32_t)scratch->best_count,
-                          scratch->best_bits);
         const uint32_t count =
-            select_neighbours(target, scratch->best_bits, scratch->best_slots, NULL,
-                              scratch->best_count, graph->connectivity, scratch->selected, NULL);
+            select_neighbours(target, scratch->best_bits, scratch->best_slots, scratch->best_count,
+                              graph->connectivity, scratch->selected);
         link_forward(graph, slot, (uint32_t)at, reused, scratch->selected, count,
                      scratch->best_count >= graph->connectivity, scratch);
         if (count > 0) {

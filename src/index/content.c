@@ -342,6 +342,7 @@ void nphdi_content_clear(nphdi_content *content)
     atomic_store(&content->live_count, 0);
     content->used_count = 0;
     content->free_cursor = 0;
+    content->hidden = NULL;
 }
 
 nphd_status nphdi_content_reserve_map(nphdi_content *content, uint64_t more, nphd_error *err)
@@ -368,10 +369,16 @@ uint64_t nphdi_content_slots(const nphdi_content *content)
                          : atomic_load_explicit(&content->slots, memory_order_acquire);
 }
 
-bool nphdi_content_is_live(const nphdi_content *content, uint32_t slot)
+bool nphdi_content_is_stored(const nphdi_content *content, uint32_t slot)
 {
     return content->view ? nphdi_mapped_is_live(&content->mapped, slot)
                          : bit_get(&content->live, slot);
+}
+
+bool nphdi_content_is_live(const nphdi_content *content, uint32_t slot)
+{
+    return nphdi_content_is_stored(content, slot) &&
+           (content->hidden == NULL || !nphdi_hidden_get(content->hidden, slot));
 }
 
 bool nphdi_content_key(const nphdi_content *content, uint32_t slot, nphd_key *out)
@@ -389,13 +396,25 @@ nphdi_graph_reader nphdi_content_reader(const nphdi_content *content)
                          : nphdi_graph_reader_of(&content->graph, nphdi_content_slots(content));
 }
 
-nphd_status nphdi_content_size(nphdi_content *content, uint64_t *out, nphd_error *err)
+nphd_status nphdi_content_stored(nphdi_content *content, uint64_t *out, nphd_error *err)
 {
     if (content->view) {
         return nphdi_mapped_live(&content->mapped, out, err);
     }
     *out = atomic_load_explicit(&content->live_count, memory_order_relaxed);
     return NPHD_OK;
+}
+
+nphd_status nphdi_content_size(nphdi_content *content, uint64_t *out, nphd_error *err)
+{
+    const nphd_status status = nphdi_content_stored(content, out, err);
+    uint64_t hidden = 0;
+
+    if (content->hidden != NULL) {
+        hidden = atomic_load_explicit(&content->hidden->count, memory_order_relaxed);
+    }
+    *out -= hidden < *out ? hidden : *out;
+    return status;
 }
 
 nphd_vector nphdi_content_vector(const nphdi_content *content, uint32_t slot)
@@ -410,83 +429,4 @@ nphd_vector nphdi_content_vector(const nphdi_content *content, uint32_t slot)
 const char *nphdi_content_name(const nphdi_content *content)
 {
     return content->view && content->mapped.name != NULL ? content->mapped.name : "index";
-}
-
-nphd_status nphdi_probe_begin(nphdi_content *content, nphd_key key, nphdi_probe *out,
-                              nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    const uint32_t key_bytes = content->shape.key_bytes;
-
-    memset(out, 0, sizeof(*out));
-    out->content = content;
-    out->key = key;
-    if ((key_bytes == 8 && key.high != 0) || nphdi_is_free_key(key, key_bytes)) {
-        return NPHD_OK; /* no such key can be stored */
-    }
-    if (content->view) {
-        TRY(nphdi_mapped_table(&content->mapped, &out->file_table, &out->room, err));
-    } else {
-        const nphdi_key_table *table =
-            atomic_load_explicit(&content->map.table, memory_order_acquire);
-        if (table != NULL) {
-            out->memory_table = table->slots;
-            out->room = table->room;
-        }
-    }
-    out->left = out->room;
-    if (out->room > 0) {
-        out->place = nphdi_hash_to_range(nphdi_hash_key(key, key_bytes), out->room);
-    }
-done:
-    return status;
-}
-
-nphd_status nphdi_probe_next(nphdi_probe *probe, uint32_t *out_slot, nphd_error *err)
-{
-    const nphdi_content *content = probe->content;
-
-    *out_slot = UINT32_MAX;
-    while (probe->left > 0) {
-        const uint32_t slot =
-            probe->memory_table != NULL
-                ? atomic_load_explicit(&probe->memory_table[probe->place], memory_order_acquire)
-                : nphdi_get32(probe->file_table + 4 * probe->place);
-        nphd_key key;
-        probe->left--;
-        probe->place = probe->place + 1 == probe->room ? 0 : probe->place + 1;
-        if (slot == NPHDI_TABLE_FREE) {
-            probe->left = 0;
-            break;
-        }
-        if (slot == NPHDI_TABLE_DELETED) {
-            continue;
-        }
-        if (content->view && (slot >= content->mapped.head.slots ||
-                              !nphdi_mapped_key(&content->mapped, slot, &key))) {
-            return nphdi_mapped_broken(&content->mapped, slot, err);
-        }
-        if (!content->view) {
-            key = memory_key(content, slot);
-        }
-        if (nphd_key_compare(key, probe->key) == 0 &&
-            (content->view || bit_get(&content->live, slot))) {
-            *out_slot = slot;
-            return NPHD_OK;
-        }
-    }
-    return NPHD_OK;
-}
-
-nphd_status nphdi_content_find(nphdi_content *content, nphd_key key, uint32_t *out_slot,
-                               nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphdi_probe probe;
-
-    *out_slot = UINT32_MAX;
-    TRY(nphdi_probe_begin(content, key, &probe, err));
-    TRY(nphdi_probe_next(&probe, out_slot, err));
-done:
-    return status;
 }

@@ -12,6 +12,7 @@
 
 #include "base/memory.h"
 #include "graph/graph.h"
+#include "index/hidden.h"
 #include "index/key_map.h"
 #include "index/mapped.h"
 #include "kernels/kernels.h"
@@ -52,6 +53,7 @@ typedef struct nphdi_content {
     uint64_t used_count;
     uint64_t free_cursor; /* where the search for a free slot goes on */
     uint64_t next_automatic;
+    const nphdi_hidden *hidden; /* borrowed; NULL: every stored slot is live */
 } nphdi_content;
 
 /* Empty content in memory, or (`view`) content whose `mapped` the caller opens. */
@@ -103,32 +105,45 @@ nphd_status nphdi_content_reserve_map(nphdi_content *content, uint64_t more, nph
 
 nphdi_rows nphdi_content_rows(const nphdi_content *content);
 uint64_t nphdi_content_slots(const nphdi_content *content);
+/* The slot holds a vector; it is live if it is not hidden, too. Saving is about stored slots, all
+ * other reading about live ones. */
+bool nphdi_content_is_stored(const nphdi_content *content, uint32_t slot);
 bool nphdi_content_is_live(const nphdi_content *content, uint32_t slot);
 /* false: a bound of the mapped file does not hold */
 bool nphdi_content_key(const nphdi_content *content, uint32_t slot, nphd_key *out);
 nphdi_graph_reader nphdi_content_reader(const nphdi_content *content);
+nphd_status nphdi_content_stored(nphdi_content *content, uint64_t *out, nphd_error *err);
 nphd_status nphdi_content_size(nphdi_content *content, uint64_t *out, nphd_error *err);
 /* The stored vector of a slot. */
 nphd_vector nphdi_content_vector(const nphdi_content *content, uint32_t slot);
 const char *nphdi_content_name(const nphdi_content *content);
 
-/* Going through the live slots of one key. */
+/* Going through the slots of one key. */
 typedef struct nphdi_probe {
     const nphdi_content *content;
     nphd_key key;
+    uint64_t hash;
     const _Atomic uint32_t *memory_table;
-    const uint8_t *file_table;
+    nphdi_slot_table file_table;
     uint64_t place;
     uint64_t room;
     uint64_t left;
 } nphdi_probe;
 
-nphd_status nphdi_probe_begin(nphdi_content *content, nphd_key key, nphdi_probe *out,
+/* `hash` is that of the key, as nphdi_content_hash() gives it. */
+nphd_status nphdi_probe_begin(nphdi_content *content, nphd_key key, uint64_t hash, nphdi_probe *out,
                               nphd_error *err);
-/* *out_slot is the next, or UINT32_MAX after the last. */
+/* *out_slot is the next live slot, or UINT32_MAX after the last. */
 nphd_status nphdi_probe_next(nphdi_probe *probe, uint32_t *out_slot, nphd_error *err);
-/* The first, or UINT32_MAX. */
+/* The same with the hidden ones. */
+nphd_status nphdi_probe_next_stored(nphdi_probe *probe, uint32_t *out_slot, nphd_error *err);
+/* The first live slot, or UINT32_MAX. */
 nphd_status nphdi_content_find(nphdi_content *content, nphd_key key, uint32_t *out_slot,
                                nphd_error *err);
+
+uint64_t nphdi_content_hash(const nphdi_content *content, nphd_key key);
+
+/* Fetches the line of the key table where the probe begins, if there is a table. */
+void nphdi_content_prefetch(const nphdi_content *content, uint64_t hash);
 
 #endif

@@ -98,7 +98,8 @@ done:
     return status;
 }
 
-nphd_status nphd_index_create(const nphd_index_options *options, nphd_index **out, nphd_error *err)
+nphd_status nphdi_index_create(const nphd_index_options *options, bool view, nphd_index **out,
+                               nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_index_options known = NPHD_INDEX_OPTIONS_INIT;
@@ -127,12 +128,17 @@ nphd_status nphd_index_create(const nphd_index_options *options, nphd_index **ou
     shape.connectivity = known.connectivity;
     shape.connectivity_base = 2 * known.connectivity;
     shape.multi = known.multi;
-    TRY(nphdi_content_create(&shape, false, known.allocator, &index->content, err));
+    TRY(nphdi_content_create(&shape, view, known.allocator, &index->content, err));
     *out = index;
     index = NULL;
 done:
     nphd_index_close(index);
     return status;
+}
+
+nphd_status nphd_index_create(const nphd_index_options *options, nphd_index **out, nphd_error *err)
+{
+    return nphdi_index_create(options, false, out, err);
 }
 
 void nphd_index_close(nphd_index *index)
@@ -336,7 +342,7 @@ done:
 }
 
 static void fill_stats(nphd_index *index, const nphdi_content *content, uint64_t live,
-                       nphd_index_stats *stats)
+                       uint64_t stored, nphd_index_stats *stats)
 {
     stats->size = live;
     stats->slots = nphdi_content_slots(content);
@@ -345,7 +351,7 @@ static void fill_stats(nphd_index *index, const nphdi_content *content, uint64_t
     stats->dirty = nphd_index_dirty(index);
     stats->memory_bytes = sizeof(*index) + nphdi_content_memory(content);
     stats->mapped_bytes = content->view ? content->mapped.bytes : 0;
-    stats->serialized_bytes = nphdi_index_serialized_bytes(content, live);
+    stats->serialized_bytes = nphdi_index_serialized_bytes(content, stored);
     stats->generation = index->generation;
     stats->next_automatic_key = content->next_automatic;
     stats->max_bits = content->shape.payload_bytes * 8;
@@ -366,6 +372,7 @@ nphd_status nphd_index_get_stats(nphd_index *index, nphd_index_stats *out, nphd_
     nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
     nphdi_pooled_scratch *scratch = NULL;
     uint64_t live = 0;
+    uint64_t stored = 0;
     size_t room;
 
     nphdi_error_clear(err);
@@ -374,11 +381,12 @@ nphd_status nphd_index_get_stats(nphd_index *index, nphd_index_stats *out, nphd_
     }
     room = out->struct_size < sizeof(stats) ? out->struct_size : sizeof(stats);
     nphdi_rwlock_read(&index->content_lock);
+    TRY(nphdi_content_stored(index->content, &stored, err));
     TRY(nphdi_content_size(index->content, &live, err));
     TRY(nphdi_index_borrow(index, &scratch, err));
     /* slots and the automatic counter change under the slot lock */
     (void)pthread_mutex_lock(&index->content->slot_lock);
-    fill_stats(index, index->content, live, &stats);
+    fill_stats(index, index->content, live, stored, &stats);
     (void)pthread_mutex_unlock(&index->content->slot_lock);
     TRY(count_edges(index->content, &scratch->scratch, &stats.edges, err));
     stats.struct_size = out->struct_size;

@@ -1,4 +1,4 @@
-/* Changing an index: add, upsert, remove, rename, clear, isolate.
+/* Adding to an index: add, upsert.
  *
  * A batch goes through three steps. Plan: everything is checked, memory is set aside, and each
  * vector that is really new gets a slot and its row (slot lock). Link: the slots are inserted into
@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "index/index_internal.h"
+#include "index/index_shard.h"
 
 #include <string.h>
 
@@ -35,6 +36,8 @@ typedef struct batch {
     size_t item_count;
     uint32_t breadth;
     bool update;
+    bool replace_equal; /* with update */
+    const nphdi_publish_hooks *hooks;
     uint64_t reused_count;
     _Atomic uint64_t next;
     _Atomic uint64_t linked;
@@ -77,30 +80,42 @@ done:
 
 /* ---- plan ---- */
 
-static nphd_status check_batch(const batch *work, nphd_error *err)
+static nphd_status check_items(const nphdi_shape *shape, const nphd_key *keys,
+                               const nphd_vector *vectors, size_t count, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphdi_shape *shape = &work->content->shape;
 
+    if (count > 0 && vectors == NULL) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "add: vectors is NULL");
+    }
+    if (keys == NULL && shape->key_bytes != 8) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
+                          "add: automatic keys are for indexes with keys of 64 bits");
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (keys != NULL) {
+            TRY(nphdi_check_key(shape, keys[i], i, err));
+        }
+        TRY(nphdi_check_vector(shape, vectors[i], i, err));
+    }
+done:
+    return status;
+}
+
+static nphd_status check_batch(const batch *work, nphd_error *err)
+{
+    if (work->update && work->content->shape.multi) {
+        return nphdi_fail(err, NPHD_UNSUPPORTED,
+                          "upsert: the index is multi, so that a key names no single vector");
+    }
     if (work->content->view) {
         return nphdi_fail(err, NPHD_READ_ONLY, "%s: the index is a view and cannot be changed",
                           nphdi_content_name(work->content));
     }
-    if (work->count > 0 && work->vectors == NULL) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "add: vectors is NULL");
+    if (work->update && work->count == 0) {
+        return NPHD_OK;
     }
-    if (work->keys == NULL && !work->update && shape->key_bytes != 8) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
-                          "add: automatic keys are for indexes with keys of 64 bits");
-    }
-    for (size_t i = 0; i < work->count; i++) {
-        if (work->keys != NULL) {
-            TRY(nphdi_check_key(shape, work->keys[i], i, err));
-        }
-        TRY(nphdi_check_vector(shape, work->vectors[i], i, err));
-    }
-done:
-    return status;
+    return check_items(&work->content->shape, work->keys, work->vectors, work->count, err);
 }
 
 static bool same_vector(const nphdi_content *content, uint32_t slot, nphd_vector vector)
@@ -135,7 +150,7 @@ static nphd_status plan_items(batch *work, const uint8_t *chosen, nphd_error *er
             if (!work->update) {
                 continue;
             }
-            if (same_vector(content, found, work->vectors[i])) {
+            if (!work->replace_equal && same_vector(content, found, work->vectors[i])) {
                 work->counts.unchanged++;
                 continue;
             }
@@ -349,21 +364,32 @@ static void put_reused(batch *work)
     nphdi_rwlock_read(&index->content_lock);
 }
 
+/* The caller holds the content lock for reading and has it again afterwards; the change lock keeps
+ * the content in place while it is let go. */
 static void publish_locked(batch *work, bool keep)
 {
     nphd_index *index = work->index;
-    const bool replaces = work->update;
-
+    const bool visible = keep && atomic_load(&work->linked) > 0;
+    const nphdi_publish_hooks *hooks = visible ? work->hooks : NULL;
     /* a reader that passed the new slot before and comes to the old one after would miss both */
-    if (replaces) {
+    const bool alone = visible && work->update;
+
+    if (hooks != NULL || alone) {
         nphdi_rwlock_read_end(&index->content_lock);
-        nphdi_rwlock_write(&index->content_lock);
+        if (hooks != NULL) {
+            hooks->enter(hooks->context);
+        }
+        alone ? nphdi_rwlock_write(&index->content_lock) : nphdi_rwlock_read(&index->content_lock);
     }
     (void)pthread_mutex_lock(&work->content->slot_lock);
     publish(work, keep);
     (void)pthread_mutex_unlock(&work->content->slot_lock);
-    if (replaces) {
-        nphdi_rwlock_write_end(&index->content_lock);
+    if (hooks != NULL || alone) {
+        alone ? nphdi_rwlock_write_end(&index->content_lock)
+              : nphdi_rwlock_read_end(&index->content_lock);
+        if (hooks != NULL) {
+            hooks->leave(hooks->context);
+        }
         nphdi_rwlock_read(&index->content_lock);
     }
 }
@@ -390,9 +416,25 @@ done:
     return status;
 }
 
-static nphd_status change(nphd_index *index, const nphd_key *keys, const nphd_vector *vectors,
-                          size_t count, const nphd_batch_options *options, bool update,
-                          nphd_key *out_keys, nphd_upsert_counts *out_counts, nphd_error *err)
+/* What a call hands back once its locks are released. */
+static void report_batch(const batch *work, nphd_status status, nphd_key *out_keys,
+                         nphd_upsert_counts *out_counts)
+{
+    if (out_keys != NULL && work->keys != NULL && status == NPHD_OK && work->count > 0) {
+        memcpy(out_keys, work->keys, work->count * sizeof(*out_keys));
+    }
+    for (size_t i = 0; work->keys == NULL && out_keys != NULL && i < work->item_count; i++) {
+        out_keys[work->items[i].number] = work->items[i].key;
+    }
+    if (out_counts != NULL && (status == NPHD_OK || status == NPHD_CANCELLED)) {
+        *out_counts = work->counts;
+    }
+}
+
+nphd_status nphdi_index_change(nphd_index *index, const nphd_key *keys, const nphd_vector *vectors,
+                               size_t count, const nphd_batch_options *options,
+                               nphdi_change_mode mode, const nphdi_publish_hooks *hooks,
+                               nphd_key *out_keys, nphd_upsert_counts *out_counts, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
@@ -401,13 +443,21 @@ static nphd_status change(nphd_index *index, const nphd_key *keys, const nphd_ve
 
     nphdi_error_clear(err);
     memset(&work, 0, sizeof(work));
+    if (out_counts != NULL) {
+        *out_counts = work.counts;
+    }
+    if (mode != NPHDI_CHANGE_ADD && keys == NULL && count > 0) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "upsert: keys is NULL; it needs keys");
+    }
     TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
     work.index = index;
     work.keys = keys;
     work.vectors = vectors;
     work.count = count;
     work.options = known;
-    work.update = update;
+    work.update = mode != NPHDI_CHANGE_ADD;
+    work.replace_equal = mode == NPHDI_CHANGE_REPLACE;
+    work.hooks = hooks;
     work.err = err;
     work.breadth = atomic_load(&index->build_breadth);
     work.items = &single;
@@ -425,15 +475,7 @@ static nphd_status change(nphd_index *index, const nphd_key *keys, const nphd_ve
     nphdi_rwlock_read_end(&index->content_lock);
     nphdi_rwlock_read_end(&index->change_lock);
     (void)pthread_mutex_destroy(&work.lock);
-    if (out_keys != NULL && keys != NULL && status == NPHD_OK) {
-        memcpy(out_keys, keys, count * sizeof(*keys));
-    }
-    for (size_t i = 0; keys == NULL && out_keys != NULL && i < work.item_count; i++) {
-        out_keys[work.items[i].number] = work.items[i].key;
-    }
-    if (out_counts != NULL && (status == NPHD_OK || status == NPHD_CANCELLED)) {
-        *out_counts = work.counts;
-    }
+    report_batch(&work, status, out_keys, out_counts);
 done:
     if (work.items != &single) {
         nphdi_free(index->allocator, work.items, count, sizeof(*work.items));
@@ -441,11 +483,24 @@ done:
     return status;
 }
 
+nphd_status nphdi_index_check(nphd_index *index, const nphd_key *keys, const nphd_vector *vectors,
+                              size_t count, nphd_error *err)
+{
+    nphd_status status;
+
+    nphdi_error_clear(err);
+    nphdi_rwlock_read(&index->content_lock);
+    status = check_items(&index->content->shape, keys, vectors, count, err);
+    nphdi_rwlock_read_end(&index->content_lock);
+    return status;
+}
+
 nphd_status nphd_index_add(nphd_index *index, nphd_key key, nphd_vector vector, bool *out_added,
                            nphd_error *err)
 {
-    nphd_upsert_counts counts = {0, 0, 0};
-    const nphd_status status = change(index, &key, &vector, 1, NULL, false, NULL, &counts, err);
+    nphd_upsert_counts counts;
+    const nphd_status status = nphdi_index_change(index, &key, &vector, 1, NULL, NPHDI_CHANGE_ADD,
+                                                  NULL, NULL, &counts, err);
 
     if (out_added != NULL) {
         *out_added = counts.added > 0;
@@ -457,9 +512,9 @@ nphd_status nphd_index_add_many(nphd_index *index, const nphd_key *keys, const n
                                 size_t count, const nphd_batch_options *options, nphd_key *out_keys,
                                 size_t *out_added, nphd_error *err)
 {
-    nphd_upsert_counts counts = {0, 0, 0};
-    const nphd_status status =
-        change(index, keys, vectors, count, options, false, out_keys, &counts, err);
+    nphd_upsert_counts counts;
+    const nphd_status status = nphdi_index_change(index, keys, vectors, count, options,
+                                                  NPHDI_CHANGE_ADD, NULL, out_keys, &counts, err);
 
     if (out_added != NULL) {
         *out_added = counts.added;
@@ -471,169 +526,6 @@ nphd_status nphd_index_upsert(nphd_index *index, const nphd_key *keys, const nph
                               size_t count, const nphd_batch_options *options,
                               nphd_upsert_counts *out_counts, nphd_error *err)
 {
-    nphd_upsert_counts counts = {0, 0, 0};
-    nphd_status status = NPHD_OK;
-
-    nphdi_error_clear(err);
-    if (out_counts != NULL) {
-        *out_counts = counts;
-    }
-    if (keys == NULL && count > 0) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "upsert: keys is NULL; it needs keys");
-    }
-    nphdi_rwlock_read(&index->content_lock);
-    if (index->content->shape.multi) {
-        status = nphdi_fail(err, NPHD_UNSUPPORTED,
-                            "upsert: the index is multi, so that a key names no single vector");
-    }
-    nphdi_rwlock_read_end(&index->content_lock);
-    if (status == NPHD_OK) {
-        status = change(index, keys, vectors, count, options, true, NULL, &counts, err);
-    }
-    if (out_counts != NULL) {
-        *out_counts = counts;
-    }
-    return status;
-}
-
-static nphd_status refuse_view(const nphd_index *index, const char *what, nphd_error *err)
-{
-    if (index->content->view) {
-        return nphdi_fail(err, NPHD_READ_ONLY, "%s: %s: the index is a view and cannot be changed",
-                          nphdi_content_name(index->content), what);
-    }
-    return NPHD_OK;
-}
-
-nphd_status nphd_index_remove(nphd_index *index, const nphd_key *keys, size_t count,
-                              size_t *out_removed, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    size_t removed = 0;
-
-    nphdi_error_clear(err);
-    if (out_removed != NULL) {
-        *out_removed = 0;
-    }
-    if (keys == NULL && count > 0) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "remove: keys is NULL");
-    }
-    nphdi_rwlock_read(&index->change_lock);
-    nphdi_rwlock_read(&index->content_lock);
-    nphdi_content *content = index->content;
-    TRY(refuse_view(index, "remove", err));
-    for (size_t i = 0; i < count; i++) {
-        if (content->shape.key_bytes == 8 && keys[i].high != 0) {
-            status = nphdi_fail(err, NPHD_INVALID_ARGUMENT,
-                                "item %zu: a key of 128 bits in an index with keys of 64 bits", i);
-            goto done;
-        }
-    }
-    (void)pthread_mutex_lock(&content->slot_lock);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t slot;
-        /* the find cannot fail on content in memory; once a key is gone it ends */
-        while (nphdi_content_find(content, keys[i], &slot, NULL) == NPHD_OK && slot != NO_SLOT) {
-            nphdi_content_withdraw(content, slot);
-            removed++;
-        }
-    }
-    (void)pthread_mutex_unlock(&content->slot_lock);
-    (void)atomic_fetch_add(&index->dirty, removed);
-    if (out_removed != NULL) {
-        *out_removed = removed;
-    }
-done:
-    nphdi_rwlock_read_end(&index->content_lock);
-    nphdi_rwlock_read_end(&index->change_lock);
-    return status;
-}
-
-static bool keep_live(const void *context, uint32_t slot)
-{
-    return nphdi_content_is_live(context, slot);
-}
-
-nphd_status nphd_index_isolate(nphd_index *index, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-
-    nphdi_error_clear(err);
-    nphdi_rwlock_write(&index->change_lock);
-    nphdi_rwlock_read(&index->content_lock);
-    TRY(refuse_view(index, "isolate", err));
-    nphdi_graph_isolate(&index->content->graph, nphdi_content_slots(index->content), keep_live,
-                        index->content);
-done:
-    nphdi_rwlock_read_end(&index->content_lock);
-    nphdi_rwlock_write_end(&index->change_lock);
-    return status;
-}
-
-static void rename_slots(nphdi_content *content, nphd_key from, nphd_key to)
-{
-    uint32_t slot;
-
-    while (nphdi_content_find(content, from, &slot, NULL) == NPHD_OK && slot != NO_SLOT) {
-        nphdi_content_rekey(content, slot, to);
-    }
-}
-
-nphd_status nphd_index_rename(nphd_index *index, nphd_key from, nphd_key to, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphdi_probe probe;
-    uint32_t slot;
-    size_t vectors = 0;
-
-    nphdi_error_clear(err);
-    nphdi_rwlock_write(&index->change_lock);
-    nphdi_rwlock_write(&index->content_lock);
-    nphdi_content *content = index->content;
-    TRY(refuse_view(index, "rename", err));
-    TRY(nphdi_check_key(&content->shape, to, 0, err));
-    TRY(nphdi_content_find(content, from, &slot, err));
-    if (slot == NO_SLOT) {
-        status = nphdi_fail(err, NPHD_NOT_FOUND, "rename: there is no such key");
-        goto done;
-    }
-    if (nphd_key_compare(from, to) == 0) {
-        goto done;
-    }
-    TRY(nphdi_content_find(content, to, &slot, err));
-    if (slot != NO_SLOT && !content->shape.multi) {
-        status = nphdi_fail(err, NPHD_EXISTS, "rename: the new key is already present");
-        goto done;
-    }
-    TRY(nphdi_probe_begin(content, from, &probe, err));
-    do {
-        TRY(nphdi_probe_next(&probe, &slot, err));
-        vectors++;
-    } while (slot != NO_SLOT);
-    TRY(nphdi_content_reserve_map(content, vectors, err));
-    rename_slots(content, from, to);
-    /* a rename is a change that only a save makes durable, so it counts */
-    (void)atomic_fetch_add(&index->dirty, 1);
-done:
-    nphdi_rwlock_write_end(&index->content_lock);
-    nphdi_rwlock_write_end(&index->change_lock);
-    return status;
-}
-
-nphd_status nphd_index_clear(nphd_index *index, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    uint64_t removed = 0;
-
-    nphdi_error_clear(err);
-    nphdi_rwlock_write(&index->change_lock);
-    nphdi_rwlock_write(&index->content_lock);
-    TRY(refuse_view(index, "clear", err));
-    removed = atomic_load(&index->content->live_count);
-    nphdi_content_clear(index->content);
-    (void)atomic_fetch_add(&index->dirty, removed);
-done:
-    nphdi_rwlock_write_end(&index->content_lock);
-    nphdi_rwlock_write_end(&index->change_lock);
-    return status;
+    return nphdi_index_change(index, keys, vectors, count, options, NPHDI_CHANGE_UPSERT, NULL, NULL,
+                              out_counts, err);
 }

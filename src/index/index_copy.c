@@ -45,6 +45,19 @@ done:
     return status;
 }
 
+/* Hidden entries are no part of a copy. */
+static void drop_hidden(const nphdi_hidden *hidden, nphdi_content *content)
+{
+    const uint64_t slots = nphdi_content_slots(content);
+
+    for (uint64_t slot = 0; hidden != NULL && slot < slots; slot++) {
+        if (nphdi_hidden_get(hidden, (uint32_t)slot) &&
+            nphdi_content_is_stored(content, (uint32_t)slot)) {
+            nphdi_content_withdraw(content, (uint32_t)slot);
+        }
+    }
+}
+
 static nphd_status copy_content(nphd_index *index, nphdi_content **out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -56,12 +69,14 @@ static nphd_status copy_content(nphd_index *index, nphdi_content **out, nphd_err
     if (from->view) {
         nphdi_source_of_memory(&source, from->mapped.base, from->mapped.bytes);
         source.name = nphdi_content_name(from);
-        return nphdi_content_read(&source, &from->mapped.head,
-                                  from->mapped.has_trailer ? &from->mapped.trailer : NULL,
-                                  &from->shape, &options, index->allocator, out, err);
+        TRY(nphdi_content_read(&source, &from->mapped.head,
+                               from->mapped.has_trailer ? &from->mapped.trailer : NULL,
+                               &from->shape, &options, index->allocator, &content, err));
+        drop_hidden(from->hidden, content);
+    } else {
+        TRY(nphdi_content_create(&from->shape, false, index->allocator, &content, err));
+        TRY(copy_memory(from, content, err));
     }
-    TRY(nphdi_content_create(&from->shape, false, index->allocator, &content, err));
-    TRY(copy_memory(from, content, err));
     *out = content;
     content = NULL;
 done:
@@ -85,7 +100,7 @@ nphd_status nphd_index_copy(nphd_index *index, nphd_index **out, nphd_error *err
     options.io = index->io;
     options.build_breadth = atomic_load(&index->build_breadth);
     options.search_breadth = atomic_load(&index->search_breadth);
-    TRY(nphd_index_create(&options, &copy, err));
+    TRY(nphdi_index_create(&options, true, &copy, err));
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
     status = copy_content(index, &content, err);

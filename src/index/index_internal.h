@@ -51,6 +51,11 @@ struct nphd_index {
 nphd_status nphdi_options_read(const void *options, size_t known_bytes, void *defaults,
                                const char *what, nphd_error *err);
 
+/* As nphd_index_create(). `view`: the content is that of a view of nothing, which takes no memory
+ * and waits to be replaced; it can be closed, and opened into, but not used. */
+nphd_status nphdi_index_create(const nphd_index_options *options, bool view, nphd_index **out,
+                               nphd_error *err);
+
 nphd_status nphdi_index_borrow(nphd_index *index, nphdi_pooled_scratch **out, nphd_error *err);
 void nphdi_index_give_back(nphd_index *index, nphdi_pooled_scratch *scratch);
 
@@ -62,8 +67,8 @@ nphd_status nphdi_check_vector(const nphdi_shape *shape, nphd_vector vector, uin
 /* Replaces the content under both locks, which the caller holds for writing. */
 void nphdi_index_replace(nphd_index *index, nphdi_content *content);
 
-/* Serialising, shared by save, save_buffer and stats. */
-uint64_t nphdi_index_serialized_bytes(const nphdi_content *content, uint64_t live);
+/* Size of the file that a save would write; `stored` as nphdi_content_stored() tells. */
+uint64_t nphdi_index_serialized_bytes(const nphdi_content *content, uint64_t stored);
 
 /* Reads a whole file into fresh content, checking everything. */
 nphd_status nphdi_content_read(const nphdi_source *source, const nphdi_usearch_head *head,

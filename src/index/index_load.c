@@ -248,7 +248,7 @@ static nphd_status publish_all(nphdi_content *content, uint64_t live, nphd_error
 
     TRY(nphdi_content_reserve_map(content, live, err));
     for (uint64_t slot = 0; slot < slots; slot++) {
-        if (nphdi_content_is_live(content, (uint32_t)slot)) {
+        if (nphdi_content_is_stored(content, (uint32_t)slot)) {
             nphdi_content_publish(content, (uint32_t)slot);
         }
     }
@@ -505,7 +505,7 @@ nphd_status nphd_index_restore(const char *path, bool view, const nphd_open_opti
     TRY(nphdi_options_read(options, sizeof(known), &known, "open options", err));
     create.allocator = known.allocator;
     create.io = known.io;
-    TRY(nphd_index_create(&create, &index, err));
+    TRY(nphdi_index_create(&create, true, &index, err));
     TRY(view ? nphd_index_view(index, path, &known, err)
              : nphd_index_load(index, path, &known, err));
     *out = index;

@@ -26,7 +26,7 @@ static nphd_status count_key(nphdi_content *content, nphd_key key, size_t *out, 
     uint32_t slot;
     size_t count = 0;
 
-    TRY(nphdi_probe_begin(content, key, &probe, err));
+    TRY(nphdi_probe_begin(content, key, nphdi_content_hash(content, key), &probe, err));
     for (;;) {
         TRY(nphdi_probe_next(&probe, &slot, err));
         if (slot == UINT32_MAX) {
@@ -65,7 +65,8 @@ nphd_status nphd_index_get(nphd_index *index, nphd_key key, uint8_t *out, size_t
     nphdi_error_clear(err);
     *out_bytes = 0;
     nphdi_rwlock_read(&index->content_lock);
-    TRY(nphdi_probe_begin(index->content, key, &probe, err));
+    TRY(nphdi_probe_begin(index->content, key, nphdi_content_hash(index->content, key), &probe,
+                          err));
     do {
         TRY(nphdi_probe_next(&probe, &slot, err));
         first = slot < first ? slot : first;
@@ -101,7 +102,8 @@ nphd_status nphd_index_get_all(nphd_index *index, nphd_key key, uint8_t *out, si
     *out_count = 0;
     nphdi_rwlock_read(&index->content_lock);
     const size_t stride = index->content->shape.payload_bytes;
-    TRY(nphdi_probe_begin(index->content, key, &probe, err));
+    TRY(nphdi_probe_begin(index->content, key, nphdi_content_hash(index->content, key), &probe,
+                          err));
     for (;;) {
         TRY(nphdi_probe_next(&probe, &slot, err));
         if (slot == UINT32_MAX) {

@@ -1,6 +1,7 @@
 /* Searching one index: exactly over all rows, or along the graph. */
 #include "base/error.h"
 #include "index/index_internal.h"
+#include "index/index_shard.h"
 #include "scan/scan.h"
 
 #include <stdlib.h>
@@ -350,6 +351,28 @@ static nphd_status check_search(const search_job *job, nphd_error *err)
         }
     }
     return NPHD_OK;
+}
+
+nphd_status nphdi_index_check_search(nphd_index *index, const nphd_vector *queries,
+                                     size_t query_count, size_t capacity,
+                                     const nphd_search_options *options, nphd_match *out,
+                                     nphd_search_report *reports, nphd_error *err)
+{
+    nphd_status status;
+    search_job job;
+
+    memset(&job, 0, sizeof(job));
+    job.queries = queries;
+    job.query_count = query_count;
+    job.capacity = capacity;
+    job.options = *options;
+    job.out = out;
+    job.reports = reports;
+    nphdi_rwlock_read(&index->content_lock);
+    job.content = index->content;
+    status = check_search(&job, err);
+    nphdi_rwlock_read_end(&index->content_lock);
+    return status;
 }
 
 static nphd_status choose_plan(search_job *job, nphd_error *err)

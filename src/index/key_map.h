@@ -1,5 +1,6 @@
 /* Key -> slots, in memory: open addressing over slot numbers, the keys themselves staying with the
- * slots. The same arrangement serves as the key table of a file, so that a view needs no pass.
+ * slots. Files hold a like table with fingerprints (slot_table.h), which a changing one could not
+ * keep: the bits that they take change with the number of slots.
  *
  * Threads: one thread changes the map at a time (the content's slot lock); any number read it
  * meanwhile without a lock. A table that was outgrown is kept until nphdi_key_map_sweep(). */

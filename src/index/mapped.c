@@ -3,7 +3,6 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/hash.h"
-#include "index/key_map.h"
 #include "platform/interrupt.h"
 
 #include <string.h>
@@ -257,8 +256,9 @@ static nphd_status open_trailer(nphdi_mapped *mapped, nphd_error *err)
         mapped->live_words = mapped->base + live->offset;
     }
     if (table != NULL && (table->bytes > 0 || mapped->trailer.live == 0)) {
-        mapped->trailer_table = mapped->base + table->offset;
-        mapped->trailer_table_room = table->bytes / 4;
+        mapped->trailer_table.places = mapped->base + table->offset;
+        mapped->trailer_table.room = table->bytes / 4;
+        mapped->trailer_table.slot_bits = nphdi_slot_table_bits(slots);
     }
     if (directory != NULL) {
         mapped->directory = mapped->base + directory->offset;
@@ -342,6 +342,7 @@ static nphd_status derive_table(nphdi_mapped *mapped, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint32_t key_bytes = mapped->head.node.key_bytes;
+    const uint32_t slot_bits = nphdi_slot_table_bits(mapped->head.slots);
     uint8_t *table = NULL;
     uint64_t live = 0;
     uint64_t room = 0;
@@ -353,18 +354,15 @@ static nphd_status derive_table(nphdi_mapped *mapped, nphd_error *err)
         }
         live += nphdi_is_free_key(key, key_bytes) ? 0 : 1;
     }
-    room = nphdi_key_table_room(live < 1 ? 1 : live);
+    room = nphdi_slot_table_room(live < 1 ? 1 : live);
     TRY(nphdi_alloc(mapped->allocator, room, 4, &table, err));
     memset(table, 0xFF, (size_t)room * 4);
     for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
         if (!nphdi_mapped_key(mapped, (uint32_t)slot, &key) || nphdi_is_free_key(key, key_bytes)) {
             continue;
         }
-        uint64_t place = nphdi_hash_to_range(nphdi_hash_key(key, key_bytes), room);
-        while (nphdi_get32(table + 4 * place) != NPHDI_TABLE_FREE) {
-            place = place + 1 == room ? 0 : place + 1;
-        }
-        nphdi_put32(table + 4 * place, (uint32_t)slot);
+        nphdi_slot_table_put(table, room, slot_bits, nphdi_hash_key(key, key_bytes),
+                             (uint32_t)slot);
     }
     mapped->derived_table_memory = table;
     mapped->derived_table_room = room;
@@ -374,26 +372,33 @@ done:
     return status;
 }
 
-nphd_status nphdi_mapped_table(nphdi_mapped *mapped, const uint8_t **out_table, uint64_t *out_room,
-                               nphd_error *err)
+nphdi_slot_table nphdi_mapped_table_now(const nphdi_mapped *mapped)
+{
+    nphdi_slot_table table = mapped->trailer_table;
+
+    if (table.places == NULL) {
+        table.places = atomic_load_explicit(&mapped->derived_table, memory_order_acquire);
+        table.room = table.places == NULL ? 0 : mapped->derived_table_room;
+        table.slot_bits = nphdi_slot_table_bits(mapped->head.slots);
+    }
+    return table;
+}
+
+nphd_status nphdi_mapped_table(nphdi_mapped *mapped, nphdi_slot_table *out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
 
-    *out_table = mapped->trailer_table;
-    *out_room = mapped->trailer_table_room;
-    if (mapped->trailer_table != NULL) {
+    *out = nphdi_mapped_table_now(mapped);
+    if (out->places != NULL) {
         return NPHD_OK;
     }
+    (void)pthread_mutex_lock(&mapped->derive_lock);
     if (atomic_load_explicit(&mapped->derived_table, memory_order_acquire) == NULL) {
-        (void)pthread_mutex_lock(&mapped->derive_lock);
-        if (atomic_load_explicit(&mapped->derived_table, memory_order_acquire) == NULL) {
-            status = derive_table(mapped, err);
-        }
-        (void)pthread_mutex_unlock(&mapped->derive_lock);
+        status = derive_table(mapped, err);
     }
+    (void)pthread_mutex_unlock(&mapped->derive_lock);
     if (status == NPHD_OK) {
-        *out_table = atomic_load_explicit(&mapped->derived_table, memory_order_acquire);
-        *out_room = mapped->derived_table_room;
+        *out = nphdi_mapped_table_now(mapped);
     }
     return status;
 }
@@ -401,11 +406,10 @@ nphd_status nphdi_mapped_table(nphdi_mapped *mapped, const uint8_t **out_table, 
 nphd_status nphdi_mapped_live(nphdi_mapped *mapped, uint64_t *out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint8_t *table;
-    uint64_t room;
+    nphdi_slot_table table;
 
     if (atomic_load_explicit(&mapped->live, memory_order_acquire) == UINT64_MAX) {
-        TRY(nphdi_mapped_table(mapped, &table, &room, err));
+        TRY(nphdi_mapped_table(mapped, &table, err));
     }
     *out = atomic_load_explicit(&mapped->live, memory_order_acquire);
 done:

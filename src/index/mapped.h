@@ -10,6 +10,7 @@
 #include "formats/trailer.h"
 #include "formats/usearch_format.h"
 #include "graph/graph.h"
+#include "index/slot_table.h"
 #include "index/source.h"
 
 #include <nphd/status.h>
@@ -35,9 +36,8 @@ typedef struct nphdi_mapped {
     const uint8_t *nodes;
     uint64_t nodes_bytes; /* the nodes end here at the latest */
     const uint8_t *directory;
-    const uint8_t *live_words;    /* a bit for each live slot; NULL: the key tells */
-    const uint8_t *trailer_table; /* u32 slots; NULL: derived at the first need */
-    uint64_t trailer_table_room;
+    const uint8_t *live_words;      /* a bit for each live slot; NULL: the key tells */
+    nphdi_slot_table trailer_table; /* without places: derived at the first need */
     void *derived_directory;
     uint64_t derived_directory_bytes;
     pthread_mutex_t derive_lock;
@@ -65,8 +65,10 @@ bool nphdi_mapped_is_live(const nphdi_mapped *mapped, uint32_t slot);
 nphdi_graph_reader nphdi_mapped_reader(const nphdi_mapped *mapped);
 
 /* The key table (room 0: no keys), derived under a lock if need be. */
-nphd_status nphdi_mapped_table(nphdi_mapped *mapped, const uint8_t **out_table, uint64_t *out_room,
-                               nphd_error *err);
+nphd_status nphdi_mapped_table(nphdi_mapped *mapped, nphdi_slot_table *out, nphd_error *err);
+
+/* The key table if it is there already, else one without places. */
+nphdi_slot_table nphdi_mapped_table_now(const nphdi_mapped *mapped);
 
 /* Vectors that can be found. */
 nphd_status nphdi_mapped_live(nphdi_mapped *mapped, uint64_t *out, nphd_error *err);

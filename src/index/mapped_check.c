@@ -37,21 +37,21 @@ static nphd_status check_list(const nphdi_mapped *mapped, uint32_t slot, uint32_
 }
 
 /* Does the trailer's key table lead to this slot? */
-static bool table_has(const nphdi_mapped *mapped, uint32_t slot, nphd_key key)
+static bool table_has(const nphdi_slot_table *table, uint64_t hash, uint32_t slot)
 {
-    const uint64_t room = mapped->trailer_table_room;
+    const uint32_t wanted = nphdi_slot_table_entry(table->slot_bits, hash, slot);
     uint64_t place;
 
-    if (room == 0) {
+    if (table->room == 0) {
         return false;
     }
-    place = nphdi_hash_to_range(nphdi_hash_key(key, mapped->head.node.key_bytes), room);
-    for (uint64_t left = room; left > 0; left--) {
-        const uint32_t found = nphdi_get32(mapped->trailer_table + 4 * place);
-        if (found == slot || found == NPHDI_TABLE_FREE) {
-            return found == slot;
+    place = nphdi_hash_to_range(hash, table->room);
+    for (uint64_t left = table->room; left > 0; left--) {
+        const uint32_t found = nphdi_get32(table->places + 4 * place);
+        if (found == wanted || found == NPHDI_SLOT_TABLE_FREE) {
+            return found == wanted;
         }
-        place = place + 1 == room ? 0 : place + 1;
+        place = place + 1 == table->room ? 0 : place + 1;
     }
     return false;
 }
@@ -59,13 +59,15 @@ static bool table_has(const nphdi_mapped *mapped, uint32_t slot, nphd_key key)
 static nphd_status check_tables(const nphdi_mapped *mapped, uint32_t slot, nphd_key key,
                                 nphd_error *err)
 {
-    const bool live = !nphdi_is_free_key(key, mapped->head.node.key_bytes);
+    const uint32_t key_bytes = mapped->head.node.key_bytes;
+    const bool live = !nphdi_is_free_key(key, key_bytes);
 
     if (mapped->live_words != NULL && nphdi_mapped_is_live(mapped, slot) != live) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: slot %u is marked %s, but its key is %s",
                           mapped->name, slot, live ? "removed" : "live", live ? "live" : "free");
     }
-    if (live && mapped->trailer_table != NULL && !table_has(mapped, slot, key)) {
+    if (live && mapped->trailer_table.places != NULL &&
+        !table_has(&mapped->trailer_table, nphdi_hash_key(key, key_bytes), slot)) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: the key table does not lead to slot %u",
                           mapped->name, slot);
     }
@@ -109,9 +111,9 @@ static nphd_status check_table_entries(const nphdi_mapped *mapped, uint64_t live
 {
     uint64_t entries = 0;
 
-    for (uint64_t place = 0; place < mapped->trailer_table_room; place++) {
-        const uint32_t slot = nphdi_get32(mapped->trailer_table + 4 * place);
-        entries += slot == NPHDI_TABLE_FREE || slot == NPHDI_TABLE_DELETED ? 0 : 1;
+    for (uint64_t place = 0; place < mapped->trailer_table.room; place++) {
+        const uint32_t entry = nphdi_get32(mapped->trailer_table.places + 4 * place);
+        entries += entry == NPHDI_SLOT_TABLE_FREE ? 0 : 1;
     }
     if (entries != live_count) {
         return nphdi_fail(
@@ -151,7 +153,7 @@ nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
                           mapped->name, (unsigned long long)mapped->trailer.live,
                           (unsigned long long)live_count);
     }
-    if (mapped->trailer_table != NULL) {
+    if (mapped->trailer_table.places != NULL) {
         TRY(check_table_entries(mapped, live_count, err));
     }
 done:

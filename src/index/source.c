@@ -56,20 +56,37 @@ nphd_status nphdi_source_trailer(const nphdi_source *source, nphdi_trailer *out,
                                  nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint8_t footer[NPHDI_TRAILER_FOOTER_BYTES];
-    uint8_t directory[NPHDI_TRAILER_MAX_DIRECTORY_BYTES];
+    /* the longest directory there is, and the footer: one read instead of two */
+    uint8_t tail[NPHDI_TRAILER_MAX_DIRECTORY_BYTES + NPHDI_TRAILER_FOOTER_BYTES];
+    const uint64_t bytes = source->bytes < sizeof(tail) ? source->bytes : sizeof(tail);
+    const uint64_t start = source->bytes - bytes;
 
     memset(out, 0, sizeof(*out));
     *out_found = false;
-    if (source->bytes < NPHDI_TRAILER_FOOTER_BYTES) {
+    if (bytes < NPHDI_TRAILER_FOOTER_BYTES) {
         return NPHD_OK;
     }
-    TRY(nphdi_source_read(source, source->bytes - NPHDI_TRAILER_FOOTER_BYTES, footer,
-                          sizeof(footer), err));
-    TRY(nphdi_trailer_decode_footer(source->name, footer, source->bytes, out, out_found, err));
+    TRY(nphdi_source_read(source, start, tail, (size_t)bytes, err));
+    TRY(nphdi_trailer_decode_footer(source->name, tail + (bytes - NPHDI_TRAILER_FOOTER_BYTES),
+                                    source->bytes, out, out_found, err));
     if (*out_found) {
-        TRY(nphdi_source_read(source, out->directory_offset, directory, out->directory_bytes, err));
-        TRY(nphdi_trailer_decode_directory(source->name, directory, out, err));
+        TRY(nphdi_trailer_decode_directory(source->name, tail + (out->directory_offset - start),
+                                           out, err));
+    }
+done:
+    return status;
+}
+
+nphd_status nphdi_source_check_mark(const nphdi_source *source, const nphdi_trailer *trailer,
+                                    nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint8_t mark[NPHDI_TRAILER_MARK_BYTES];
+
+    TRY(nphdi_source_read(source, trailer->foreign_bytes, mark, sizeof(mark), err));
+    if (!nphdi_trailer_is_mark(mark, sizeof(mark))) {
+        status = nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: no mark at %llu", source->name,
+                            (unsigned long long)trailer->foreign_bytes);
     }
 done:
     return status;
@@ -79,14 +96,9 @@ static nphd_status check_trailer_against_head(const nphdi_source *source,
                                               const nphdi_usearch_head *head,
                                               const nphdi_trailer *trailer, nphd_error *err)
 {
-    uint8_t mark[NPHDI_TRAILER_MARK_BYTES];
     nphd_status status = NPHD_OK;
 
-    TRY(nphdi_source_read(source, trailer->foreign_bytes, mark, sizeof(mark), err));
-    if (!nphdi_trailer_is_mark(mark, sizeof(mark))) {
-        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: no mark at %llu", source->name,
-                          (unsigned long long)trailer->foreign_bytes);
-    }
+    TRY(nphdi_source_check_mark(source, trailer, err));
     if (trailer->foreign_bytes < head->nodes_offset ||
         trailer->foreign_bytes - head->nodes_offset <
             head->slots * nphdi_node_base_bytes(&head->node)) {
@@ -105,8 +117,8 @@ nphd_status nphdi_source_headers(const nphdi_source *source, nphdi_usearch_head 
                                  nphdi_trailer *out_trailer, bool *out_has_trailer, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint8_t first[16];
-    uint8_t head[NPHDI_USEARCH_HEAD_BYTES];
+    uint8_t first[NPHDI_USEARCH_HEAD_BYTES];
+    uint8_t other[NPHDI_USEARCH_HEAD_BYTES];
     uint64_t places[3];
     const size_t available = source->bytes < sizeof(first) ? (size_t)source->bytes : sizeof(first);
     size_t place_count;
@@ -116,7 +128,11 @@ nphd_status nphdi_source_headers(const nphdi_source *source, nphdi_usearch_head 
     TRY(nphdi_source_read(source, 0, first, available, err));
     place_count = nphdi_usearch_head_candidates(first, available, source->bytes, places);
     for (size_t i = 0; i < place_count && !found; i++) {
-        TRY(nphdi_source_read(source, places[i], head, sizeof(head), err));
+        /* at the very start it has been read already; the places lie inside the file */
+        const uint8_t *head = places[i] == 0 ? first : other;
+        if (places[i] != 0) {
+            TRY(nphdi_source_read(source, places[i], other, sizeof(other), err));
+        }
         if (nphdi_usearch_is_head(head)) {
             TRY(nphdi_usearch_decode(source->name, first, available, head, places[i], source->bytes,
                                      out_head, err));

@@ -36,6 +36,10 @@ nphd_status nphdi_source_headers(const nphdi_source *source, nphdi_usearch_head 
 nphd_status nphdi_source_trailer(const nphdi_source *source, nphdi_trailer *out, bool *out_found,
                                  nphd_error *err);
 
+/* The mark stands where the trailer says that it begins. */
+nphd_status nphdi_source_check_mark(const nphdi_source *source, const nphdi_trailer *trailer,
+                                    nphd_error *err);
+
 /* Reading a file from front to back through a buffer, each block checked against its checksum
  * before its bytes are handed out. Zero-initialise. */
 typedef struct nphdi_block_reader {

@@ -11,6 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 typedef struct nphdi_query {
     const uint8_t *payload;
     uint32_t bytes; /* 1..255, and at most the rows' payload_bytes */
@@ -54,6 +58,45 @@ const nphdi_kernels *nphdi_kernels_get(void);
 
 /* Every level that this machine can run, portable first; returns how many (at most 4). */
 size_t nphdi_kernels_available(const nphdi_kernels *out[4]);
+
+/* As many comparisons as nphdi_bits_nearer() takes, and how it reads them: to a multiple of STEP,
+ * which may lie beyond the last. */
+#define NPHDI_NEARER_MOST 64
+#define NPHDI_NEARER_STEP 4
+
+/* Bit i is set where bits[i] is strictly nearer than the bound; `count` is 1..NPHDI_NEARER_MOST.
+ * No division: a / sa < b / sb as a * sb - b * sa < 0; where nothing is shared the distance is 0,
+ * as of 0 / 1. Inlined, so it is built for the architecture's baseline and not chosen at run time.
+ */
+static inline uint64_t nphdi_bits_nearer(const nphdi_bits *bits, uint32_t count, nphdi_bits bound)
+{
+    const int32_t differing = bound.differing;
+    const int32_t shared = bound.shared + (bound.shared == 0);
+    uint64_t nearer = 0;
+
+#if defined(__SSE2__)
+    /* of a lane the low half is what differs and the high one what is shared; both have a sign to
+     * spare. A row that shares nothing is all zeros, of which the product would say "equal". */
+    const __m128i factors = _mm_set1_epi32((int32_t)((uint32_t)-differing << 16) | shared);
+    const __m128i nothing_shared = _mm_set1_epi32(-differing);
+
+    for (uint32_t i = 0; i < count; i += NPHDI_NEARER_STEP) {
+        const __m128i rows = _mm_loadu_si128((const void *)(bits + i));
+        const __m128i empty = _mm_cmpeq_epi32(rows, _mm_setzero_si128());
+        const __m128i less =
+            _mm_or_si128(_mm_madd_epi16(rows, factors), _mm_and_si128(empty, nothing_shared));
+        nearer |= (uint64_t)(uint32_t)_mm_movemask_ps(_mm_castsi128_ps(less)) << i;
+    }
+    nearer &= ~(uint64_t)0 >> (NPHDI_NEARER_MOST - count);
+#else
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t less =
+            bits[i].differing * shared - differing * (bits[i].shared + (bits[i].shared == 0));
+        nearer |= (uint64_t)((uint32_t)less >> 31) << i;
+    }
+#endif
+    return nearer;
+}
 
 /* The correctly rounded quotient; 0 when nothing is shared. */
 static inline float nphdi_bits_distance(nphdi_bits bits)

@@ -55,6 +55,18 @@ NPHDI_INLINE __m256i add_bytes(__m256i counts)
     return _mm256_sad_epu8(counts, _mm256_setzero_si256());
 }
 
+/* The first `limit` bytes of a query, at most 32, and zeros. */
+NPHDI_INLINE __m256i load_query(const nphdi_query *query, uint32_t limit)
+{
+    uint8_t padded[NPHDI_PADDED_QUERY_BYTES];
+
+    if (limit % 4 == 0) {
+        return _mm256_maskload_epi32((const void *)query->payload, first_bytes_mask(limit));
+    }
+    nphdi_query_pad(query, limit, BLOCK_BYTES, padded);
+    return load_block(padded);
+}
+
 typedef struct block_query {
     __m256i wanted;
     __m256i limit_mask; /* the bytes that a row can share */
@@ -95,7 +107,6 @@ NPHDI_INLINE void visit_block(const nphdi_query *query, const nphdi_rows *rows,
                               uint32_t payload_bytes, uint64_t stride, uint32_t prefix_bytes,
                               const nphdi_visit *visit, nphdi_bits *out)
 {
-    uint8_t padded[NPHDI_PADDED_QUERY_BYTES];
     block_query q;
 
     q.payload_bytes = payload_bytes;
@@ -103,8 +114,7 @@ NPHDI_INLINE void visit_block(const nphdi_query *query, const nphdi_rows *rows,
     q.limit_mask = first_bytes_mask(q.limit);
     q.load_mask = first_bytes_mask(payload_bytes);
     q.prefix_bytes = prefix_bytes;
-    nphdi_query_pad(query, q.limit, BLOCK_BYTES, padded);
-    q.wanted = load_block(padded);
+    q.wanted = load_query(query, q.limit);
     nphdi_visit_groups(visit, rows->base, stride, compare_block, &q, out);
 }
 

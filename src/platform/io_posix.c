@@ -1,6 +1,6 @@
 /* The I/O table over POSIX calls. Each function makes one system call and answers its errno;
  * repeating and continuing is done by the callers, alike for every table.
- * Sources: fallocate(2), fsync(2), close(2), rename(2), mmap(2). */
+ * Sources: fallocate(2), fsync(2), close(2), rename(2), mmap(2), fcntl(2), flock(2), link(2). */
 #ifndef _FILE_OFFSET_BITS
 #define _FILE_OFFSET_BITS 64
 #endif
@@ -8,10 +8,13 @@
 #include "platform/interrupt.h"
 #include "platform/platform.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,9 +42,25 @@ static int posix_descriptor(nphd_file file)
     return (int)file.handle;
 }
 
-static int posix_open(void *context, const char *path, int how, nphd_file *out_file)
+/* Takes a descriptor of what was opened by name; anything but a file is closed and refused. */
+static int posix_take_file(int descriptor, nphd_file *out_file)
 {
     struct stat info;
+    int os_error = fstat(descriptor, &info) != 0 ? errno : 0;
+
+    if (os_error == 0 && !S_ISREG(info.st_mode)) {
+        os_error = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
+    }
+    if (os_error != 0) {
+        (void)close(descriptor);
+        return os_error;
+    }
+    out_file->handle = descriptor;
+    return 0;
+}
+
+static int posix_open(void *context, const char *path, int how, nphd_file *out_file)
+{
     int descriptor;
 
     (void)context;
@@ -54,17 +73,7 @@ static int posix_open(void *context, const char *path, int how, nphd_file *out_f
     } else {
         /* O_NONBLOCK: a pipe of that name must not make us wait for its other end */
         descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (descriptor < 0) {
-            return errno;
-        }
-        int os_error = fstat(descriptor, &info) != 0 ? errno : 0;
-        if (os_error == 0 && !S_ISREG(info.st_mode)) {
-            os_error = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
-        }
-        if (os_error != 0) {
-            (void)close(descriptor);
-            return os_error;
-        }
+        return descriptor < 0 ? errno : posix_take_file(descriptor, out_file);
     }
     out_file->handle = descriptor;
     return 0;
@@ -243,6 +252,89 @@ static int posix_sync_directory(void *context, const char *path)
     return os_error;
 }
 
+static int posix_make_directory(void *context, const char *path)
+{
+    (void)context;
+    return mkdir(path, 0777) != 0 ? errno : 0;
+}
+
+static int posix_list(void *context, const char *path,
+                      int (*visit)(void *visit_context, const char *name), void *visit_context)
+{
+    DIR *directory = opendir(path);
+    int answer = 0;
+
+    (void)context;
+    if (directory == NULL) {
+        return errno;
+    }
+    while (answer == 0) {
+        errno = 0; /* the end and an error look alike but for this */
+        const struct dirent *entry = readdir(directory);
+        if (entry == NULL) {
+            answer = errno;
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            answer = visit(visit_context, entry->d_name);
+        }
+    }
+    (void)closedir(directory); /* only read from */
+    return answer;
+}
+
+/* Locks of the open file, not of the process: those of POSIX end when any other descriptor of the
+ * same file is closed, and do not keep two handles of one process apart. A child made by fork()
+ * without exec has the open file too, and so the lock until it ends. */
+static int posix_lock_descriptor(int descriptor)
+{
+#ifdef F_OFD_SETLK
+    const struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    const int failed = fcntl(descriptor, F_OFD_SETLK, &whole);
+#else
+    const int failed = flock(descriptor, LOCK_EX | LOCK_NB);
+#endif
+
+    if (failed == 0) {
+        return 0;
+    }
+    return errno == EAGAIN || errno == EACCES ? EWOULDBLOCK : errno;
+}
+
+static int posix_lock(void *context, const char *path, nphd_file *out_file)
+{
+    int descriptor;
+    int os_error;
+
+    (void)context;
+    out_file->handle = -1;
+    descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    if (descriptor < 0) {
+        return errno;
+    }
+    os_error = posix_take_file(descriptor, out_file);
+    if (os_error == 0) {
+        os_error = posix_lock_descriptor(descriptor);
+        if (os_error != 0) {
+            out_file->handle = -1;
+            (void)close(descriptor);
+        }
+    }
+    return os_error;
+}
+
+/* A hard link and not a clone (FICLONE): it is there at once and whole, where a clone is an empty
+ * file first, and needs no flush but that of the directory. */
+static int posix_copy(void *context, const char *from, const char *to)
+{
+    (void)context;
+    if (linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0) {
+        return 0;
+    }
+    /* no links on this file system, no more of them, or none to files of other users */
+    return errno == EPERM || errno == EMLINK || errno == ENOSYS ? EOPNOTSUPP : errno;
+}
+
 static int random_from_device(uint8_t *out, size_t bytes)
 {
     int os_error = 0;
@@ -305,6 +397,10 @@ const nphd_io *nphdi_io_posix(void)
         .remove = posix_remove,
         .sync_directory = posix_sync_directory,
         .random = posix_random,
+        .make_directory = posix_make_directory,
+        .list = posix_list,
+        .lock = posix_lock,
+        .copy = posix_copy,
     };
 
     return &table;

@@ -16,6 +16,15 @@
 /* Files of the operating system. */
 const nphd_io *nphdi_io_posix(void);
 
+/* Does the table reach beyond a field? offset_after_field: NPHDI_IO_END(field). The field itself
+ * may still be NULL. */
+#define NPHDI_IO_END(field) (offsetof(nphd_io, field) + sizeof(((nphd_io *)NULL)->field))
+bool nphdi_io_has(const nphd_io *io, size_t offset_after_field);
+
+/* NPHD_UNSUPPORTED, naming what is missing, for a table without the functions for directories:
+ * make_directory, list, lock and copy. */
+nphd_status nphdi_io_check_directories(const nphd_io *io, nphd_error *err);
+
 /* malloc and mmap. */
 const nphd_allocator *nphdi_allocator_system(void);
 
@@ -24,18 +33,48 @@ uint64_t nphdi_memory_bytes(void);
 
 /* ---- locks ---- */
 
-/* A read-write lock that starves nobody: a waiting writer holds new readers back. Not recursive. */
+/* A read-write lock that starves nobody: a waiting writer holds new readers back, a writer that
+ * ends lets in all readers that wait before the next writer, and writers come in the order of their
+ * calls. Not recursive. */
 typedef struct nphdi_rwlock {
-    pthread_mutex_t gate;
-    pthread_rwlock_t lock;
+    atomic_uint state; /* readers inside, and NPHDI_RWLOCK_WRITER */
+    pthread_mutex_t mutex;
+    pthread_cond_t admitted; /* readers wait for the end of a writer */
+    pthread_cond_t drained;  /* the next writer waits for the readers inside */
+    uint64_t phase;          /* grows when waiting readers are let in */
+    uint32_t waiting_readers;
+    bool writer_chosen;                        /* a writer is inside or is the next one */
+    struct nphdi_rwlock_waiter *first, **last; /* writers behind that one */
 } nphdi_rwlock;
 
+/* A writer is inside, or waits for the readers inside to leave. */
+#define NPHDI_RWLOCK_WRITER 0x80000000u
+
 nphd_status nphdi_rwlock_init(nphdi_rwlock *lock, nphd_error *err);
+
+/* After every other call on the lock has returned. */
 void nphdi_rwlock_destroy(nphdi_rwlock *lock);
-void nphdi_rwlock_read(nphdi_rwlock *lock);
-void nphdi_rwlock_read_end(nphdi_rwlock *lock);
 void nphdi_rwlock_write(nphdi_rwlock *lock);
 void nphdi_rwlock_write_end(nphdi_rwlock *lock);
+
+void nphdi_rwlock_read_wait(nphdi_rwlock *lock);   /* the slow path of nphdi_rwlock_read */
+void nphdi_rwlock_tell_writer(nphdi_rwlock *lock); /* the slow path of nphdi_rwlock_read_end */
+
+static inline void nphdi_rwlock_read(nphdi_rwlock *lock)
+{
+    if ((atomic_fetch_add_explicit(&lock->state, 1, memory_order_acquire) & NPHDI_RWLOCK_WRITER) !=
+        0) {
+        nphdi_rwlock_read_wait(lock);
+    }
+}
+
+static inline void nphdi_rwlock_read_end(nphdi_rwlock *lock)
+{
+    if (atomic_fetch_sub_explicit(&lock->state, 1, memory_order_release) ==
+        (NPHDI_RWLOCK_WRITER | 1)) {
+        nphdi_rwlock_tell_writer(lock);
+    }
+}
 
 /* A lock in one byte for very short sections (one list of graph links). Zero: free. */
 typedef struct nphdi_spinlock {
@@ -56,6 +95,26 @@ static inline void nphdi_spin_unlock(nphdi_spinlock *lock)
     atomic_store_explicit(&lock->held, 0, memory_order_release);
 }
 
+/* A mutex and a condition, for threads that wait for something to be changed or for a time. */
+typedef struct nphdi_signal {
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+} nphdi_signal;
+
+nphd_status nphdi_signal_init(nphdi_signal *signal, nphd_error *err);
+void nphdi_signal_destroy(nphdi_signal *signal);
+void nphdi_signal_lock(nphdi_signal *signal);
+void nphdi_signal_unlock(nphdi_signal *signal);
+void nphdi_signal_broadcast(nphdi_signal *signal); /* wakes all that wait; with or without lock */
+
+/* Gives the lock up, sleeps until a broadcast or the deadline by nphdi_clock_ms (UINT64_MAX: none),
+ * and takes the lock again. Returns whether the time ran out. May also wake for no reason: wait in
+ * a loop that looks at what was waited for. */
+bool nphdi_signal_wait(nphdi_signal *signal, uint64_t deadline_ms);
+
+/* Milliseconds from some start, never set back. */
+uint64_t nphdi_clock_ms(void);
+
 /* ---- threads ---- */
 
 /* No call runs more workers than this. */
@@ -69,6 +128,22 @@ static inline void nphdi_spin_unlock(nphdi_spinlock *lock)
 void nphdi_threads_run(uint32_t threads, void (*work)(void *context, uint32_t worker),
                        void *context);
 
+/* One thread of its own, with signals blocked as above. Zero: none. Stays where it is until it is
+ * joined. */
+typedef struct nphdi_thread {
+    pthread_t thread;
+    void (*work)(void *context);
+    void *context;
+    bool started;
+} nphdi_thread;
+
+/* NPHD_OUT_OF_MEMORY or NPHD_IO where the system refuses; *out is zero then. */
+nphd_status nphdi_thread_start(nphdi_thread *out, void (*work)(void *context), void *context,
+                               nphd_error *err);
+
+/* Waits until `work` has returned. Takes a zero one; leaves it zero. */
+void nphdi_thread_join(nphdi_thread *thread);
+
 /* ---- files ---- */
 
 /* Opens an existing file for reading and tells its size. */
@@ -79,6 +154,40 @@ nphd_status nphdi_file_open(const nphd_io *io, const char *path, nphd_file *out_
  * `name` is for the error text. */
 nphd_status nphdi_file_read(const nphd_io *io, nphd_file file, const char *name, uint64_t offset,
                             void *buffer, size_t bytes, nphd_error *err);
+
+/* Removes a file. A missing one is fine. sync: flushes its directory too, also when the file was
+ * missing, since it may have been removed without that; NPHD_DURABILITY_UNKNOWN when only the flush
+ * failed. */
+nphd_status nphdi_file_remove(const nphd_io *io, const char *path, bool sync, nphd_error *err);
+
+/* ---- directories; the table must have passed nphdi_io_check_directories ---- */
+
+/* The names in a directory, sorted by their bytes. Zero: none. */
+typedef struct nphdi_names {
+    char **names;
+    size_t count;
+    size_t room;
+    const nphd_allocator *allocator;
+} nphdi_names;
+
+/* On failure *out is zero. */
+nphd_status nphdi_directory_list(const nphd_io *io, const char *path,
+                                 const nphd_allocator *allocator, nphdi_names *out,
+                                 nphd_error *err);
+void nphdi_names_free(nphdi_names *names); /* leaves it zero, takes a zero one */
+
+/* Makes a directory and its missing parents, each durable by a flush of its own parent before the
+ * next is made. One that is there is fine: it is flushed too, where its parent may be opened, since
+ * whoever made it may have ended before that. NPHD_EXISTS: a file has the name. */
+nphd_status nphdi_directory_make(const nphd_io *io, const char *path,
+                                 const nphd_allocator *allocator, nphd_error *err);
+
+/* `directory/name` in *out, to be freed as *room bytes; NULL and 0 on failure. */
+nphd_status nphdi_path_join(const nphd_allocator *allocator, const char *directory,
+                            const char *name, char **out, size_t *room, nphd_error *err);
+
+/* The bytes of `path` that name the directory it is in; 0: the current one. */
+size_t nphdi_path_directory_bytes(const char *path);
 
 /* Writing a file durably and atomically (docs/durability.md, rules 2 and 5). */
 typedef struct nphdi_replacement {

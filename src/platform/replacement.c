@@ -26,13 +26,11 @@
 
 static void replacement_set_directory(nphdi_replacement *replacement, const char *path)
 {
-    const char *slash = strrchr(path, '/');
+    const size_t bytes = nphdi_path_directory_bytes(path);
 
-    if (slash == NULL) {
+    if (bytes == 0) {
         memcpy(replacement->directory, ".", 2);
     } else {
-        /* the slash of "/name" is the directory itself */
-        const size_t bytes = slash == path ? 1 : (size_t)(slash - path);
         memcpy(replacement->directory, path, bytes);
         replacement->directory[bytes] = '\0';
     }

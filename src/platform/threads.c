@@ -1,8 +1,11 @@
-/* Threads for the length of one call. Nothing is allocated, so nothing can fail: a thread that the
- * system refuses is one worker fewer. */
+/* Threads for the length of one call, where a thread that the system refuses is one worker fewer,
+ * and single ones. Nothing is allocated here. */
 #include "platform/platform.h"
 
+#include "base/error.h"
+
 #include <signal.h>
+#include <string.h>
 
 typedef struct thread_start {
     void (*work)(void *context, uint32_t worker);
@@ -61,4 +64,40 @@ void nphdi_threads_run(uint32_t threads, void (*work)(void *context, uint32_t wo
     for (uint32_t i = 1; i < started; i++) {
         (void)pthread_join(starts[i].thread, NULL);
     }
+}
+
+static void *thread_single_main(void *argument)
+{
+    const nphdi_thread *thread = argument;
+
+    thread->work(thread->context);
+    return NULL;
+}
+
+nphd_status nphdi_thread_start(nphdi_thread *out, void (*work)(void *context), void *context,
+                               nphd_error *err)
+{
+    sigset_t old;
+    int os_error;
+
+    memset(out, 0, sizeof(*out));
+    out->work = work;
+    out->context = context;
+    threads_block_signals(&old);
+    os_error = pthread_create(&out->thread, NULL, thread_single_main, out);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (os_error != 0) {
+        memset(out, 0, sizeof(*out));
+        return nphdi_fail_os(err, os_error, "cannot start a thread");
+    }
+    out->started = true; /* read by the owner alone */
+    return NPHD_OK;
+}
+
+void nphdi_thread_join(nphdi_thread *thread)
+{
+    if (thread->started) {
+        (void)pthread_join(thread->thread, NULL);
+    }
+    memset(thread, 0, sizeof(*thread));
 }

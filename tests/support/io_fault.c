@@ -235,6 +235,64 @@ static int fault_random(void *context, void *buffer, size_t bytes)
     return os_error != 0 ? os_error : fault->below->random(fault->below->context, buffer, bytes);
 }
 
+static int fault_make_directory(void *context, const char *path)
+{
+    io_fault *fault = context;
+    const int os_error = fault_decide(fault, IO_FAULT_MAKE_DIRECTORY);
+
+    return os_error != 0 ? os_error : fault->below->make_directory(fault->below->context, path);
+}
+
+/* Tells one name and ends the listing. */
+typedef struct fault_visit {
+    int (*visit)(void *visit_context, const char *name);
+    void *visit_context;
+    int os_error;
+} fault_visit;
+
+static int fault_visit_one(void *context, const char *name)
+{
+    const fault_visit *one = context;
+    const int answer = one->visit(one->visit_context, name);
+
+    return answer != 0 ? answer : one->os_error;
+}
+
+static int fault_list(void *context, const char *path,
+                      int (*visit)(void *visit_context, const char *name), void *visit_context)
+{
+    io_fault *fault = context;
+    const int os_error = fault_decide(fault, IO_FAULT_LIST);
+    fault_visit one = {visit, visit_context, os_error};
+
+    if (os_error == 0) {
+        return fault->below->list(fault->below->context, path, visit, visit_context);
+    }
+    const int answer = fault->below->list(fault->below->context, path, fault_visit_one, &one);
+    return answer != 0 ? answer : os_error; /* an empty directory fails too */
+}
+
+static int fault_lock_file(void *context, const char *path, nphd_file *out_file)
+{
+    io_fault *fault = context;
+    int os_error = fault_decide(fault, IO_FAULT_LOCK);
+
+    out_file->handle = -1;
+    if (os_error == 0) {
+        os_error = fault->below->lock(fault->below->context, path, out_file);
+        fault_count_open(fault, os_error);
+    }
+    return os_error;
+}
+
+static int fault_copy(void *context, const char *from, const char *to)
+{
+    io_fault *fault = context;
+    const int os_error = fault_decide(fault, IO_FAULT_COPY);
+
+    return os_error != 0 ? os_error : fault->below->copy(fault->below->context, from, to);
+}
+
 void io_fault_init(io_fault *fault, const nphd_io *below)
 {
     memset(fault, 0, sizeof(*fault));
@@ -255,6 +313,10 @@ void io_fault_init(io_fault *fault, const nphd_io *below)
         .remove = fault_remove,
         .sync_directory = fault_sync_directory,
         .random = fault_random,
+        .make_directory = fault_make_directory,
+        .list = fault_list,
+        .lock = fault_lock_file,
+        .copy = fault_copy,
     };
     if (pthread_mutex_init(&fault->mutex, NULL) != 0) {
         abort();

@@ -13,7 +13,8 @@
  *     }
  *     io_fault_destroy(&fault);
  *
- * A call that fails does nothing, but a failing close does close. Threads: any, between arm and
+ * A call that fails does nothing, but a failing close does close, and a failing list tells one name
+ * before it fails. Threads: any, between arm and
  * disarm; the fields are read when nothing runs. */
 #ifndef IO_FAULT_H
 #define IO_FAULT_H
@@ -36,7 +37,11 @@
 #define IO_FAULT_REMOVE 0x200u
 #define IO_FAULT_SYNC_DIRECTORY 0x400u
 #define IO_FAULT_RANDOM 0x800u
-#define IO_FAULT_ALL 0xfffu
+#define IO_FAULT_MAKE_DIRECTORY 0x1000u
+#define IO_FAULT_LIST 0x2000u
+#define IO_FAULT_LOCK 0x4000u
+#define IO_FAULT_COPY 0x8000u
+#define IO_FAULT_ALL 0xffffu
 
 /* In place of an errno: the call succeeds, but a read or write moves only half of what was asked
  * (one byte at least). Counts reads and writes alone. */
@@ -67,7 +72,7 @@ typedef struct io_fault {
     size_t maps;
 
     /* Private. */
-    const nphd_io *below;
+    const nphd_io *below; /* with all functions */
     pthread_mutex_t mutex;
     intptr_t *spoiled; /* open files whose sync has failed */
     size_t spoiled_count;

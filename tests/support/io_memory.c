@@ -7,22 +7,6 @@
 
 #define MAP_ALIGNMENT 4096
 
-static bool disk_has_power(const memory_io *disk)
-{
-    return !disk->cut;
-}
-
-/* Counts one changing operation; false when the power is gone before it. */
-static bool disk_operate(memory_io *disk)
-{
-    if (disk->operations >= disk->cut_after) {
-        disk->cut = true;
-        return false;
-    }
-    disk->operations++;
-    return true;
-}
-
 static model_open *disk_find_open(memory_io *disk, nphd_file file)
 {
     for (size_t i = 0; i < disk->open_count; i++) {
@@ -36,39 +20,38 @@ static model_open *disk_find_open(memory_io *disk, nphd_file file)
     return NULL;
 }
 
-static void disk_add_open(memory_io *disk, model_file *file, bool writable, nphd_file *out_file)
-{
-    disk->opens =
-        model_array_grow(disk->opens, disk->open_count, &disk->open_room, sizeof(*disk->opens));
-    disk->opens[disk->open_count++] = (model_open){disk->next_handle, file, writable};
-    out_file->handle = disk->next_handle++;
-}
-
 static int memory_open(void *context, const char *path, int how, nphd_file *out_file)
 {
     memory_io *disk = model_disk_enter(context);
     const model_name *name = model_names_find(&disk->live, model_path_plain(path));
 
     out_file->handle = -1;
-    if (!disk_has_power(disk)) {
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (how == NPHD_OPEN_CREATE) {
         if (name != NULL) {
             return model_disk_leave(disk, EEXIST);
         }
-        if (!disk_operate(disk)) {
+        const int os_error = model_disk_check_parent(disk, model_path_plain(path));
+        if (os_error != 0) {
+            return model_disk_leave(disk, os_error);
+        }
+        if (!model_disk_operate(disk)) {
             return model_disk_leave(disk, EIO);
         }
         model_file *file = model_file_create(disk);
         model_disk_change(disk, NULL, model_path_plain(path), file);
-        disk_add_open(disk, file, true, out_file);
+        model_disk_add_open(disk, file, true, false, out_file);
         return model_disk_leave(disk, 0);
     }
     if (name == NULL) {
         return model_disk_leave(disk, ENOENT);
     }
-    disk_add_open(disk, name->file, false, out_file);
+    if (name->file->directory) {
+        return model_disk_leave(disk, EISDIR);
+    }
+    model_disk_add_open(disk, name->file, false, false, out_file);
     return model_disk_leave(disk, 0);
 }
 
@@ -78,7 +61,7 @@ static int memory_size(void *context, nphd_file file, uint64_t *out_bytes)
     const model_open *opened = disk_find_open(disk, file);
 
     *out_bytes = 0;
-    if (!disk_has_power(disk)) {
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (opened == NULL) {
@@ -95,7 +78,7 @@ static int memory_read(void *context, nphd_file file, uint64_t offset, void *buf
     const model_open *opened = disk_find_open(disk, file);
 
     *out_done = 0;
-    if (!disk_has_power(disk)) {
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (opened == NULL || opened->writable) {
@@ -110,12 +93,18 @@ static int memory_read(void *context, nphd_file file, uint64_t offset, void *buf
     return model_disk_leave(disk, 0);
 }
 
+/* A file with several names takes its room once. */
 static uint64_t disk_used_bytes(const memory_io *disk)
 {
     uint64_t used = 0;
 
     for (size_t i = 0; i < disk->live.count; i++) {
-        used += disk->live.items[i].file->live_bytes;
+        model_file *file = disk->live.items[i].file;
+        used += file->marked ? 0 : file->live_bytes;
+        file->marked = true;
+    }
+    for (size_t i = 0; i < disk->live.count; i++) {
+        disk->live.items[i].file->marked = false;
     }
     return used;
 }
@@ -139,7 +128,7 @@ static int memory_write(void *context, nphd_file file, uint64_t offset, const vo
     uint64_t limit;
 
     *out_done = 0;
-    if (!disk_has_power(disk)) {
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (opened == NULL || !opened->writable) {
@@ -149,7 +138,7 @@ static int memory_write(void *context, nphd_file file, uint64_t offset, const vo
     if (bytes > 0 && offset >= limit) {
         return model_disk_leave(disk, ENOSPC);
     }
-    if (!disk_operate(disk)) {
+    if (!model_disk_operate(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (bytes > limit - offset) {
@@ -166,7 +155,7 @@ static int memory_allocate(void *context, nphd_file file, uint64_t bytes)
     memory_io *disk = model_disk_enter(context);
     const model_open *opened = disk_find_open(disk, file);
 
-    if (!disk_has_power(disk)) {
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (opened == NULL || !opened->writable) {
@@ -180,13 +169,13 @@ static int memory_sync(void *context, nphd_file file)
     memory_io *disk = model_disk_enter(context);
     const model_open *opened = disk_find_open(disk, file);
 
-    if (!disk_has_power(disk)) {
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (opened == NULL) {
         return model_disk_leave(disk, EBADF);
     }
-    if (!disk_operate(disk)) {
+    if (!model_disk_operate(disk)) {
         return model_disk_leave(disk, EIO);
     }
     model_file_flush(opened->file);
@@ -214,7 +203,7 @@ static int memory_map(void *context, nphd_file file, uint64_t bytes, const void 
     void *base = NULL;
 
     *out_base = NULL;
-    if (!disk_has_power(disk)) {
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (opened == NULL || opened->writable) {
@@ -255,22 +244,31 @@ static void memory_unmap(void *context, const void *base, uint64_t bytes)
 static int memory_rename(void *context, const char *from, const char *to)
 {
     memory_io *disk = model_disk_enter(context);
-    const model_name *name = model_names_find(&disk->live, model_path_plain(from));
+    const model_name *name;
+    const model_name *old;
 
-    if (!disk_has_power(disk)) {
+    from = model_path_plain(from);
+    to = model_path_plain(to);
+    name = model_names_find(&disk->live, from);
+    old = model_names_find(&disk->live, to);
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (name == NULL) {
         return model_disk_leave(disk, ENOENT);
     }
-    from = model_path_plain(from);
-    to = model_path_plain(to);
+    if (name->file->directory || (old != NULL && old->file->directory)) {
+        return model_disk_leave(disk, EISDIR); /* the model renames files alone */
+    }
     if (!model_path_is_in(to, from, model_path_directory_bytes(from))) {
         return model_disk_leave(disk,
                                 EXDEV); /* the model keeps one list of changes per directory */
     }
-    if (!disk_operate(disk)) {
+    if (!model_disk_operate(disk)) {
         return model_disk_leave(disk, EIO);
+    }
+    if (old != NULL && old->file == name->file) {
+        return model_disk_leave(disk, 0); /* two names of one file: both stay (POSIX) */
     }
     model_disk_change(disk, from, to, name->file);
     model_disk_sweep(disk);
@@ -282,41 +280,19 @@ static int memory_remove(void *context, const char *path)
     memory_io *disk = model_disk_enter(context);
     const model_name *name = model_names_find(&disk->live, model_path_plain(path));
 
-    if (!disk_has_power(disk)) {
+    if (!model_disk_has_power(disk)) {
         return model_disk_leave(disk, EIO);
     }
     if (name == NULL) {
         return model_disk_leave(disk, ENOENT);
     }
-    if (!disk_operate(disk)) {
+    if (name->file->directory) {
+        return model_disk_leave(disk, EISDIR);
+    }
+    if (!model_disk_operate(disk)) {
         return model_disk_leave(disk, EIO);
     }
     model_disk_change(disk, model_path_plain(path), NULL, name->file);
-    model_disk_sweep(disk);
-    return model_disk_leave(disk, 0);
-}
-
-static int memory_sync_directory(void *context, const char *path)
-{
-    memory_io *disk = model_disk_enter(context);
-    size_t bytes;
-    size_t kept = 0;
-
-    path = model_path_plain(path);
-    bytes = strcmp(path, ".") == 0 ? 0 : strlen(path);
-    if (!disk_has_power(disk) || !disk_operate(disk)) {
-        return model_disk_leave(disk, EIO);
-    }
-    for (size_t i = 0; i < disk->change_count; i++) {
-        model_change *change = &disk->changes[i];
-        if (model_path_is_in(change->to != NULL ? change->to : change->from, path, bytes)) {
-            model_names_apply(&disk->durable, change);
-            model_change_clear(change);
-        } else {
-            disk->changes[kept++] = *change;
-        }
-    }
-    disk->change_count = kept;
     model_disk_sweep(disk);
     return model_disk_leave(disk, 0);
 }
@@ -347,8 +323,12 @@ memory_io *memory_io_create(uint64_t seed)
         .unmap = memory_unmap,
         .rename = memory_rename,
         .remove = memory_remove,
-        .sync_directory = memory_sync_directory,
+        .sync_directory = model_sync_directory,
         .random = memory_random,
+        .make_directory = model_make_directory,
+        .list = model_list,
+        .lock = model_lock,
+        .copy = model_copy,
     };
     if (pthread_mutex_init(&disk->mutex, NULL) != 0) {
         abort();
@@ -392,7 +372,7 @@ void memory_io_put(memory_io *disk, const char *path, const void *data, size_t b
         model_change *change = &disk->changes[i];
         const bool same = (change->from != NULL && strcmp(change->from, path) == 0) ||
                           (change->to != NULL && strcmp(change->to, path) == 0);
-        if (same) {
+        if (same || (change->file->directory && model_path_is_below(path, change->to))) {
             model_names_apply(&disk->durable, change); /* else it could undo what is put here */
             model_change_clear(change);
         } else {
@@ -413,7 +393,7 @@ void *memory_io_get(memory_io *disk, const char *path, size_t *out_bytes)
     (void)model_disk_enter(disk);
     name = model_names_find(&disk->live, model_path_plain(path));
     *out_bytes = 0;
-    if (name != NULL) {
+    if (name != NULL && !name->file->directory) {
         data = model_bytes_copy(name->file->live, name->file->live_bytes);
         *out_bytes = name->file->live_bytes;
     }
@@ -427,7 +407,8 @@ size_t memory_io_count(memory_io *disk, const char *part)
 
     (void)model_disk_enter(disk);
     for (size_t i = 0; i < disk->live.count; i++) {
-        count += part == NULL || strstr(disk->live.items[i].path, part) != NULL;
+        const model_name *name = &disk->live.items[i];
+        count += !name->file->directory && (part == NULL || strstr(name->path, part) != NULL);
     }
     (void)model_disk_leave(disk, 0);
     return count;
@@ -435,15 +416,20 @@ size_t memory_io_count(memory_io *disk, const char *part)
 
 bool memory_io_name(memory_io *disk, size_t index, char *out, size_t room)
 {
-    bool found;
+    const char *path = NULL;
 
     (void)model_disk_enter(disk);
-    found = index < disk->live.count;
+    for (size_t i = 0; i < disk->live.count && path == NULL; i++) {
+        const model_name *name = &disk->live.items[i];
+        if (!name->file->directory && index-- == 0) {
+            path = name->path;
+        }
+    }
     if (room > 0) {
-        (void)snprintf(out, room, "%s", found ? disk->live.items[index].path : "");
+        (void)snprintf(out, room, "%s", path != NULL ? path : "");
     }
     (void)model_disk_leave(disk, 0);
-    return found;
+    return path != NULL;
 }
 
 void memory_io_set_capacity(memory_io *disk, uint64_t bytes)

@@ -2,7 +2,13 @@
  *
  * It keeps two images. The live one is what calls see. The durable one is what a power cut leaves:
  * data of a file gets there by `sync`, names by `sync_directory`. What was not flushed may survive
- * or not, each 4 KiB block and (in the weak model) each change of a name for itself.
+ * or not, each 4 KiB block and (in the weak model) each change of a name for itself. A directory
+ * that does not survive takes everything in it along.
+ *
+ * Directories need not be made: names with slashes are taken as they come, until the first
+ * make_directory or memory_io_require_directories. From then on nothing is created in a directory
+ * that was not made and has nothing in it. `list` and `make_directory` are strict from the start.
+ * `copy` gives a second name to the same file.
  *
  * A test cuts the power after every number of operations and looks at several legal outcomes:
  *
@@ -31,8 +37,9 @@
 
 typedef struct memory_io memory_io;
 
-/* Which changes of names (create, rename, remove) since the last flush of their directory survive:
- * any subset (all that POSIX allows), or the first few in order (as ext4, XFS and btrfs do). */
+/* Which changes of names (create, copy, rename, remove, make_directory) since the last flush of
+ * their directory survive: any subset (all that POSIX allows), or the first few in order (as ext4,
+ * XFS and btrfs do). */
 typedef enum memory_io_mode { MEMORY_IO_WEAK, MEMORY_IO_ORDERED } memory_io_mode;
 
 /* An empty disk. The seed feeds `random` of the table. */
@@ -45,8 +52,9 @@ const nphd_io *memory_io_table(memory_io *disk);
 
 /* ---- power ---- */
 
-/* Lets that many changing operations (create, write, sync, rename, remove, sync_directory) happen
- * from now on; then the power is gone and every call but close and unmap answers EIO. */
+/* Lets that many changing operations (create, write, sync, rename, remove, make_directory, copy,
+ * sync_directory) happen from now on; then the power is gone and every call but close and unmap
+ * answers EIO. */
 void memory_io_cut_after(memory_io *disk, uint64_t operations);
 
 /* Has an operation been refused because the power was gone? */
@@ -76,10 +84,16 @@ void memory_io_put(memory_io *disk, const char *path, const void *data, size_t b
  * gives a pointer too. */
 void *memory_io_get(memory_io *disk, const char *path, size_t *out_bytes);
 
-/* Names that contain `part` (NULL: all). */
+/* Refuses files in directories that are not there, also before the first make_directory. */
+void memory_io_require_directories(memory_io *disk);
+
+/* Is there a directory that was made? */
+bool memory_io_has_directory(memory_io *disk, const char *path);
+
+/* Names of files that contain `part` (NULL: all). */
 size_t memory_io_count(memory_io *disk, const char *part);
 
-/* Name number `index` in no particular order, false beyond the last. */
+/* Name number `index` of the files in no particular order, false beyond the last. */
 bool memory_io_name(memory_io *disk, size_t index, char *out, size_t room);
 
 /* Writes fail with ENOSPC once all files together have this size (after a short one), and
@@ -90,6 +104,7 @@ void memory_io_set_capacity(memory_io *disk, uint64_t bytes);
 
 size_t memory_io_open_files(memory_io *disk);
 size_t memory_io_maps(memory_io *disk);
+size_t memory_io_locks(memory_io *disk); /* open files that hold a lock */
 
 /* Calls with a file that is not open, closing one twice, unmapping what is not mapped. */
 uint64_t memory_io_mistakes(memory_io *disk);

@@ -191,6 +191,45 @@ static model_names crash_names(const memory_io *disk, memory_io_mode mode, uint6
     return names;
 }
 
+/* Drops every name whose directory was made but is not among the names. */
+static void crash_drop_orphans(const memory_io *disk, model_names *names)
+{
+    size_t i = 0;
+
+    while (i < names->count) {
+        const char *path = names->items[i].path;
+        bool orphan = false;
+        for (size_t k = 0; k < disk->live.count && !orphan; k++) {
+            const model_name *name = &disk->live.items[k];
+            orphan = name->file->directory && model_path_is_below(path, name->path) &&
+                     model_names_find(names, name->path) == NULL;
+        }
+        if (orphan) {
+            model_names_drop(names, path); /* the last name comes here */
+        } else {
+            i++;
+        }
+    }
+}
+
+/* What is left of one file, under its first name. */
+static void crash_put(memory_io *after, const model_name *name, uint64_t state, test_random *random)
+{
+    const model_file *file = name->file;
+
+    if (file->directory) {
+        model_disk_put(after, name->path, NULL, 0);
+        model_names_find(&after->live, name->path)->file->directory = true;
+    } else if (file->write_count == 0) {
+        model_disk_put(after, name->path, file->durable, file->durable_bytes);
+    } else {
+        size_t bytes;
+        uint8_t *data = crash_data(file, crash_choose_shape(state, random), random, &bytes);
+        model_disk_put(after, name->path, data, bytes);
+        free(data);
+    }
+}
+
 memory_io *memory_io_crash(memory_io *disk, memory_io_mode mode, uint64_t state)
 {
     test_random random = {state};
@@ -199,16 +238,20 @@ memory_io *memory_io_crash(memory_io *disk, memory_io_mode mode, uint64_t state)
 
     (void)model_disk_enter(disk);
     after->capacity_bytes = disk->capacity_bytes;
+    after->strict = disk->strict;
     names = crash_names(disk, mode, state, &random);
+    crash_drop_orphans(disk, &names);
     for (size_t i = 0; i < names.count; i++) {
-        const model_file *file = names.items[i].file;
-        if (file->write_count == 0) {
-            model_disk_put(after, names.items[i].path, file->durable, file->durable_bytes);
-        } else {
-            size_t bytes;
-            uint8_t *data = crash_data(file, crash_choose_shape(state, &random), &random, &bytes);
-            model_disk_put(after, names.items[i].path, data, bytes);
-            free(data);
+        size_t first = 0;
+        while (names.items[first].file != names.items[i].file) {
+            first++;
+        }
+        if (first == i) {
+            crash_put(after, &names.items[i], state, &random);
+        } else { /* another name of the same file */
+            model_file *file = model_names_find(&after->live, names.items[first].path)->file;
+            model_names_set(&after->live, names.items[i].path, file);
+            model_names_set(&after->durable, names.items[i].path, file);
         }
     }
     model_names_clear(&names);
@@ -246,7 +289,8 @@ uint64_t memory_io_fingerprint(memory_io *disk)
     (void)model_disk_enter(disk);
     for (size_t i = 0; i < disk->live.count; i++) {
         const model_name *name = &disk->live.items[i];
-        const uint64_t hash = XXH3_64bits(name->path, strlen(name->path));
+        const uint64_t hash =
+            XXH3_64bits(name->path, strlen(name->path)) + (name->file->directory ? 1 : 0);
         sum += XXH3_64bits_withSeed(name->file->live_bytes > 0 ? (void *)name->file->live : "",
                                     name->file->live_bytes, hash);
     }

@@ -149,7 +149,7 @@ void model_names_set(model_names *names, const char *path, model_file *file)
     name->file = file;
 }
 
-static void names_drop(model_names *names, const char *path)
+void model_names_drop(model_names *names, const char *path)
 {
     model_name *name = model_names_find(names, path);
 
@@ -164,7 +164,7 @@ void model_names_apply(model_names *names, const model_change *change)
     if (change->from != NULL) {
         const model_name *name = model_names_find(names, change->from);
         if (name != NULL && name->file == change->file) {
-            names_drop(names, change->from);
+            model_names_drop(names, change->from);
         }
     }
     if (change->to != NULL) {
@@ -246,6 +246,30 @@ int model_disk_leave(memory_io *disk, int os_error)
 {
     (void)pthread_mutex_unlock(&disk->mutex);
     return os_error;
+}
+
+bool model_disk_has_power(const memory_io *disk)
+{
+    return !disk->cut;
+}
+
+bool model_disk_operate(memory_io *disk)
+{
+    if (disk->operations >= disk->cut_after) {
+        disk->cut = true;
+        return false;
+    }
+    disk->operations++;
+    return true;
+}
+
+void model_disk_add_open(memory_io *disk, model_file *file, bool writable, bool locks,
+                         nphd_file *out_file)
+{
+    disk->opens =
+        model_array_grow(disk->opens, disk->open_count, &disk->open_room, sizeof(*disk->opens));
+    disk->opens[disk->open_count++] = (model_open){disk->next_handle, file, writable, locks};
+    out_file->handle = disk->next_handle++;
 }
 
 void model_disk_put(memory_io *disk, const char *path, const void *data, size_t bytes)

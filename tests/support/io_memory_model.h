@@ -1,11 +1,12 @@
 /* The inside of the model disk, shared by the files io_memory*.c. Everything that takes a disk
- * expects it to be entered.
+ * expects it to be entered; functions of the table take it as a context and enter it.
  *
  * Invariants:
  *   (1) replaying the unflushed writes of a file onto its durable image gives its live image, and
  *       replaying the unflushed changes onto the durable names gives the live names;
  *   (2) files only grow: the table has no truncate;
- *   (3) a file lives as long as a live or durable name, an unflushed change or an open file has it.
+ *   (3) a file lives as long as a live or durable name, an unflushed change or an open file has it;
+ *   (4) a directory that was made is a file without data, has one name and keeps it.
  * Model after "All File Systems Are Not Created Equal" (Pillai and others, OSDI 2014). */
 #ifndef IO_MEMORY_MODEL_H
 #define IO_MEMORY_MODEL_H
@@ -31,6 +32,7 @@ typedef struct model_file {
     size_t write_count;
     size_t write_room;
     bool marked;
+    bool directory;
 } model_file;
 
 typedef struct model_name {
@@ -44,7 +46,7 @@ typedef struct model_names {
     size_t room;
 } model_names;
 
-/* create: from is NULL; remove: to is NULL; rename: both are there. */
+/* create and copy: from is NULL; remove: to is NULL; rename: both are there. */
 typedef struct model_change {
     char *from;
     char *to;
@@ -55,6 +57,7 @@ typedef struct model_open {
     intptr_t handle;
     model_file *file;
     bool writable;
+    bool locks; /* until it is closed */
 } model_open;
 
 typedef struct model_map {
@@ -87,6 +90,7 @@ struct memory_io {
     uint64_t capacity_bytes;
     uint64_t mistakes;
     bool cut;
+    bool strict; /* nothing is created in a directory that is not there */
 };
 
 /* ---- memory: a test that runs out of it ends ---- */
@@ -111,8 +115,10 @@ const char *model_path_plain(const char *path); /* without "./" in front */
 /* Bytes of the directory part, without its slash unless it is the root; 0 for the current one. */
 size_t model_path_directory_bytes(const char *path);
 bool model_path_is_in(const char *path, const char *directory, size_t directory_bytes);
+bool model_path_is_below(const char *path, const char *directory); /* at any depth */
 model_name *model_names_find(const model_names *names, const char *path);
 void model_names_set(model_names *names, const char *path, model_file *file);
+void model_names_drop(model_names *names, const char *path);
 void model_names_apply(model_names *names, const model_change *change);
 void model_names_clear(model_names *names);
 void model_change_clear(model_change *change);
@@ -121,6 +127,14 @@ void model_change_clear(model_change *change);
 
 memory_io *model_disk_enter(void *context);          /* takes the mutex */
 int model_disk_leave(memory_io *disk, int os_error); /* gives it back, returns os_error */
+
+bool model_disk_has_power(const memory_io *disk);
+
+/* Counts one changing operation; false when the power is gone before it. */
+bool model_disk_operate(memory_io *disk);
+
+void model_disk_add_open(memory_io *disk, model_file *file, bool writable, bool locks,
+                         nphd_file *out_file);
 
 /* Makes a change live, and durable at the next flush of its directory. */
 void model_disk_change(memory_io *disk, const char *from, const char *to, model_file *file);
@@ -131,7 +145,19 @@ void model_disk_sweep(memory_io *disk);
 /* Puts a whole file there, live and durable. */
 void model_disk_put(memory_io *disk, const char *path, const void *data, size_t bytes);
 
+/* May a file be created under this (plain) path? 0, or ENOENT or ENOTDIR for its directory. */
+int model_disk_check_parent(const memory_io *disk, const char *path);
+
 /* Frees everything but the mappings and the mutex. */
 void model_disk_clear(memory_io *disk);
+
+/* ---- functions of the table, in io_memory_directory.c ---- */
+
+int model_sync_directory(void *context, const char *path);
+int model_make_directory(void *context, const char *path);
+int model_list(void *context, const char *path, int (*visit)(void *visit_context, const char *name),
+               void *visit_context);
+int model_lock(void *context, const char *path, nphd_file *out_file);
+int model_copy(void *context, const char *from, const char *to);
 
 #endif

@@ -1,0 +1,458 @@
+/* A sharded index: a directory of index files that answers as one and grows past memory.
+ *
+ * One shard, the active one, is in memory and takes writes. When its file would exceed the shard
+ * size it is written and becomes a memory-mapped view, and a new active shard begins (a rotation).
+ * Deleting or replacing a vector of a view leaves the file alone and hides the entry; tombstones
+ * and a bloom filter are kept beside the shards. The files are those of the reference, with our
+ * trailer behind each (docs/format.md).
+ *
+ * Every save and every rotation writes in this order, each file durable with its directory entry
+ * before the next begins: bloom filter, shard, tombstones.
+ *
+ * Threads  any number of threads may call at once on one handle. Changing calls run one after the
+ *          other (a batch uses options->threads workers); searches and lookups run beside them and
+ *          see each change whole: the old vector of a key or the new one, never both or neither.
+ *          nphd_sharded_free() must not meet other calls. */
+#ifndef NPHD_SHARDED_H
+#define NPHD_SHARDED_H
+
+#include <nphd/index.h>
+#include <nphd/index_file.h>
+#include <nphd/index_search.h>
+#include <nphd/log.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nphd_sharded nphd_sharded;
+
+/** How to open a directory. Zero in a field means its default, or what the files say. */
+typedef struct nphd_sharded_options {
+    size_t struct_size;
+    uint32_t max_bits; /* must equal that of the files, likewise the next three; new: 256 */
+    uint32_t key_bits; /* new: 64 */
+    nphd_metric metric;
+    uint32_t connectivity;          /* new: 16 */
+    uint32_t multi;                 /* 0: as the files say, new: single; 1: single; 2: multi */
+    uint32_t build_breadth;         /* 0: as the files say, else 128 */
+    uint32_t search_breadth;        /* 0: as the files say, else 64 */
+    uint64_t shard_bytes;           /* a shard whose file exceeds this is full; 0: 1 GiB */
+    bool no_bloom;                  /* keep no bloom filter, and remove the file at the next save */
+    bool read_only;                 /* change nothing: no file, no lock, no temporary file */
+    bool background_rotation;       /* full shards are written by a thread of the index */
+    uint32_t max_pending_rotations; /* full shards in memory that wait to be written; 0: 2 */
+    bool journal;                   /* commits are written to a journal; else a commit is a save */
+    bool commit_each_call;          /* every changing call commits before it returns; journal */
+    uint32_t commit_interval_ms;    /* changes are committed every so often; 0: never; journal */
+    uint32_t threads;               /* workers that replay the journal at opening; 0: 1 */
+    bool salvage;                   /* open what can be read; `damage` is told what is missing */
+    nphd_damage damage;             /* NULL: damage found by salvage goes to the log alone */
+    void *damage_context;
+    nphd_logger logger; /* NULL: warnings and errors to standard error */
+    void *logger_context;
+    const nphd_allocator *allocator; /* NULL: malloc and mmap; must outlive the handle */
+    const nphd_io *io;               /* NULL: files of the operating system; likewise */
+} nphd_sharded_options;
+
+#ifdef __cplusplus
+#define NPHD_SHARDED_OPTIONS_INIT                                                                  \
+    {                                                                                              \
+        sizeof(nphd_sharded_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, 0, 0, false, false,      \
+            false, 0, false, false, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL                \
+    }
+#else
+#define NPHD_SHARDED_OPTIONS_INIT                                                                  \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_sharded_options)                                                \
+    }
+#endif
+
+/** The default of nphd_sharded_options.shard_bytes. */
+#define NPHD_DEFAULT_SHARD_BYTES (1ULL << 30)
+
+/**
+ * Open a directory, creating it (and missing parents) unless read_only.
+ *
+ * What the files hold is taken from them: parameters, keys, deletions. Temporary files of an
+ * interrupted write are deleted, a missing, damaged or outdated bloom filter is made anew, both
+ * with a warning in the log; read_only does neither. Directories of the reference are opened by
+ * its conventions. Nothing is written before the first save or rotation.
+ *
+ * Returns  NPHD_OK with *out, to be closed with nphd_sharded_close() and freed with
+ *          nphd_sharded_free().
+ * Errors   NPHD_INVALID_ARGUMENT: an option out of range. NPHD_MISMATCH: an option or a shard
+ *          contradicts the other shards; the text names both. NPHD_NOT_FOUND: read_only and no
+ *          shard there. NPHD_BUSY: another handle or process has the directory open for writing.
+ *          NPHD_CORRUPT: a shard or the tombstone file is damaged or missing; the text names it,
+ *          and salvage opens the rest. NPHD_UNSUPPORTED, NPHD_IO, NPHD_OUT_OF_MEMORY.
+ * Threads  any.
+ */
+NPHD_API nphd_status nphd_sharded_open(const char *path, const nphd_sharded_options *options,
+                                       nphd_sharded **out, nphd_error *err);
+
+/**
+ * Finish: wait for rotations, save what is not saved, let the lock go. Afterwards every other call
+ * answers NPHD_CLOSED; a second close does nothing and returns NPHD_OK.
+ *
+ * Errors   as nphd_sharded_save(). The index then stays open with all its data, and close may be
+ *          tried again.
+ */
+NPHD_API nphd_status nphd_sharded_close(nphd_sharded *sharded, nphd_error *err);
+
+/** Free the handle; takes NULL. What was not saved is lost unless nphd_sharded_close() came first.
+ *  Threads: none may use the handle. */
+NPHD_API void nphd_sharded_free(nphd_sharded *sharded);
+
+/**
+ * Store one vector. A key that is present in any shard keeps its vector, whether or not a rotation
+ * happened in between (unless the index is multi).
+ *
+ * Shapes, Errors  as nphd_index_add(), and NPHD_CLOSED. NPHD_READ_ONLY: opened read_only. A full
+ *          shard that cannot be written: its error, with *out_added true; the vector is there, the
+ *          full shard stays in memory, and the next rotation, save or drain tries again. A failure
+ *          of a background rotation is reported by the next changing call, which then does
+ *          nothing.
+ */
+NPHD_API nphd_status nphd_sharded_add(nphd_sharded *sharded, nphd_key key, nphd_vector vector,
+                                      bool *out_added, nphd_error *err);
+
+/**
+ * Store many vectors, as nphd_sharded_add() for each in order; the first of equal keys wins.
+ *
+ * All arguments are checked before the first vector is stored. A batch is taken in parts, each
+ * whole or not at all, with rotations in between; on an error *out_added says how many vectors of
+ * the parts before were stored.
+ *
+ * Shapes   keys: `count` keys, or NULL for automatic keys (64-bit keys only), from a counter that
+ *          survives rotations and reopening, passing over keys in use. out_keys: NULL, or room for
+ *          `count` keys: the key of each vector. out_added may be NULL.
+ * Errors   as nphd_index_add_many() and nphd_sharded_add(). NPHD_CANCELLED: between two parts.
+ */
+NPHD_API nphd_status nphd_sharded_add_many(nphd_sharded *sharded, const nphd_key *keys,
+                                           const nphd_vector *vectors, size_t count,
+                                           const nphd_batch_options *options, nphd_key *out_keys,
+                                           size_t *out_added, nphd_error *err);
+
+/**
+ * Store the vectors whose keys are absent; the first of equal keys wins. Unlike
+ * nphd_sharded_add_many() also in a multi index, and it tells which were stored.
+ *
+ * Shapes   keys, vectors: `count` each. out_stored: NULL, or room for `count` answers.
+ */
+NPHD_API nphd_status nphd_sharded_add_once(nphd_sharded *sharded, const nphd_key *keys,
+                                           const nphd_vector *vectors, size_t count,
+                                           const nphd_batch_options *options, bool *out_stored,
+                                           size_t *out_added, nphd_error *err);
+
+/**
+ * Store vectors, replacing what their keys had in any shard; the last of equal keys wins. Lengths
+ * may change. An equal vector is replaced too. Each added key counts 1 in dirty, each replaced 2.
+ *
+ * Errors   as nphd_sharded_add_many(); NPHD_UNSUPPORTED on a multi index.
+ */
+NPHD_API nphd_status nphd_sharded_upsert(nphd_sharded *sharded, const nphd_key *keys,
+                                         const nphd_vector *vectors, size_t count,
+                                         const nphd_batch_options *options,
+                                         nphd_upsert_counts *out_counts, nphd_error *err);
+
+/**
+ * Remove the vectors of keys. Absent keys do nothing, repeated ones count once.
+ *
+ * Returns  NPHD_OK with *out_removed keys removed (may be NULL).
+ * Errors   NPHD_UNSUPPORTED: the index is multi. NPHD_READ_ONLY, NPHD_CLOSED, NPHD_OUT_OF_MEMORY,
+ *          NPHD_INVALID_ARGUMENT: a key too wide. On an error nothing is removed.
+ */
+NPHD_API nphd_status nphd_sharded_remove(nphd_sharded *sharded, const nphd_key *keys, size_t count,
+                                         size_t *out_removed, nphd_error *err);
+
+/** Is the key present? As nphd_index_contains(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_contains(nphd_sharded *sharded, nphd_key key, bool *out,
+                                           nphd_error *err);
+
+/** How many vectors has the key? 0 or 1 unless multi. As nphd_index_count(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_count(nphd_sharded *sharded, nphd_key key, size_t *out,
+                                        nphd_error *err);
+
+/** Copy out the vector of a key. As nphd_index_get(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_get(nphd_sharded *sharded, nphd_key key, uint8_t *out,
+                                      size_t capacity, size_t *out_bytes, nphd_error *err);
+
+/** Copy out all vectors of a key. As nphd_index_get_all(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_get_all(nphd_sharded *sharded, nphd_key key, uint8_t *out,
+                                          size_t *out_bytes, size_t capacity, size_t *out_count,
+                                          nphd_error *err);
+
+/** Copy out the vectors of many keys. As nphd_index_get_many(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_get_many(nphd_sharded *sharded, const nphd_key *keys,
+                                           size_t count, uint8_t *out, size_t *out_bytes,
+                                           nphd_error *err);
+
+/**
+ * Find the vectors nearest to `query` in all shards.
+ *
+ * As nphd_index_search(). An exact answer is the same for every distribution over shards. With
+ * NPHD_SEARCH_AUTO the number of vectors of the whole index decides. options->threads workers
+ * share the shards.
+ *
+ * Errors   as nphd_index_search(); NPHD_CLOSED.
+ */
+NPHD_API nphd_status nphd_sharded_search(nphd_sharded *sharded, nphd_vector query, size_t capacity,
+                                         const nphd_search_options *options, nphd_match *out,
+                                         nphd_search_report *report, nphd_error *err);
+
+/** Answer many queries. As nphd_index_search_many(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_search_many(nphd_sharded *sharded, const nphd_vector *queries,
+                                              size_t query_count, size_t capacity,
+                                              const nphd_search_options *options, nphd_match *out,
+                                              nphd_search_report *reports, nphd_error *err);
+
+/** A place in a sharded index while going through it. */
+typedef struct nphd_sharded_cursor {
+    nphd_sharded *sharded;
+    uint64_t shard; /* private: the shard to look at next */
+    uint64_t next;  /* private: and the slot in it */
+    uint64_t moves; /* private: merges of shards that these two know of */
+} nphd_sharded_cursor;
+
+/** Set a cursor before the first vector. It holds no memory and needs no close. Threads: any. */
+NPHD_API nphd_sharded_cursor nphd_sharded_cursor_begin(nphd_sharded *sharded);
+
+/**
+ * Step to the next vector: shard by shard from the oldest, in each in the order of its file.
+ *
+ * Shapes, Returns  as nphd_cursor_next(); NPHD_CLOSED.
+ * Threads  any, each with a cursor of its own. A vector that is there all the while is met once,
+ *          also when its shard rotates meanwhile; when nphd_sharded_compact() moves it, once or
+ *          not at all.
+ */
+NPHD_API nphd_status nphd_sharded_cursor_next(nphd_sharded_cursor *cursor, nphd_key *out_key,
+                                              uint8_t *out, size_t *out_bytes, nphd_error *err);
+
+/**
+ * Make every change durable: bloom filter, active shard, tombstones, in this order. Waits for
+ * rotations first and tries failed ones again. Writes nothing when nothing changed. A save of more
+ * than a second is told to the log at NPHD_LOG_INFO, with the name and size of the shard.
+ *
+ * Returns  NPHD_OK; dirty is then 0.
+ * Errors   NPHD_IO, NPHD_NO_SPACE: all data is still there, in memory or in the files before; a
+ *          later save tries again. NPHD_DURABILITY_UNKNOWN: a file is in place but its directory
+ *          could not be flushed. NPHD_CANCELLED, NPHD_READ_ONLY, NPHD_CLOSED, NPHD_OUT_OF_MEMORY.
+ */
+NPHD_API nphd_status nphd_sharded_save(nphd_sharded *sharded, const nphd_batch_options *options,
+                                       nphd_error *err);
+
+/**
+ * Make every change so far durable at a cost proportional to the changes since the last commit or
+ * save: they are appended to the journal as one frame, which is flushed. The next opening applies
+ * them onto the last save. Threads that commit at once share one flush.
+ *
+ * Without options.journal, and after a flush of the journal failed, a commit is a save. The
+ * reference does not know the journal and sees the last save.
+ *
+ * Errors   NPHD_IO, NPHD_NO_SPACE: it is unknown which of the changes since the last commit are
+ *          durable; all of them are still in memory, and the next commit saves everything anew.
+ *          Else as nphd_sharded_save().
+ */
+NPHD_API nphd_status nphd_sharded_commit(nphd_sharded *sharded, nphd_error *err);
+
+/**
+ * End the active shard now, whatever its size; nothing happens when it is empty. With background
+ * rotation the call returns before the shard is written. Errors: as nphd_sharded_save(). */
+NPHD_API nphd_status nphd_sharded_rotate(nphd_sharded *sharded, nphd_error *err);
+
+/**
+ * Wait until no rotation is pending, trying failed ones again, once.
+ *
+ * Units    timeout_ms: milliseconds; UINT64_MAX: without limit.
+ * Errors   NPHD_TIMEOUT: the text says how many are pending. The error of a write that failed
+ *          again; its data stays in memory.
+ */
+NPHD_API nphd_status nphd_sharded_drain(nphd_sharded *sharded, uint64_t timeout_ms,
+                                        nphd_error *err);
+
+/**
+ * Rebuild shards without their dead entries and merge neighbours that have become small, shard by
+ * shard: memory for about one shard. Saves first, and leaves every step durable, so that a crash
+ * at any moment loses nothing; the rest is done by the next call.
+ *
+ * Returns  NPHD_OK with *out_removed dead entries dropped (may be NULL).
+ * Errors   as nphd_sharded_save(); NPHD_CANCELLED: between two shards.
+ */
+NPHD_API nphd_status nphd_sharded_compact(nphd_sharded *sharded, const nphd_batch_options *options,
+                                          uint64_t *out_removed, nphd_error *err);
+
+/**
+ * Make the bloom filter anew from the keys that are present, and save. Does nothing, with
+ * *out_keys 0, when the filter is off.
+ */
+NPHD_API nphd_status nphd_sharded_rebuild_bloom(nphd_sharded *sharded, uint64_t *out_keys,
+                                                nphd_error *err);
+
+/**
+ * Remove everything. The next save makes it durable in one step and deletes the files; until then
+ * a crash brings the last save back. Parameters stay, automatic keys begin at 0 again.
+ */
+NPHD_API nphd_status nphd_sharded_reset(nphd_sharded *sharded, nphd_error *err);
+
+/**
+ * Move a read_only handle to the newest state of the files, whole: the last save, rotation or
+ * commit of the writer. Searches under way finish on the state before.
+ *
+ * Returns  NPHD_OK with *out_changed (may be NULL); nothing happens on a writing handle.
+ * Errors   as nphd_sharded_open(); the handle then stays on the state it had.
+ */
+NPHD_API nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed,
+                                          nphd_error *err);
+
+/**
+ * Make a copy of the directory that opens with exactly the state of this moment. A writing handle
+ * saves first; a read_only one copies the newest state, whatever another process writes meanwhile.
+ * Files are shared by hard links where the file system can, as they never change in place.
+ *
+ * Shapes   path: a directory that does not exist yet, or is empty.
+ * Errors   NPHD_EXISTS: there is something in it. NPHD_BUSY: the files kept changing. Else as
+ *          nphd_sharded_save(). What was copied before an error stays and does no harm.
+ */
+NPHD_API nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path,
+                                           nphd_error *err);
+
+/** What nphd_directory_salvage() found. */
+typedef struct nphd_salvage_report {
+    uint64_t vectors;    /* in the new directory */
+    uint64_t unreadable; /* entries in damaged blocks */
+    uint64_t files;      /* damaged or missing */
+} nphd_salvage_report;
+
+/**
+ * Build a clean directory from what can be read of a damaged one: every vector whose bytes lie in
+ * undamaged blocks. Deletions hold as far as they can be read. The source is not changed.
+ *
+ * Shapes   path: the damaged directory. new_path: does not exist yet, or is empty. damage: called
+ *          for each thing that is missing; may be NULL.
+ * Errors   NPHD_EXISTS, NPHD_IO, NPHD_NO_SPACE, NPHD_OUT_OF_MEMORY; NPHD_NOT_FOUND: nothing can be
+ *          read at all.
+ */
+NPHD_API nphd_status nphd_directory_salvage(const char *path, const char *new_path,
+                                            const nphd_io *io, nphd_damage damage,
+                                            void *damage_context, nphd_salvage_report *out,
+                                            nphd_error *err);
+
+/** The state of a sharded index at one moment. */
+typedef struct nphd_sharded_stats {
+    size_t struct_size;          /* set by the INIT macro */
+    uint64_t size;               /* vectors that can be found */
+    uint64_t dirty;              /* vectors added and removed since the last save */
+    uint64_t dead;               /* entries of view shards that are deleted or replaced */
+    uint64_t tombstones;         /* keys deleted whose old entry is still in a view shard */
+    uint64_t view_shards;        /* shards that take no more writes, pending ones included */
+    uint64_t active_vectors;     /* vectors in the active shard */
+    uint64_t pending_rotations;  /* full shards that are not on disk yet */
+    uint64_t files;              /* shard files on disk */
+    uint64_t disk_bytes;         /* of all files of the index */
+    uint64_t memory_bytes;       /* memory held, without mappings */
+    uint64_t mapped_bytes;       /* bytes of files mapped */
+    uint64_t active_bytes;       /* size of the active shard's file if it were written now */
+    uint64_t active_capacity;    /* vectors that the active shard has memory for */
+    uint64_t bloom_keys;         /* adds that the bloom filter has seen */
+    uint64_t bloom_bytes;        /* memory of the bloom filter; 0: none */
+    uint64_t generation;         /* of the last save or rotation; 0 before the first */
+    uint64_t next_automatic_key; /* 64-bit keys */
+    uint64_t shard_bytes;
+    uint32_t max_bits;
+    uint32_t key_bits;
+    nphd_metric metric;
+    uint32_t connectivity;
+    uint32_t build_breadth;
+    uint32_t search_breadth;
+    bool multi;
+    bool read_only;
+    bool bloom;    /* a bloom filter is in use */
+    bool verified; /* every file has checksums of ours */
+} nphd_sharded_stats;
+
+#ifdef __cplusplus
+#define NPHD_SHARDED_STATS_INIT                                                                    \
+    {                                                                                              \
+        sizeof(nphd_sharded_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,    \
+            NPHD_METRIC_DEFAULT, 0, 0, 0, false, false, false, false                               \
+    }
+#else
+#define NPHD_SHARDED_STATS_INIT                                                                    \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_sharded_stats)                                                  \
+    }
+#endif
+
+/** Fill in the stats. Errors: NPHD_CLOSED, NPHD_CORRUPT. Threads: any. */
+NPHD_API nphd_status nphd_sharded_get_stats(nphd_sharded *sharded, nphd_sharded_stats *out,
+                                            nphd_error *err);
+
+/** One shard, as nphd_sharded_shards() tells of it. */
+typedef struct nphd_shard_info {
+    uint64_t number;     /* as in shard_003.usearch */
+    uint64_t vectors;    /* that can be found */
+    uint64_t dead;       /* deleted or replaced, still in the file */
+    uint64_t slots;      /* places in the file */
+    uint64_t file_bytes; /* 0: not on disk */
+    uint64_t generation; /* of its file; 0: a reference file, or none */
+    bool active;
+    bool pending;  /* full, not on disk yet */
+    bool verified; /* has checksums of ours */
+} nphd_shard_info;
+
+/**
+ * Tell of every shard, oldest first, the active one last.
+ *
+ * Shapes   out: room for `capacity` shards; *out_count: how many there are.
+ * Errors   NPHD_TOO_SMALL: *out_count says what is needed. NPHD_CLOSED.
+ */
+NPHD_API nphd_status nphd_sharded_shards(nphd_sharded *sharded, nphd_shard_info *out,
+                                         size_t capacity, size_t *out_count, nphd_error *err);
+
+/** Vectors that can be found, exact at all times; 0 when closed. Threads: any. */
+NPHD_API uint64_t nphd_sharded_size(nphd_sharded *sharded);
+
+/** Vectors really added plus really removed since the last save; a rotation does not reset it. */
+NPHD_API uint64_t nphd_sharded_dirty(nphd_sharded *sharded);
+
+/** Widest vector in bytes, max_bits/8. Threads: any. */
+NPHD_API size_t nphd_sharded_max_bytes(const nphd_sharded *sharded);
+
+/** Set the breadths of all shards from now on; 0 leaves one as it is. Kept at the next save. */
+NPHD_API nphd_status nphd_sharded_set_breadth(nphd_sharded *sharded, uint32_t build_breadth,
+                                              uint32_t search_breadth, nphd_error *err);
+
+/**
+ * Read the header of the first shard of a directory. As nphd_file_metadata(); NPHD_NOT_FOUND: no
+ * such directory, or no shard in it.
+ */
+NPHD_API nphd_status nphd_directory_metadata(const char *path, const nphd_io *io,
+                                             nphd_metadata *out, nphd_error *err);
+
+/** What nphd_directory_verify() read. */
+typedef struct nphd_directory_report {
+    uint64_t files;
+    uint64_t file_bytes;
+    uint64_t damaged_files;
+    uint64_t unverified_files; /* without checksums: only their structure was checked */
+    uint64_t blocks;
+    uint64_t damaged_blocks;
+} nphd_directory_report;
+
+/**
+ * Read every file of a directory and check all of it, as nphd_file_verify() does for one, and that
+ * the files belong together. Changes nothing.
+ *
+ * Returns  NPHD_OK when all is well. Errors: NPHD_CORRUPT: the text names the first damage, and
+ *          `damage` is called for each. NPHD_NOT_FOUND, NPHD_IO, NPHD_OUT_OF_MEMORY.
+ */
+NPHD_API nphd_status nphd_directory_verify(const char *path, const nphd_io *io, nphd_damage damage,
+                                           void *damage_context, nphd_directory_report *out,
+                                           nphd_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

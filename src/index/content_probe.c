@@ -1,0 +1,154 @@
+/* Lookups by key: the key map of content in memory, the key table of a file for a view. */
+#include "base/error.h"
+#include "base/hash.h"
+#include "index/content.h"
+
+#include <string.h>
+
+uint64_t nphdi_content_hash(const nphdi_content *content, nphd_key key)
+{
+    return nphdi_hash_key(key, content->shape.key_bytes);
+}
+
+nphd_status nphdi_probe_begin(nphdi_content *content, nphd_key key, uint64_t hash, nphdi_probe *out,
+                              nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint32_t key_bytes = content->shape.key_bytes;
+
+    memset(out, 0, sizeof(*out));
+    out->content = content;
+    out->key = key;
+    out->hash = hash;
+    if ((key_bytes == 8 && key.high != 0) || nphdi_is_free_key(key, key_bytes)) {
+        return NPHD_OK; /* no such key can be stored */
+    }
+    if (content->view) {
+        TRY(nphdi_mapped_table(&content->mapped, &out->file_table, err));
+        out->room = out->file_table.room;
+    } else {
+        const nphdi_key_table *table =
+            atomic_load_explicit(&content->map.table, memory_order_acquire);
+        if (table != NULL) {
+            out->memory_table = table->slots;
+            out->room = table->room;
+        }
+    }
+    out->left = out->room;
+    if (out->room > 0) {
+        out->place = nphdi_hash_to_range(hash, out->room);
+    }
+done:
+    return status;
+}
+
+static uint64_t next_place(nphdi_probe *probe)
+{
+    const uint64_t place = probe->place;
+
+    probe->left--;
+    probe->place = place + 1 == probe->room ? 0 : place + 1;
+    return place;
+}
+
+static void next_in_memory(nphdi_probe *probe, uint32_t *out_slot)
+{
+    const nphdi_content *content = probe->content;
+    nphd_key key;
+
+    while (probe->left > 0) {
+        const uint32_t slot =
+            atomic_load_explicit(&probe->memory_table[next_place(probe)], memory_order_acquire);
+        if (slot == NPHDI_TABLE_FREE) {
+            probe->left = 0;
+            return;
+        }
+        if (slot == NPHDI_TABLE_DELETED) {
+            continue;
+        }
+        (void)nphdi_content_key(content, slot, &key);
+        if (nphd_key_compare(key, probe->key) == 0 && nphdi_content_is_stored(content, slot)) {
+            *out_slot = slot;
+            return;
+        }
+    }
+}
+
+static nphd_status next_in_file(nphdi_probe *probe, uint32_t *out_slot, nphd_error *err)
+{
+    const nphdi_mapped *mapped = &probe->content->mapped;
+    const uint32_t slot_bits = probe->file_table.slot_bits;
+    nphd_key key;
+
+    while (probe->left > 0) {
+        const uint32_t entry = nphdi_get32(probe->file_table.places + 4 * next_place(probe));
+        if (entry == NPHDI_SLOT_TABLE_FREE) {
+            probe->left = 0;
+            break;
+        }
+        if (!nphdi_slot_table_may_be(slot_bits, probe->hash, entry)) {
+            continue;
+        }
+        const uint32_t slot = nphdi_slot_table_slot(slot_bits, entry);
+        if (slot >= mapped->head.slots || !nphdi_mapped_key(mapped, slot, &key)) {
+            return nphdi_mapped_broken(mapped, slot, err);
+        }
+        if (nphd_key_compare(key, probe->key) == 0) {
+            *out_slot = slot;
+            break;
+        }
+    }
+    return NPHD_OK;
+}
+
+nphd_status nphdi_probe_next_stored(nphdi_probe *probe, uint32_t *out_slot, nphd_error *err)
+{
+    *out_slot = UINT32_MAX;
+    if (probe->content->view) {
+        return next_in_file(probe, out_slot, err);
+    }
+    next_in_memory(probe, out_slot);
+    return NPHD_OK;
+}
+
+nphd_status nphdi_probe_next(nphdi_probe *probe, uint32_t *out_slot, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_hidden *hidden = probe->content->hidden;
+
+    do {
+        TRY(nphdi_probe_next_stored(probe, out_slot, err));
+    } while (hidden != NULL && *out_slot != UINT32_MAX && nphdi_hidden_get(hidden, *out_slot));
+done:
+    return status;
+}
+
+nphd_status nphdi_content_find(nphdi_content *content, nphd_key key, uint32_t *out_slot,
+                               nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_probe probe;
+
+    *out_slot = UINT32_MAX;
+    TRY(nphdi_probe_begin(content, key, nphdi_content_hash(content, key), &probe, err));
+    TRY(nphdi_probe_next(&probe, out_slot, err));
+done:
+    return status;
+}
+
+void nphdi_content_prefetch(const nphdi_content *content, uint64_t hash)
+{
+    if (content->view) {
+        const nphdi_slot_table table = nphdi_mapped_table_now(&content->mapped);
+        if (table.room > 0) {
+            __builtin_prefetch(table.places + 4 * nphdi_hash_to_range(hash, table.room));
+        }
+    } else {
+        const nphdi_key_table *table =
+            atomic_load_explicit(&content->map.table, memory_order_acquire);
+        if (table != NULL) {
+            const uint8_t *places = table->memory;
+            __builtin_prefetch(places + 4 * nphdi_hash_to_range(hash, table->room));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+/* What one index offers to the sharded index above it, beside the public calls: saving under a
+ * given name and generation, hiding entries, changes in steps, and lookups over many shards. */
+#ifndef NPHDI_INDEX_SHARD_H
+#define NPHDI_INDEX_SHARD_H
+
+#include "formats/trailer.h"
+#include "index/block_sink.h"
+#include "index/hidden.h"
+#include "index/slot_table.h"
+
+#include <nphd/index.h>
+#include <nphd/index_search.h>
+#include <nphd/io.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---- files ---- */
+
+typedef struct nphdi_save_as {
+    const uint8_t *identity; /* 16 bytes */
+    uint64_t generation;
+    const nphdi_extra_section *extra; /* between our sections and the block checksums */
+    uint32_t extra_count;
+} nphdi_save_as;
+
+/* As nphd_index_save(), with identity and generation given; on success they are the handle's. */
+nphd_status nphdi_index_save_as(nphd_index *index, const char *path, const nphdi_save_as *as,
+                                const nphd_batch_options *options, nphd_error *err);
+
+/* The trailer of the file behind a view, until the content is replaced; NULL: there is none. */
+const nphdi_trailer *nphdi_index_trailer(const nphd_index *index);
+
+/* The trailer of any file that may have one. */
+nphd_status nphdi_file_trailer(const nphd_io *io, const char *path, nphdi_trailer *out,
+                               bool *out_found, nphd_error *err);
+
+/* One section of any file with a trailer, checked against the blocks that cover it, in fresh
+ * memory: nphdi_free(allocator, data, bytes, 1). *out_found false: no trailer or no such section.
+ */
+nphd_status nphdi_index_read_section(const nphd_io *io, const nphd_allocator *allocator,
+                                     const char *path, uint32_t id, bool *out_found,
+                                     void **out_data, uint64_t *out_bytes, nphd_error *err);
+
+/* Size of the reference part of the file that a save would write now, and of the same after `more`
+ * vectors were added. No lock is taken: nobody may be changing the index. */
+uint64_t nphdi_index_foreign_bytes(nphd_index *index);
+uint64_t nphdi_index_foreign_bytes_after(nphd_index *index, uint64_t more);
+
+/* ---- hidden slots ---- */
+
+/* Entries of hidden slots are not found, counted or copied, but saved as they are. For content
+ * that is sealed. Borrowed until the content is replaced (load, view, reset, clear) or another set
+ * is given; NULL: none. Nobody else may be using the index. */
+void nphdi_index_set_hidden(nphd_index *index, const nphdi_hidden *hidden);
+
+/* ---- changes in steps ---- */
+
+/* `enter` is called once, right before linked vectors become visible, without any lock that a
+ * search takes; `leave` when they are visible. Neither is called when nothing will be published,
+ * be it that the call failed or that nothing in it is new. */
+typedef struct nphdi_publish_hooks {
+    void *context;
+    void (*enter)(void *context);
+    void (*leave)(void *context);
+} nphdi_publish_hooks;
+
+typedef enum nphdi_change_mode {
+    NPHDI_CHANGE_ADD,
+    NPHDI_CHANGE_UPSERT,
+    NPHDI_CHANGE_REPLACE /* as upsert, but an equal vector is replaced, too */
+} nphdi_change_mode;
+
+/* nphd_index_add_many() and nphd_index_upsert() in one; hooks, options and outputs may be NULL. */
+nphd_status nphdi_index_change(nphd_index *index, const nphd_key *keys, const nphd_vector *vectors,
+                               size_t count, const nphd_batch_options *options,
+                               nphdi_change_mode mode, const nphdi_publish_hooks *hooks,
+                               nphd_key *out_keys, nphd_upsert_counts *out_counts, nphd_error *err);
+
+/* Checks the keys (NULL: automatic) and vectors of a batch for this index, and nothing else. */
+nphd_status nphdi_index_check(nphd_index *index, const nphd_key *keys, const nphd_vector *vectors,
+                              size_t count, nphd_error *err);
+
+/* Checks the arguments of nphd_index_search_many(), and nothing else. */
+nphd_status nphdi_index_check_search(nphd_index *index, const nphd_vector *queries,
+                                     size_t query_count, size_t capacity,
+                                     const nphd_search_options *options, nphd_match *out,
+                                     nphd_search_report *reports, nphd_error *err);
+
+/* ---- lookups over many shards: no lock is taken, the caller keeps the content in place ---- */
+
+uint64_t nphdi_index_key_hash(const nphd_index *index, nphd_key key);
+
+/* The key table of a mapped file, for callers that keep those of many shards side by side. *out is
+ * zero (no places) for content in memory and for files whose table has to be derived. */
+void nphdi_index_slot_table(const nphd_index *index, nphdi_slot_table *out);
+
+/* Fetches the line of the key table where the probe begins. */
+void nphdi_index_prefetch_key(const nphd_index *index, uint64_t hash);
+
+/* The first visible entry of the key, else a hidden one; *out_slot UINT32_MAX: there is none. */
+nphd_status nphdi_index_find_stored(nphd_index *index, nphd_key key, uint64_t hash,
+                                    uint32_t *out_slot, bool *out_hidden, nphd_error *err);
+
+/* `out` has room for nphd_index_max_bytes(). The slot exists. */
+nphd_status nphdi_index_vector_at(nphd_index *index, uint32_t slot, uint8_t *out, size_t *out_bytes,
+                                  nphd_error *err);
+
+/* The key is zero unless the slot is stored; visible: stored and not hidden. */
+nphd_status nphdi_index_key_at(nphd_index *index, uint32_t slot, nphd_key *out, bool *out_visible,
+                               bool *out_stored, nphd_error *err);
+
+uint64_t nphdi_index_slots(const nphd_index *index);
+
+/* Entries, hidden ones included; 0 when the file of a view is too damaged to count them. */
+uint64_t nphdi_index_stored(nphd_index *index);
+
+#endif

@@ -1,0 +1,467 @@
+#include "sharded/journal.h"
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "platform/interrupt.h"
+#include "sharded/sharded_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME_ROOM 32
+
+/* ---- life ---- */
+
+nphd_status nphdi_journal_init(nphdi_journal *journal, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(nphdi_signal_init(&journal->lock, err));
+    journal->lock_made = true;
+    journal->next_sequence = 1;
+done:
+    return status;
+}
+
+static void file_free(const nphd_sharded *sharded, nphdi_journal_file *file)
+{
+    if (file == NULL) {
+        return;
+    }
+    if (file->open) {
+        (void)sharded->io->close(sharded->io->context, file->file);
+    }
+    nphdi_free(sharded->allocator, file->records, file->record_room, 1);
+    nphdi_free(sharded->allocator, file->flushing, file->flushing_room, 1);
+    nphdi_free(sharded->allocator, file->path, file->path_room, 1);
+    nphdi_free(sharded->allocator, file, 1, sizeof(*file));
+}
+
+void nphdi_journal_release(nphd_sharded *sharded)
+{
+    nphdi_journal *journal = &sharded->journal;
+
+    while (journal->files != NULL) {
+        nphdi_journal_file *file = journal->files;
+        journal->files = file->next;
+        file_free(sharded, file);
+    }
+    if (journal->lock_made) {
+        nphdi_signal_destroy(&journal->lock);
+        journal->lock_made = false;
+    }
+}
+
+bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence)
+{
+    char expected[NAME_ROOM];
+
+    if (strncmp(name, "journal_", 8) != 0 || name[8] < '0' || name[8] > '9') {
+        return false;
+    }
+    *out_sequence = strtoull(name + 8, NULL, 10);
+    (void)snprintf(expected, sizeof(expected), "journal_%08" PRIu64, *out_sequence);
+    return strcmp(expected, name) == 0;
+}
+
+/* ---- adding records ---- */
+
+/* The file that new records belong to. Called with the journal locked. */
+static nphd_status current_file(nphd_sharded *sharded, nphdi_journal_file **out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal *journal = &sharded->journal;
+    nphdi_journal_file **end = &journal->files;
+    nphdi_journal_file *file = NULL;
+
+    while (*end != NULL &&
+           ((*end)->next != NULL || (*end)->closed || (*end)->base != journal->base)) {
+        end = &(*end)->next;
+    }
+    *out = *end;
+    if (*out != NULL) {
+        return NPHD_OK;
+    }
+    TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*file), &file, err));
+    file->path_room = strlen(sharded->path) + NAME_ROOM;
+    TRY(nphdi_alloc(sharded->allocator, file->path_room, 1, &file->path, err));
+    file->sequence = journal->next_sequence++;
+    file->base = journal->base;
+    (void)snprintf(file->path, file->path_room, "%s/journal_%08" PRIu64, sharded->path,
+                   file->sequence);
+    *end = file;
+    *out = file;
+    file = NULL;
+done:
+    file_free(sharded, file);
+    return status;
+}
+
+static nphd_status grow_records(const nphd_sharded *sharded, nphdi_journal_file *file,
+                                uint64_t bytes, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint64_t room = file->record_room == 0 ? 4096 : file->record_room;
+    uint8_t *grown = NULL;
+
+    if (file->record_bytes + bytes <= file->record_room) {
+        return NPHD_OK;
+    }
+    while (room < file->record_bytes + bytes) {
+        room *= 2;
+    }
+    TRY(nphdi_alloc(sharded->allocator, room, 1, &grown, err));
+    if (file->record_bytes > 0) {
+        memcpy(grown, file->records, file->record_bytes);
+    }
+    nphdi_free(sharded->allocator, file->records, file->record_room, 1);
+    file->records = grown;
+    file->record_room = room;
+done:
+    return status;
+}
+
+nphd_status nphdi_journal_reserve(nphd_sharded *sharded, uint64_t bytes, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal *journal = &sharded->journal;
+    nphdi_journal_file *file;
+
+    if (!journal->on) {
+        return NPHD_OK;
+    }
+    nphdi_signal_lock(&journal->lock);
+    TRY(current_file(sharded, &file, err));
+    TRY(grow_records(sharded, file, bytes, err));
+done:
+    nphdi_signal_unlock(&journal->lock);
+    return status;
+}
+
+void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *record)
+{
+    nphdi_journal *journal = &sharded->journal;
+    nphdi_journal_file *file;
+
+    if (!journal->on) {
+        return;
+    }
+    nphdi_signal_lock(&journal->lock);
+    /* a commit may have taken the reserved buffer meanwhile, but it left one of the same room */
+    if (current_file(sharded, &file, NULL) == NPHD_OK) {
+        file->record_bytes += nphdi_journal_encode_record(record, sharded->key_bytes,
+                                                          file->records + file->record_bytes);
+        journal->appended++;
+    }
+    nphdi_signal_unlock(&journal->lock);
+}
+
+void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation)
+{
+    nphdi_signal_lock(&sharded->journal.lock);
+    sharded->journal.base = generation;
+    nphdi_signal_unlock(&sharded->journal.lock);
+}
+
+void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)
+{
+    nphdi_journal *journal = &sharded->journal;
+    nphd_error why = NPHD_ERROR_INIT;
+
+    nphdi_signal_lock(&journal->lock);
+    while (journal->committing) {
+        (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
+    }
+    while (journal->files != NULL && journal->files->base < generation) {
+        nphdi_journal_file *file = journal->files;
+        journal->files = file->next;
+        /* one that cannot be removed is of an older generation and ignored by every opening */
+        if (file->created && nphdi_file_remove(sharded->io, file->path, false, &why) != NPHD_OK) {
+            nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s", why.text);
+        }
+        file_free(sharded, file);
+    }
+    if (journal->files == NULL) {
+        journal->durable = journal->appended;
+    }
+    nphdi_signal_unlock(&journal->lock);
+}
+
+/* ---- committing ---- */
+
+static nphd_status write_all(const nphd_sharded *sharded, nphdi_journal_file *file, uint64_t offset,
+                             const uint8_t *data, uint64_t bytes, nphd_error *err)
+{
+    while (bytes > 0) {
+        size_t done = 0;
+        int failed;
+        NPHDI_REPEAT_INTERRUPTED(failed, sharded->io->write(sharded->io->context, file->file,
+                                                            offset, data, (size_t)bytes, &done));
+        if (failed != 0) {
+            return nphdi_fail_os(err, failed, "%s: write", file->path);
+        }
+        data += done;
+        offset += done;
+        bytes -= done;
+    }
+    return NPHD_OK;
+}
+
+static nphd_status sync_file(const nphd_sharded *sharded, const nphdi_journal_file *file,
+                             nphd_error *err)
+{
+    const int failed = sharded->io->sync(sharded->io->context, file->file);
+
+    return failed == 0
+               ? NPHD_OK
+               : nphdi_fail_os(err, failed, "%s: flush; what it holds is unknown", file->path);
+}
+
+/* Creates the file with its head, durably, before the first frame: a journal whose head is damaged
+ * although frames follow was whole once. */
+static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *file,
+                               const nphdi_journal_file *before, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint8_t bytes[NPHDI_JOURNAL_HEAD_BYTES];
+    nphdi_journal_head head;
+    int failed;
+
+    memset(&head, 0, sizeof(head));
+    memcpy(head.identity, sharded->identity, sizeof(head.identity));
+    head.base = file->base;
+    head.sequence = file->sequence;
+    head.before = before != NULL && before->created ? before->sequence : 0;
+    head.before_bytes = head.before != 0 ? before->written_bytes : 0;
+    head.key_bytes = sharded->key_bytes;
+    head.payload_bytes = sharded->parameters.max_bits / 8;
+    nphdi_journal_encode_head(&head, bytes);
+    NPHDI_REPEAT_INTERRUPTED(
+        failed, sharded->io->open(sharded->io->context, file->path, NPHD_OPEN_CREATE, &file->file));
+    if (failed != 0) {
+        return nphdi_fail_os(err, failed, "%s: create", file->path);
+    }
+    file->open = true;
+    TRY(write_all(sharded, file, 0, bytes, sizeof(bytes), err));
+    TRY(sync_file(sharded, file, err));
+    NPHDI_REPEAT_INTERRUPTED(failed,
+                             sharded->io->sync_directory(sharded->io->context, sharded->path));
+    if (failed != 0 && failed != EINVAL) {
+        status = nphdi_fail_os(err, failed, "%s: flush of the directory", sharded->path);
+        goto done;
+    }
+    file->created = true;
+    file->written_bytes = sizeof(bytes);
+done:
+    return status;
+}
+
+/* Writes what was taken from a file as one frame, and flushes it. */
+static nphd_status flush_file(const nphd_sharded *sharded, nphdi_journal_file *file,
+                              const nphdi_journal_file *before, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    static const uint8_t zeros[8] = {0};
+    uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
+    const uint64_t bytes = file->flushing_bytes;
+    const uint64_t padded = nphdi_journal_padded(bytes);
+    const nphdi_journal_frame frame = {file->frames, bytes,
+                                       nphdi_hash_bytes(file->flushing, (size_t)bytes)};
+
+    if (!file->created) {
+        TRY(create_file(sharded, file, before, err));
+    }
+    nphdi_journal_encode_frame(&frame, head);
+    TRY(write_all(sharded, file, file->written_bytes, head, sizeof(head), err));
+    TRY(write_all(sharded, file, file->written_bytes + sizeof(head), file->flushing, bytes, err));
+    TRY(write_all(sharded, file, file->written_bytes + sizeof(head) + bytes, zeros, padded - bytes,
+                  err));
+    TRY(sync_file(sharded, file, err));
+    file->written_bytes += sizeof(head) + padded;
+    file->frames++;
+done:
+    return status;
+}
+
+/* Takes the records of all files for writing; each keeps a buffer of the same room, for records
+ * that are reserved and come in meanwhile. Called with the journal locked. */
+static nphd_status take_records(const nphd_sharded *sharded, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    for (nphdi_journal_file *file = sharded->journal.files; file != NULL; file = file->next) {
+        if (file->record_bytes > 0 && file->flushing_room < file->record_room) {
+            nphdi_free(sharded->allocator, file->flushing, file->flushing_room, 1);
+            file->flushing_room = 0;
+            TRY(nphdi_alloc(sharded->allocator, file->record_room, 1, &file->flushing, err));
+            file->flushing_room = file->record_room;
+        }
+    }
+    for (nphdi_journal_file *file = sharded->journal.files; file != NULL; file = file->next) {
+        uint8_t *taken = file->records;
+        const uint64_t room = file->record_room;
+        if (file->record_bytes > 0) {
+            file->records = file->flushing;
+            file->record_room = file->flushing_room;
+            file->flushing = taken;
+            file->flushing_room = room;
+            file->flushing_bytes = file->record_bytes;
+            file->record_bytes = 0;
+        }
+    }
+done:
+    return status;
+}
+
+/* Oldest first: a newer file counts only with all before it. */
+static nphd_status flush_files(const nphd_sharded *sharded, nphdi_journal_file *files,
+                               const nphdi_journal_file *last, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_journal_file *before = NULL;
+    nphdi_journal_file *file = files;
+
+    for (;;) {
+        if (file->flushing_bytes > 0) {
+            status = flush_file(sharded, file, before, err);
+            file->flushing_bytes = 0;
+            file->broken = status != NPHD_OK;
+        }
+        /* behind the last, other threads may be adding files */
+        if (status != NPHD_OK || file == last) {
+            break;
+        }
+        before = file->created ? file : before;
+        file = file->next;
+    }
+    return status;
+}
+
+static nphdi_journal_file *last_file(const nphdi_journal *journal)
+{
+    nphdi_journal_file *last = journal->files;
+
+    while (last != NULL && last->next != NULL) {
+        last = last->next;
+    }
+    return last;
+}
+
+static bool any_broken(const nphdi_journal *journal)
+{
+    for (const nphdi_journal_file *file = journal->files; file != NULL; file = file->next) {
+        if (file->broken) {
+            return true;
+        }
+    }
+    return false;
+}
+
+nphd_status nphdi_journal_commit(nphd_sharded *sharded, bool *out_save, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal *journal = &sharded->journal;
+    uint64_t target;
+
+    nphdi_signal_lock(&journal->lock);
+    target = journal->appended;
+    while (journal->committing && journal->durable < target) {
+        (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
+    }
+    *out_save = journal->durable < target && (any_broken(journal) || journal->base == 0);
+    if (journal->durable < target && !*out_save) {
+        journal->committing = true;
+        target = journal->appended;
+        status = take_records(sharded, err);
+        if (status == NPHD_OK) {
+            nphdi_journal_file *files = journal->files;
+            const nphdi_journal_file *last = last_file(journal);
+            nphdi_signal_unlock(&journal->lock);
+            status = flush_files(sharded, files, last, err);
+            nphdi_signal_lock(&journal->lock);
+        }
+        if (status == NPHD_OK) {
+            journal->durable = target;
+        }
+        journal->committing = false;
+        nphdi_signal_broadcast(&journal->lock);
+    }
+    nphdi_signal_unlock(&journal->lock);
+    return status;
+}
+
+nphd_status nphd_sharded_commit(nphd_sharded *sharded, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    bool save = false;
+
+    nphdi_error_clear(err);
+    TRY(nphdi_change_begin(sharded, "commit", err));
+    nphdi_change_end(sharded);
+    if (!sharded->journal.on) {
+        return nphd_sharded_save(sharded, NULL, err);
+    }
+    TRY(nphdi_journal_commit(sharded, &save, err));
+    if (save) {
+        TRY(nphd_sharded_save(sharded, NULL, err));
+    }
+done:
+    return status;
+}
+
+/* ---- the thread that commits every so often ---- */
+
+static void commit_thread(void *context)
+{
+    nphd_sharded *sharded = context;
+    nphdi_journal *journal = &sharded->journal;
+
+    nphdi_signal_lock(&journal->lock);
+    while (!journal->thread_stop) {
+        const uint64_t deadline_ms = nphdi_clock_ms() + journal->every_ms;
+        while (!journal->thread_stop && nphdi_clock_ms() < deadline_ms) {
+            (void)nphdi_signal_wait(&journal->lock, deadline_ms);
+        }
+        if (journal->thread_stop || journal->durable == journal->appended) {
+            continue;
+        }
+        nphdi_signal_unlock(&journal->lock);
+        nphd_error err = NPHD_ERROR_INIT;
+        if (nphd_sharded_commit(sharded, &err) != NPHD_OK) {
+            nphdi_log_write(&sharded->log, NPHD_LOG_ERROR, "commit: %s", err.text);
+        }
+        nphdi_signal_lock(&journal->lock);
+    }
+    nphdi_signal_unlock(&journal->lock);
+}
+
+nphd_status nphdi_journal_start(nphd_sharded *sharded, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal *journal = &sharded->journal;
+
+    if (journal->every_ms > 0 && !sharded->read_only) {
+        TRY(nphdi_thread_start(&journal->thread, commit_thread, sharded, err));
+        journal->thread_runs = true;
+    }
+done:
+    return status;
+}
+
+void nphdi_journal_stop(nphd_sharded *sharded)
+{
+    nphdi_journal *journal = &sharded->journal;
+
+    if (!journal->thread_runs) {
+        return;
+    }
+    nphdi_signal_lock(&journal->lock);
+    journal->thread_stop = true;
+    nphdi_signal_broadcast(&journal->lock);
+    nphdi_signal_unlock(&journal->lock);
+    nphdi_thread_join(&journal->thread);
+    journal->thread_runs = false;
+    journal->thread_stop = false;
+}

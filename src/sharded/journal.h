@@ -1,0 +1,87 @@
+/* The journal of a sharded index: what changed since the save that it continues.
+ *
+ * Records gather in memory as changes are made; a commit writes those since the last one as one
+ * frame and flushes it. A save or rotation makes the journals of earlier generations pointless:
+ * they are deleted once its files are durable. There is one journal file for each generation that
+ * was committed to, and one for each time the index was opened in between; each names the one that
+ * it continues, so that opening applies them in order or not at all.
+ *
+ * A file whose flush failed is never flushed again: until the next save no commit succeeds without
+ * a save of everything. */
+#ifndef NPHDI_JOURNAL_H
+#define NPHDI_JOURNAL_H
+
+#include "formats/journal_format.h"
+#include "platform/platform.h"
+
+#include <nphd/sharded.h>
+
+/* One file, or what will be one. */
+typedef struct nphdi_journal_file {
+    struct nphdi_journal_file *next; /* newer */
+    char *path;
+    size_t path_room;
+    uint64_t base;
+    uint64_t sequence;
+    nphd_file file;
+    bool open;
+    bool created;           /* the file exists, with its head, durably */
+    bool closed;            /* found at opening: nothing is added to it */
+    bool broken;            /* a flush failed: only a save helps */
+    uint64_t written_bytes; /* that count: head and whole frames */
+    uint64_t frames;
+    uint8_t *records; /* not written yet */
+    uint64_t record_bytes;
+    uint64_t record_room;
+    uint8_t *flushing; /* taken by a commit under way */
+    uint64_t flushing_bytes;
+    uint64_t flushing_room;
+} nphdi_journal_file;
+
+typedef struct nphdi_journal {
+    bool on;           /* the caller wants commits by journal */
+    bool each_call;    /* every changing call commits */
+    uint32_t every_ms; /* a thread commits; 0: none */
+    nphdi_signal lock; /* of all that follows */
+    bool lock_made;
+    bool committing;
+    uint64_t appended; /* records so far */
+    uint64_t durable;  /* of those */
+    uint64_t base;     /* generation that new records continue; 0: none, a save must come first */
+    uint64_t next_sequence;
+    nphdi_journal_file *files; /* oldest first */
+    nphdi_thread thread;
+    bool thread_runs;
+    bool thread_stop;
+} nphdi_journal;
+
+nphd_status nphdi_journal_init(nphdi_journal *journal, nphd_error *err);
+/* Frees everything; files stay. */
+void nphdi_journal_release(nphd_sharded *sharded);
+
+/* Makes sure that records of `bytes` bytes in all can be added. */
+nphd_status nphdi_journal_reserve(nphd_sharded *sharded, uint64_t bytes, nphd_error *err);
+/* Room must be reserved. The caller holds change_lock, as for all that changes the index. */
+void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *record);
+
+/* From now on records continue `generation`. */
+void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation);
+/* The files of `generation` are durable: journals of earlier ones go. */
+void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation);
+
+/* Makes every record so far durable; *out_save: only a save can. No lock is held. */
+nphd_status nphdi_journal_commit(nphd_sharded *sharded, bool *out_save, nphd_error *err);
+
+nphd_status nphdi_journal_start(nphd_sharded *sharded, nphd_error *err); /* the thread, if any */
+void nphdi_journal_stop(nphd_sharded *sharded);
+
+/* Is this the name of a journal file? Its sequence number then. */
+bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence);
+
+/* Applies the journals that continue `generation` (0: there is none that could be). `reference`:
+ * the reference changed the directory since, so that none is applied. */
+nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names,
+                                 uint64_t generation, bool reference, uint32_t threads,
+                                 nphd_error *err);
+
+#endif

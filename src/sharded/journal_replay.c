@@ -1,0 +1,433 @@
+/* Applying journals at opening.
+ *
+ * The journals that count form a chain: the first continues the generation of the newest shard,
+ * each other one the journal before it, up to the length that it names. A torn frame at the end of
+ * the last is cut. Anything else that does not fit is an error, and nothing of it is guessed. */
+#include "base/error.h"
+#include "base/hash.h"
+#include "index/source.h"
+#include "sharded/journal.h"
+#include "sharded/sharded_internal.h"
+
+#include <string.h>
+
+/* Vectors that are inserted at once, by all threads together. */
+#define REPLAY_AT_ONCE 4096
+
+typedef struct found_journal {
+    nphdi_journal_head head;
+    char *path;
+    size_t path_room;
+    bool valid; /* it has a head that was durable */
+    bool used;
+} found_journal;
+
+typedef struct replay {
+    nphd_sharded *sharded;
+    uint32_t threads;
+    found_journal *found;
+    size_t found_count;
+    size_t found_room;
+    nphdi_journal_kind kind; /* of the records that are gathered */
+    nphd_key *keys;
+    nphd_vector *vectors;
+    size_t count;
+    uint64_t applied;
+} replay;
+
+/* ---- finding ---- */
+
+/* Reads the head. A file that is too short for one was never committed to. */
+static nphd_status look_at(replay *of, found_journal *journal, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_source source;
+    uint8_t bytes[NPHDI_JOURNAL_HEAD_BYTES];
+
+    memset(&source, 0, sizeof(source));
+    TRY(nphdi_source_open(&source, of->sharded->io, journal->path, err));
+    if (source.bytes < sizeof(bytes)) {
+        goto done;
+    }
+    TRY(nphdi_source_read(&source, 0, bytes, sizeof(bytes), err));
+    status = nphdi_journal_decode_head(journal->path, bytes, &journal->head, err);
+    if (status == NPHD_CORRUPT && source.bytes == sizeof(bytes)) {
+        /* torn while it was created: frames follow only after the head was flushed */
+        nphdi_error_clear(err);
+        status = NPHD_OK;
+    } else {
+        journal->valid = status == NPHD_OK;
+    }
+done:
+    nphdi_source_close(&source);
+    return status;
+}
+
+static nphd_status check_head(const replay *of, const found_journal *journal, uint64_t sequence,
+                              nphd_error *err)
+{
+    const nphd_sharded *sharded = of->sharded;
+
+    if (memcmp(journal->head.identity, sharded->identity, sizeof(sharded->identity)) != 0) {
+        return nphdi_fail(err, NPHD_MISMATCH, "%s: the journal of another index; move it away",
+                          journal->path);
+    }
+    if (journal->head.sequence != sequence || journal->head.key_bytes != sharded->key_bytes ||
+        journal->head.payload_bytes != sharded->parameters.max_bits / 8) {
+        return nphdi_fail(err, NPHD_CORRUPT,
+                          "%s: number %llu, keys of %u and vectors of %u bytes do not fit",
+                          journal->path, (unsigned long long)journal->head.sequence,
+                          journal->head.key_bytes, journal->head.payload_bytes);
+    }
+    return NPHD_OK;
+}
+
+static nphd_status find_journals(replay *of, const nphdi_names *names, uint64_t generation,
+                                 nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *sharded = of->sharded;
+
+    of->found_room = names->count;
+    TRY(nphdi_alloc(sharded->allocator, of->found_room, sizeof(*of->found), &of->found, err));
+    /* names are sorted, and so are the sequences of names of equal width; longer ones come last */
+    for (size_t i = 0; i < names->count; i++) {
+        uint64_t sequence;
+        if (!nphdi_journal_is_name(names->names[i], &sequence)) {
+            continue;
+        }
+        if (sequence >= sharded->journal.next_sequence) {
+            sharded->journal.next_sequence = sequence + 1;
+        }
+        found_journal *journal = &of->found[of->found_count++];
+        TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &journal->path,
+                            &journal->path_room, err));
+        TRY(look_at(of, journal, err));
+        if (journal->valid && journal->head.base >= generation) {
+            TRY(check_head(of, journal, sequence, err));
+        }
+    }
+done:
+    return status;
+}
+
+/* ---- applying ---- */
+
+static nphd_status apply_gathered(replay *of, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *sharded = of->sharded;
+
+    if (of->count > 0 && of->kind == NPHDI_JOURNAL_REMOVE) {
+        TRY(nphdi_replay_removal(sharded, of->keys, of->count, err));
+    } else if (of->count > 0) {
+        TRY(nphdi_replay_vectors(sharded, of->keys, of->vectors, of->count, of->threads,
+                                 of->kind == NPHDI_JOURNAL_REPLACE, err));
+    }
+    of->applied += of->count;
+    of->count = 0;
+done:
+    return status;
+}
+
+static nphd_status apply_record(replay *of, const nphdi_journal_record *record, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *sharded = of->sharded;
+
+    if (record->kind != of->kind || of->count == REPLAY_AT_ONCE) {
+        TRY(apply_gathered(of, err));
+        of->kind = record->kind;
+    }
+    switch (record->kind) {
+    case NPHDI_JOURNAL_RESET:
+        TRY(nphdi_replay_reset(sharded, err));
+        of->applied++;
+        break;
+    case NPHDI_JOURNAL_AUTOMATIC:
+        sharded->next_automatic = record->key.low;
+        break;
+    case NPHDI_JOURNAL_ADD:
+    case NPHDI_JOURNAL_REPLACE:
+    case NPHDI_JOURNAL_REMOVE:
+        of->keys[of->count] = record->key;
+        of->vectors[of->count++] = record->vector;
+        break;
+    }
+done:
+    return status;
+}
+
+static nphd_status apply_frame(replay *of, const found_journal *journal, const uint8_t *bytes,
+                               uint64_t count, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal_record record;
+
+    for (uint64_t offset = 0; offset < count;) {
+        TRY(nphdi_journal_decode_record(journal->path, &journal->head, bytes, count, &offset,
+                                        &record, err));
+        TRY(apply_record(of, &record, err));
+    }
+    /* vectors point into the frame */
+    TRY(apply_gathered(of, err));
+done:
+    return status;
+}
+
+/* Is there a whole frame head anywhere behind `offset`? It was written after everything before it
+ * had been flushed. */
+static nphd_status find_frame(const nphdi_source *source, uint64_t offset, uint64_t least,
+                              bool *out_found, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
+    nphdi_journal_frame frame;
+
+    *out_found = false;
+    for (uint64_t at = offset + 8; at + sizeof(head) <= source->bytes; at += 8) {
+        TRY(nphdi_source_read(source, at, head, sizeof(head), err));
+        if (nphdi_journal_decode_frame(head, &frame) && frame.number >= least) {
+            *out_found = true;
+            break;
+        }
+    }
+done:
+    return status;
+}
+
+/* Reads the frame at *offset; *out_whole false: there is no whole one there. */
+static nphd_status read_frame(const replay *of, const nphdi_source *source, uint64_t number,
+                              uint64_t *offset, uint8_t **out_bytes, uint64_t *out_room,
+                              uint64_t *out_count, bool *out_whole, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphd_allocator *allocator = of->sharded->allocator;
+    const uint64_t left = source->bytes - *offset;
+    uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
+    nphdi_journal_frame frame;
+
+    *out_whole = false;
+    if (left < sizeof(head)) {
+        return NPHD_OK;
+    }
+    TRY(nphdi_source_read(source, *offset, head, sizeof(head), err));
+    if (!nphdi_journal_decode_frame(head, &frame) || frame.number != number ||
+        frame.bytes > left - sizeof(head) ||
+        nphdi_journal_padded(frame.bytes) > left - sizeof(head)) {
+        return NPHD_OK;
+    }
+    if (frame.bytes > *out_room) {
+        nphdi_free(allocator, *out_bytes, *out_room, 1);
+        *out_bytes = NULL;
+        *out_room = 0;
+        TRY(nphdi_alloc(allocator, frame.bytes, 1, out_bytes, err));
+        *out_room = frame.bytes;
+    }
+    TRY(nphdi_source_read(source, *offset + sizeof(head), *out_bytes, (size_t)frame.bytes, err));
+    if (nphdi_hash_bytes(*out_bytes, (size_t)frame.bytes) != frame.checksum) {
+        return NPHD_OK;
+    }
+    *out_whole = true;
+    *out_count = frame.bytes;
+    *offset += sizeof(head) + nphdi_journal_padded(frame.bytes);
+done:
+    return status;
+}
+
+/* What was read of a journal, kept so that its successor can name it. */
+static nphd_status remember(nphd_sharded *sharded, const found_journal *journal, uint64_t bytes,
+                            nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal_file **end = &sharded->journal.files;
+    nphdi_journal_file *file = NULL;
+
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*file), &file, err));
+    *end = file;
+    file->path_room = strlen(journal->path) + 1;
+    TRY(nphdi_alloc(sharded->allocator, file->path_room, 1, &file->path, err));
+    memcpy(file->path, journal->path, file->path_room);
+    file->base = journal->head.base;
+    file->sequence = journal->head.sequence;
+    file->created = true;
+    file->closed = true;
+    file->written_bytes = bytes;
+done:
+    return status;
+}
+
+/* `limit`: where the successor says that it ends; UINT64_MAX: there is none. */
+static nphd_status apply_journal(replay *of, found_journal *journal, uint64_t limit,
+                                 nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *sharded = of->sharded;
+    nphdi_source source;
+    uint8_t *bytes = NULL;
+    uint64_t room = 0;
+    uint64_t count = 0;
+    uint64_t offset = NPHDI_JOURNAL_HEAD_BYTES;
+    bool whole = true;
+    bool later = false;
+
+    memset(&source, 0, sizeof(source));
+    TRY(nphdi_source_open(&source, sharded->io, journal->path, err));
+    for (uint64_t number = 0; whole && offset < limit; number++) {
+        const uint64_t begin = offset;
+        TRY(read_frame(of, &source, number, &offset, &bytes, &room, &count, &whole, err));
+        if (whole) {
+            TRY(apply_frame(of, journal, bytes, count, err));
+            continue;
+        }
+        TRY(find_frame(&source, begin, number, &later, err));
+        if (later || (limit != UINT64_MAX && begin < limit)) {
+            status =
+                nphdi_fail(err, NPHD_CORRUPT, "%s: frame %llu at byte %llu is damaged",
+                           journal->path, (unsigned long long)number, (unsigned long long)begin);
+            goto done;
+        }
+    }
+    if (limit != UINT64_MAX && offset != limit) {
+        status = nphdi_fail(err, NPHD_CORRUPT,
+                            "%s: frames end at byte %llu, but the next journal says %llu",
+                            journal->path, (unsigned long long)offset, (unsigned long long)limit);
+        goto done;
+    }
+    journal->used = true;
+    TRY(remember(sharded, journal, offset, err));
+done:
+    nphdi_free(sharded->allocator, bytes, room, 1);
+    nphdi_source_close(&source);
+    return status;
+}
+
+/* ---- the chain ---- */
+
+static found_journal *first_of(const replay *of, uint64_t generation)
+{
+    found_journal *first = NULL;
+
+    for (size_t i = 0; i < of->found_count; i++) {
+        found_journal *journal = &of->found[i];
+        if (journal->valid && journal->head.base == generation &&
+            (first == NULL || journal->head.sequence < first->head.sequence)) {
+            first = journal;
+        }
+    }
+    return first;
+}
+
+static found_journal *successor_of(const replay *of, const found_journal *journal)
+{
+    for (size_t i = 0; i < of->found_count; i++) {
+        found_journal *next = &of->found[i];
+        if (next->valid && next->head.before == journal->head.sequence &&
+            next->head.sequence > journal->head.sequence && next->head.base >= journal->head.base) {
+            return next;
+        }
+    }
+    return NULL;
+}
+
+static nphd_status apply_chain(replay *of, uint64_t generation, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *sharded = of->sharded;
+    found_journal *journal = first_of(of, generation);
+
+    sharded->journal.base = generation;
+    while (journal != NULL) {
+        found_journal *next = successor_of(of, journal);
+        TRY(apply_journal(of, journal, next != NULL ? next->head.before_bytes : UINT64_MAX, err));
+        sharded->journal.base = journal->head.base;
+        journal = next;
+    }
+    for (size_t i = 0; i < of->found_count; i++) {
+        if (of->found[i].valid && !of->found[i].used && of->found[i].head.base >= generation) {
+            status = nphdi_fail(err, NPHD_CORRUPT,
+                                "%s: continues generation %llu after journal %llu, which is not "
+                                "what is there",
+                                of->found[i].path, (unsigned long long)of->found[i].head.base,
+                                (unsigned long long)of->found[i].head.before);
+            goto done;
+        }
+    }
+    if (sharded->journal.base > atomic_load(&sharded->generation)) {
+        atomic_store(&sharded->generation, sharded->journal.base);
+    }
+done:
+    return status;
+}
+
+/* Journals of saves before the newest, and those that were never committed to. */
+static void remove_stale(const replay *of)
+{
+    nphd_error why = NPHD_ERROR_INIT;
+
+    for (size_t i = 0; !of->sharded->read_only && i < of->found_count; i++) {
+        if (!of->found[i].used && of->found[i].path != NULL &&
+            nphdi_file_remove(of->sharded->io, of->found[i].path, false, &why) != NPHD_OK) {
+            nphdi_log_write(&of->sharded->log, NPHD_LOG_WARNING, "%s", why.text);
+        }
+    }
+}
+
+static void release(replay *of)
+{
+    const nphd_allocator *allocator = of->sharded->allocator;
+
+    for (size_t i = 0; i < of->found_count; i++) {
+        nphdi_free(allocator, of->found[i].path, of->found[i].path_room, 1);
+    }
+    nphdi_free(allocator, of->found, of->found_room, sizeof(*of->found));
+    nphdi_free(allocator, of->keys, REPLAY_AT_ONCE, sizeof(*of->keys));
+    nphdi_free(allocator, of->vectors, REPLAY_AT_ONCE, sizeof(*of->vectors));
+}
+
+nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names,
+                                 uint64_t generation, bool reference, uint32_t threads,
+                                 nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t begin_ms = nphdi_clock_ms();
+    replay of;
+
+    memset(&of, 0, sizeof(of));
+    of.sharded = sharded;
+    of.threads = threads;
+    if (generation > 0 && !reference) {
+        TRY(find_journals(&of, names, generation, err));
+    }
+    for (size_t i = 0; (generation == 0 || reference) && i < names->count; i++) {
+        uint64_t sequence;
+        if (nphdi_journal_is_name(names->names[i], &sequence)) {
+            sharded->journal.next_sequence = sequence >= sharded->journal.next_sequence
+                                                 ? sequence + 1
+                                                 : sharded->journal.next_sequence;
+            nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
+                            "%s/%s: not applied, as the shards were not written by us since",
+                            sharded->path, names->names[i]);
+        }
+    }
+    if (of.found_count == 0) {
+        sharded->journal.base = reference ? 0 : generation;
+        goto done;
+    }
+    TRY(nphdi_alloc(sharded->allocator, REPLAY_AT_ONCE, sizeof(*of.keys), &of.keys, err));
+    TRY(nphdi_alloc(sharded->allocator, REPLAY_AT_ONCE, sizeof(*of.vectors), &of.vectors, err));
+    TRY(apply_chain(&of, generation, err));
+    remove_stale(&of);
+    if (of.applied > 0) {
+        nphdi_log_write(&sharded->log, NPHD_LOG_INFO,
+                        "%s: %llu changes of the journal applied in %.3f s", sharded->path,
+                        (unsigned long long)of.applied,
+                        (double)(nphdi_clock_ms() - begin_ms) / 1000);
+    }
+done:
+    release(&of);
+    return status;
+}

@@ -1,0 +1,331 @@
+/* The handle of a sharded index.
+ *
+ * A shard is either the active one (in memory, writable, its entries removed for good) or sealed:
+ * a view of its file, or in memory while its file is being written. Sealed shards stand in
+ * ascending order of their numbers. An entry of a sealed shard that is deleted, or whose key was
+ * given another vector in a newer shard, is hidden.
+ *
+ * Invariants, of an index that is not multi:
+ *   (1) at most one entry of a key is visible in all shards together;
+ *   (2) a key is in `tombstones` exactly when sealed shards have entries of it and none is visible
+ *       anywhere;
+ *   (3) the bloom filter, if there is one, knows the key of every visible entry.
+ *
+ * Locks, taken in this order:
+ *   change_lock  every call that changes the index, for its whole time
+ *   state_lock   read: looking at the list of shards and at what is hidden; write: the short
+ *                moments in which these change
+ *   journal.lock the records that wait for a commit
+ *   queue        of the rotation thread: the list of rotations. Held by nobody who waits for the
+ *                state_lock. */
+#ifndef NPHDI_SHARDED_INTERNAL_H
+#define NPHDI_SHARDED_INTERNAL_H
+
+#include "filters/bloom.h"
+#include "filters/key_set.h"
+#include "formats/shard_record.h"
+#include "index/index_internal.h"
+#include "index/index_shard.h"
+#include "platform/log_write.h"
+#include "platform/platform.h"
+#include "sharded/journal.h"
+
+#include <nphd/sharded.h>
+
+#define NPHDI_NO_NUMBER UINT32_MAX
+
+/* What a lookup asks first: the filter of 16 neighbours, or a shard that stands alone. */
+typedef struct nphdi_group {
+    const uint8_t *filter; /* in the view of the shard that carries it; NULL: one shard alone */
+    uint64_t lines;
+    uint64_t first; /* place in the list of sealed shards */
+} nphdi_group;
+
+typedef struct nphdi_shard {
+    const nphd_allocator *allocator;
+    uint32_t number;
+    char *path;
+    size_t path_room;
+    nphd_index *index;
+    nphdi_hidden hidden; /* words NULL: nothing is hidden */
+    uint64_t generation; /* of its file; 0: none, or a file without trailer */
+    uint64_t file_bytes; /* 0: not on disk */
+    bool mapped;
+    uint32_t first_number; /* of the shards that were merged into this one; else `number` */
+    uint64_t moved;        /* `moves` of the index after that; 0: never */
+    bool grouped;          /* in a group that is in force */
+    bool left_alone;       /* its keys could not be read: it joins no new group */
+    nphdi_group group;     /* that begins with it; filter NULL: none */
+} nphdi_shard;
+
+/* What goes to disk beside the shard itself, as it was at the moment of a save or rotation. */
+typedef struct nphdi_capture {
+    uint8_t *tombstones; /* keys in file form, ascending */
+    uint64_t tombstone_count;
+    uint64_t tombstone_bytes;
+    uint8_t *hidden; /* the section of dead entries */
+    uint64_t hidden_bytes;
+    nphdi_record_shard *shards; /* sealed shards; the one that is written is put in then */
+    uint32_t shard_count;
+    uint64_t shard_room;
+    bool keep_tombstones; /* a tombstone file is needed */
+} nphdi_capture;
+
+typedef enum nphdi_rotation_state {
+    NPHDI_ROTATION_QUEUED,
+    NPHDI_ROTATION_RUNNING,
+    NPHDI_ROTATION_FAILED
+} nphdi_rotation_state;
+
+/* A sealed shard on its way to disk. */
+typedef struct nphdi_rotation {
+    struct nphdi_rotation *next; /* newer */
+    nphdi_shard *shard;
+    nphdi_capture capture;
+    uint64_t generation;
+    nphdi_rotation_state state;
+    bool reported; /* its failure was told to a changing call */
+    nphd_error failure;
+} nphdi_rotation;
+
+struct nphd_sharded {
+    const nphd_allocator *allocator;
+    const nphd_io *io;
+    nphdi_log log;
+    char *path;
+    size_t path_room;
+    nphd_index_options parameters; /* of every shard; breadths as they are now */
+    uint32_t key_bytes;
+    uint64_t shard_bytes;
+    uint32_t max_pending;
+    nphd_sharded_options options; /* as opened, for a refresh */
+    uint64_t stamp;               /* of the files that a reader opened */
+    bool read_only;
+    bool background;
+    bool want_bloom;
+    bool salvage;
+    nphd_damage damage;
+    void *damage_context;
+
+    pthread_mutex_t change_lock;
+    nphdi_rwlock state_lock;
+    bool change_lock_made;
+    bool state_lock_made;
+    bool closed;
+
+    nphdi_shard **sealed;
+    nphdi_slot_table *tables; /* their key tables, side by side */
+    nphdi_group *groups;      /* all of them, in order: a lookup runs over these */
+    uint64_t group_count;
+    uint64_t sealed_count;
+    uint64_t sealed_room;
+    nphd_index *active;         /* never NULL while open; empty in a reader */
+    uint32_t active_number;     /* NPHDI_NO_NUMBER: it has no file and no number yet */
+    uint64_t active_file_bytes; /* 0: its file does not exist */
+    bool head_waits;            /* the last sealed shard takes writes once there are any */
+    uint32_t next_number;
+    uint64_t moves; /* merges of shards, for cursors */
+
+    nphdi_bloom *bloom; /* NULL: none */
+    uint64_t bloom_valid_from;
+    bool bloom_renewed; /* it lacks keys that the files still have, until the next shard is written
+                         */
+    nphdi_key_set tombstones;
+    _Atomic uint64_t dirty;
+    uint64_t next_automatic;
+    bool unsaved;       /* shards or tombstones differ from their files */
+    bool bloom_unsaved; /* only the filter does */
+
+    /* the files; changed by whoever writes them, one at a time */
+    uint8_t identity[16];
+    _Atomic uint64_t generation;
+    _Atomic uint64_t newest_generation;    /* of a shard file */
+    _Atomic uint64_t tombstone_file_bytes; /* 0: there is no such file */
+    _Atomic bool tombstones_unsure;        /* writing or removing it has not succeeded */
+    _Atomic uint64_t bloom_file_bytes;
+    nphdi_shard **doomed; /* whose files go with the next save */
+    uint64_t doomed_count;
+    uint64_t doomed_room;
+    bool record_is_right; /* the newest sealed shard's record describes all sealed shards, and no
+                             tombstone file is needed */
+    nphdi_journal journal;
+    nphd_file lock_file;
+    bool locked;
+
+    nphdi_signal queue;
+    bool queue_made;
+    nphdi_rotation *rotations; /* oldest first */
+    uint64_t rotation_count;
+    nphdi_thread thread;
+    bool thread_runs;
+    bool thread_stop;
+};
+
+/* ---- shards (shard.c) ---- */
+
+/* `shard_007.usearch` for number 7. */
+nphd_status nphdi_shard_create(const nphd_sharded *sharded, uint32_t number, nphdi_shard **out,
+                               nphd_error *err);
+void nphdi_shard_close(nphdi_shard *shard); /* takes NULL */
+/* Maps its file as a new index. */
+nphd_status nphdi_shard_map(const nphd_sharded *sharded, const nphdi_shard *shard, nphd_index **out,
+                            nphd_error *err);
+/* Room for hiding; the caller holds state_lock for writing, or nobody else knows the shard. */
+nphd_status nphdi_shard_prepare_hiding(nphdi_shard *shard, nphd_error *err);
+uint64_t nphdi_shard_dead(const nphdi_shard *shard);
+const char *nphdi_shard_name(const nphdi_shard *shard); /* the file without its folder */
+nphd_index_options nphdi_shard_options(const nphd_sharded *sharded);
+/* Room for more sealed shards. */
+nphd_status nphdi_sealed_reserve(nphd_sharded *sharded, uint64_t more, nphd_error *err);
+void nphdi_sealed_release(nphd_sharded *sharded); /* the room, not the shards */
+/* Notes the key tables and groups anew; after every change of the list or of a shard in it. The
+ * caller holds state_lock for writing. */
+void nphdi_sealed_refresh(nphd_sharded *sharded);
+/* The visible entry of a key in the sealed shards. *out_shard NULL: none. */
+nphd_status nphdi_sealed_find(const nphd_sharded *sharded, nphd_key key, nphdi_shard **out_shard,
+                              uint32_t *out_slot, nphd_error *err);
+/* Goes through all entries of a key in sealed shards, hidden or not: `visit` for each. */
+nphd_status nphdi_sealed_entries(const nphd_sharded *sharded, nphd_key key,
+                                 nphd_status (*visit)(void *context, nphdi_shard *shard,
+                                                      uint32_t slot, bool hidden, nphd_error *err),
+                                 void *context, nphd_error *err);
+/* Makes room for hiding wherever these keys have a visible entry, so that finding and hiding their
+ * entries cannot fail afterwards. *out_found: entries, hidden or not. The caller holds change_lock;
+ * takes state_lock. */
+nphd_status nphdi_sealed_prepare(nphd_sharded *sharded, const nphd_key *keys, size_t count,
+                                 uint64_t *out_found, nphd_error *err);
+/* May any shard have the key? */
+bool nphdi_sharded_maybe(const nphd_sharded *sharded, nphd_key key);
+/* Visible vectors of all shards; the caller holds state_lock. */
+nphd_status nphdi_sharded_count_visible(const nphd_sharded *sharded, uint64_t *out,
+                                        nphd_error *err);
+
+/* ---- groups of shards with a common filter (sharded_group.c) ---- */
+
+/* Finds the groups in force. The caller holds state_lock for writing. */
+void nphdi_groups_refresh(nphd_sharded *sharded);
+/* The section of a filter for 16 shards that have none, for the file of the sealed shard `number`,
+ * which `capture` lists already and which is written from `index`; offset: where in the file it
+ * will begin. Its data is freed with nphdi_group_release(); NULL: there is nothing to group, or no
+ * memory for it, which a later shard makes good. */
+void nphdi_group_make(nphd_sharded *sharded, nphd_index *index, const nphdi_capture *capture,
+                      uint32_t number, uint64_t offset, nphdi_extra_section *out);
+void nphdi_group_release(const nphd_sharded *sharded, nphdi_extra_section *section);
+
+/* ---- opening (sharded_open.c, sharded_recover.c) ---- */
+
+nphd_status nphdi_sharded_load(nphd_sharded *sharded, const nphd_sharded_options *options,
+                               nphd_error *err);
+/* Finds what is hidden, and the tombstones, from the files that belong to `newest`, the shard with
+ * the highest generation (NULL: a directory of the reference). `incomplete`: salvage left shards
+ * out. */
+nphd_status nphdi_sharded_recover(nphd_sharded *sharded, const nphdi_shard *newest,
+                                  uint32_t record_flags, bool incomplete, nphd_error *err);
+
+/* Without a lock a reader may meet the files in the middle of a save: tries until nothing changed
+ * meanwhile (sharded_reader.c). */
+nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_options *options,
+                                      nphd_sharded **out, nphd_error *err);
+nphd_status nphdi_sharded_open_once(const char *path, const nphd_sharded_options *options,
+                                    nphd_sharded **out, nphd_error *err);
+/* A number for the state of the files of an index: another one after every save, rotation and
+ * compaction, and, with_journal, after every commit. */
+nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *allocator,
+                                  const char *path, bool with_journal, uint64_t *out,
+                                  nphd_error *err);
+
+/* ---- files beside the shards (sharded_bloom.c, sharded_tombstones.c) ---- */
+
+#define NPHDI_BLOOM_NAME "bloom.isbf"
+#define NPHDI_TOMBSTONES_NAME "tombstones.npy"
+#define NPHDI_LOCK_NAME "lock"
+
+/* *out_usable false: there is none, or it may not know every key of the shards. */
+nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, bool *out_usable,
+                             nphd_error *err);
+nphd_status nphdi_bloom_save(nphd_sharded *sharded, uint64_t generation, nphd_error *err);
+/* A filter over every visible entry, of which there are *out_keys. Nobody may be changing the
+ * index. */
+nphd_status nphdi_bloom_make(const nphd_sharded *sharded, nphdi_bloom **out, uint64_t *out_keys,
+                             nphd_error *err);
+/* Puts a filter made anew in the place of the one in use. */
+nphd_status nphdi_bloom_renew(nphd_sharded *sharded, uint64_t *out_keys, nphd_error *err);
+/* The same for one that has grown a long chain; takes some time, so that a call that should be
+ * quick does without. */
+nphd_status nphdi_bloom_shorten(nphd_sharded *sharded, nphd_error *err);
+/* What a tombstone file says. `hidden` NULL: it has no section of dead entries. */
+typedef struct nphdi_tombstone_file {
+    bool found;
+    uint64_t file_bytes;
+    bool trailer;
+    uint64_t generation;
+    nphd_key *keys;
+    uint64_t count;
+    uint8_t *hidden;
+    uint64_t hidden_bytes;
+} nphdi_tombstone_file;
+nphd_status nphdi_tombstones_load(const nphd_sharded *sharded, nphdi_tombstone_file *out,
+                                  nphd_error *err);
+void nphdi_tombstones_release(const nphd_sharded *sharded, nphdi_tombstone_file *file);
+nphd_status nphdi_tombstones_save(nphd_sharded *sharded, const nphdi_capture *capture,
+                                  uint64_t generation, nphd_error *err);
+nphd_key nphdi_key_from_file(const uint8_t *octets, uint32_t key_bytes);
+
+/* Tells of something that salvage leaves out. */
+void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* ---- saving (sharded_save.c) ---- */
+
+nphd_status nphdi_capture_take(nphd_sharded *sharded, nphdi_capture *out, nphd_error *err);
+void nphdi_capture_release(const nphd_sharded *sharded, nphdi_capture *capture);
+/* Writes `index` as the file of `shard`, with a record that lists it and those of `capture`: the
+ * moment from which on the new state counts. */
+nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const nphdi_shard *shard,
+                               nphdi_capture *capture, uint64_t generation,
+                               const nphd_batch_options *options, uint64_t *out_file_bytes,
+                               nphd_error *err);
+/* Whatever is not saved, in the whole order; the caller holds change_lock and has drained. */
+nphd_status nphdi_sharded_save_now(nphd_sharded *sharded, const nphd_batch_options *options,
+                                   nphd_error *err);
+
+/* ---- rotations (sharded_rotate.c) ---- */
+
+/* Seals the active shard and has it written, at once or by the thread. */
+nphd_status nphdi_rotate(nphd_sharded *sharded, nphd_error *err);
+nphd_status nphdi_drain(nphd_sharded *sharded, uint64_t timeout_ms, nphd_error *err);
+/* The first failure that no changing call was told of. */
+nphd_status nphdi_rotation_report(nphd_sharded *sharded, nphd_error *err);
+void nphdi_rotation_stop(nphd_sharded *sharded);
+
+/* The number in a shard's file name, written as we write it; NPHDI_NO_NUMBER: not one. */
+uint32_t nphdi_shard_number(const char *name);
+/* A shard, the bloom filter or the tombstones? */
+bool nphdi_directory_is_data(const char *name);
+/* NPHD_EXISTS unless there is no such directory, which is then made, or it is empty. */
+nphd_status nphdi_directory_make_empty(const nphd_io *io, const nphd_allocator *allocator,
+                                       const char *path, nphd_error *err);
+
+/* ---- changing without a journal, for its replay; the caller holds change_lock or is alone ---- */
+
+nphd_status nphdi_replay_vectors(nphd_sharded *sharded, const nphd_key *keys,
+                                 const nphd_vector *vectors, size_t count, uint32_t threads,
+                                 bool replace, nphd_error *err);
+nphd_status nphdi_replay_removal(nphd_sharded *sharded, const nphd_key *keys, size_t count,
+                                 nphd_error *err);
+nphd_status nphdi_replay_reset(nphd_sharded *sharded, nphd_error *err);
+
+/* ---- the frame of a changing call (sharded.c) ---- */
+
+/* Takes change_lock and sees that the index may be changed; on an error the lock is not held. */
+nphd_status nphdi_change_begin(nphd_sharded *sharded, const char *what, nphd_error *err);
+void nphdi_change_end(nphd_sharded *sharded);
+/* Makes the last shard the active one if it has room; for calls that change vectors. */
+nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err);
+/* After a changing call: commits if the caller wants every call durable. */
+nphd_status nphdi_change_commit(nphd_sharded *sharded, nphd_error *err);
+/* Takes state_lock for reading; on an error it is not held. */
+nphd_status nphdi_look_begin(nphd_sharded *sharded, nphd_error *err);
+void nphdi_look_end(nphd_sharded *sharded);
+
+#endif

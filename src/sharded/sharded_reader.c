@@ -1,0 +1,178 @@
+/* Readers beside a writer in another process.
+ *
+ * Files are only ever replaced whole, so that what a reader has mapped stays as it is. Opening,
+ * though, takes several files, and the writer may replace some in between: a reader opens, and
+ * opens again if the files are not the same after as before. */
+#include "base/error.h"
+#include "base/hash.h"
+#include "index/source.h"
+#include "sharded/sharded_internal.h"
+
+#include <string.h>
+
+/* A writer that rotates all the time is outrun in far fewer. */
+#define ATTEMPTS 200
+
+/* ---- the stamp ---- */
+
+bool nphdi_directory_is_data(const char *name)
+{
+    return nphdi_shard_number(name) != NPHDI_NO_NUMBER || strcmp(name, NPHDI_BLOOM_NAME) == 0 ||
+           strcmp(name, NPHDI_TOMBSTONES_NAME) == 0;
+}
+
+/* The end of a file of ours has a checksum that no other version of it has. */
+static nphd_status stamp_file(const nphd_io *io, const nphd_allocator *allocator,
+                              const char *directory, const char *name, bool whole, uint64_t *hash,
+                              nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_source source;
+    char *path = NULL;
+    size_t room = 0;
+    uint8_t end[NPHDI_TRAILER_FOOTER_BYTES + 16];
+
+    memset(&source, 0, sizeof(source));
+    memset(end, 0, sizeof(end));
+    TRY(nphdi_path_join(allocator, directory, name, &path, &room, err));
+    TRY(nphdi_source_open(&source, io, path, err));
+    if (whole && source.bytes >= NPHDI_TRAILER_FOOTER_BYTES) {
+        TRY(nphdi_source_read(&source, source.bytes - NPHDI_TRAILER_FOOTER_BYTES, end,
+                              NPHDI_TRAILER_FOOTER_BYTES, err));
+    }
+    memcpy(end + NPHDI_TRAILER_FOOTER_BYTES, &source.bytes, sizeof(source.bytes));
+    memcpy(end + NPHDI_TRAILER_FOOTER_BYTES + 8, hash, sizeof(*hash));
+    *hash = nphdi_hash_bytes(end, sizeof(end));
+done:
+    nphdi_source_close(&source);
+    nphdi_free(allocator, path, room, 1);
+    return status;
+}
+
+nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *allocator,
+                                  const char *path, bool with_journal, uint64_t *out,
+                                  nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_names names;
+    uint64_t hash = 0;
+
+    memset(&names, 0, sizeof(names));
+    TRY(nphdi_directory_list(io, path, allocator, &names, err));
+    for (size_t i = 0; i < names.count; i++) {
+        const char *name = names.names[i];
+        uint64_t sequence;
+        const bool journal = nphdi_journal_is_name(name, &sequence);
+        if (!journal && !nphdi_directory_is_data(name)) {
+            continue;
+        }
+        hash ^= nphdi_hash_bytes(name, strlen(name)) + i;
+        if (!journal || with_journal) {
+            TRY(stamp_file(io, allocator, path, name, !journal, &hash, err));
+        }
+    }
+done:
+    nphdi_names_free(&names);
+    *out = hash;
+    return status;
+}
+
+/* ---- opening ---- */
+
+nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_options *options,
+                                      nphd_sharded **out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        uint64_t before = 0;
+        uint64_t after = 0;
+        uint64_t stamp = 0;
+        const nphd_status first =
+            nphdi_directory_stamp(options->io, options->allocator, path, false, &before, err);
+        if (first != NPHD_OK && first != NPHD_NOT_FOUND) {
+            return first;
+        }
+        /* before the journal is read: commits that come in later are for a refresh */
+        const nphd_status full =
+            nphdi_directory_stamp(options->io, options->allocator, path, true, &stamp, err);
+        status = nphdi_sharded_open_once(path, options, out, err);
+        const nphd_status second =
+            nphdi_directory_stamp(options->io, options->allocator, path, false, &after, NULL);
+        if (first == second && before == after && full == first) {
+            if (status == NPHD_OK) {
+                (*out)->stamp = stamp;
+            }
+            return status;
+        }
+        nphd_sharded_free(*out);
+        *out = NULL;
+    }
+    return nphdi_fail(err, NPHD_BUSY, "%s: the files kept changing while they were opened", path);
+}
+
+/* ---- refresh ---- */
+
+#define SWAP(type, field)                                                                          \
+    do {                                                                                           \
+        type kept = a->field;                                                                      \
+        a->field = b->field;                                                                       \
+        b->field = kept;                                                                           \
+    } while (0)
+
+/* Exchanges what two readers have open. */
+static void swap_content(nphd_sharded *a, nphd_sharded *b)
+{
+    SWAP(nphdi_shard **, sealed);
+    SWAP(nphdi_slot_table *, tables);
+    SWAP(uint64_t, sealed_count);
+    SWAP(uint64_t, sealed_room);
+    SWAP(nphdi_group *, groups);
+    SWAP(uint64_t, group_count);
+    SWAP(nphd_index *, active);
+    SWAP(uint32_t, next_number);
+    SWAP(nphdi_bloom *, bloom);
+    SWAP(nphdi_key_set, tombstones);
+    SWAP(uint64_t, next_automatic);
+    SWAP(uint64_t, generation);
+    SWAP(uint64_t, tombstone_file_bytes);
+    SWAP(uint64_t, bloom_file_bytes);
+    SWAP(nphd_index_options, parameters);
+    SWAP(nphdi_journal_file *, journal.files);
+    SWAP(uint64_t, stamp);
+}
+
+nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *fresh = NULL;
+    uint64_t stamp = 0;
+
+    nphdi_error_clear(err);
+    if (out_changed != NULL) {
+        *out_changed = false;
+    }
+    (void)pthread_mutex_lock(&sharded->change_lock);
+    if (sharded->closed) {
+        status = nphdi_fail(err, NPHD_CLOSED, "refresh: the index is closed");
+        goto done;
+    }
+    if (!sharded->read_only) {
+        goto done;
+    }
+    TRY(nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, true, &stamp, err));
+    if (stamp == sharded->stamp) {
+        goto done;
+    }
+    TRY(nphdi_sharded_open_reader(sharded->path, &sharded->options, &fresh, err));
+    nphdi_rwlock_write(&sharded->state_lock);
+    swap_content(sharded, fresh);
+    nphdi_rwlock_write_end(&sharded->state_lock);
+    if (out_changed != NULL) {
+        *out_changed = true;
+    }
+done:
+    (void)pthread_mutex_unlock(&sharded->change_lock);
+    nphd_sharded_free(fresh);
+    return status;
+}

@@ -1,0 +1,401 @@
+/* What is deleted, found out at opening.
+ *
+ * Normally the tombstone file of the newest generation says everything: the keys, and in its
+ * trailer the dead entries. After a crash it may be of the generation before; the newest shard then
+ * has the keys, and what it replaced is looked up. In a directory that the reference wrote last,
+ * nothing says which entries are dead, so that all keys are gone over, newest shard first. */
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "sharded/sharded_internal.h"
+
+#include <string.h>
+
+/* Keys that are gone over at once: their set takes about 256 MiB. */
+#define PASS_KEYS (1ULL << 22)
+
+static nphd_status hide(nphdi_shard *shard, uint32_t slot, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(nphdi_shard_prepare_hiding(shard, err));
+    if (slot < shard->hidden.slots) {
+        (void)nphdi_hidden_set(&shard->hidden, slot);
+    }
+done:
+    return status;
+}
+
+/* ---- the tombstone file's own list ---- */
+
+static nphdi_shard *find_number(const nphd_sharded *sharded, uint32_t number)
+{
+    for (uint64_t i = 0; i < sharded->sealed_count; i++) {
+        if (sharded->sealed[i]->number == number) {
+            return sharded->sealed[i];
+        }
+    }
+    return NULL;
+}
+
+static nphd_status apply_shard(nphdi_shard *shard, const nphdi_hidden_head *head,
+                               const uint8_t *words, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    if (head->slots != nphdi_index_slots(shard->index)) {
+        return nphdi_fail(err, NPHD_CORRUPT,
+                          NPHDI_TOMBSTONES_NAME ": dead entries of %llu slots, %s has %llu",
+                          (unsigned long long)head->slots, nphdi_shard_name(shard),
+                          (unsigned long long)nphdi_index_slots(shard->index));
+    }
+    for (uint64_t i = 0; i < (head->slots + 63) / 64; i++) {
+        uint64_t word = nphdi_get64(words + 8 * i);
+        for (; word != 0; word &= word - 1) {
+            const uint64_t slot = 64 * i + (uint64_t)__builtin_ctzll(word);
+            TRY(slot < head->slots ? hide(shard, (uint32_t)slot, err) : NPHD_OK);
+        }
+    }
+done:
+    return status;
+}
+
+/* Applies what the file says of shards that are still as they were then. */
+static nphd_status apply_hidden(nphd_sharded *sharded, const nphdi_tombstone_file *file,
+                                nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    for (uint64_t offset = 0; offset < file->hidden_bytes;) {
+        nphdi_hidden_head head;
+        TRY(nphdi_hidden_decode_head(NPHDI_TOMBSTONES_NAME, file->hidden, file->hidden_bytes,
+                                     offset, &head, err));
+        nphdi_shard *shard = find_number(sharded, head.number);
+        if (shard != NULL && shard->generation == head.generation) {
+            TRY(apply_shard(shard, &head, file->hidden + offset + NPHDI_HIDDEN_HEAD_BYTES, err));
+        }
+        offset += nphdi_hidden_bytes(head.slots);
+    }
+done:
+    return status;
+}
+
+static nphd_status take_tombstones(nphd_sharded *sharded, const nphd_key *keys, uint64_t count,
+                                   nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    nphdi_key_set_clear(&sharded->tombstones);
+    TRY(nphdi_key_set_reserve(&sharded->tombstones, count, err));
+    for (uint64_t i = 0; i < count; i++) {
+        (void)nphdi_key_set_add(&sharded->tombstones, keys[i]);
+    }
+done:
+    return status;
+}
+
+/* The tombstones that the newest shard carries in its trailer. */
+static nphd_status take_carried(nphd_sharded *sharded, const nphdi_shard *newest, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    void *data = NULL;
+    uint64_t bytes = 0;
+    bool found = false;
+
+    nphdi_key_set_clear(&sharded->tombstones);
+    TRY(nphdi_index_read_section(sharded->io, sharded->allocator, newest->path,
+                                 NPHDI_SECTION_TOMBSTONES, &found, &data, &bytes, err));
+    if (bytes % sharded->key_bytes != 0) {
+        status = nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: %llu bytes of tombstones",
+                            newest->path, (unsigned long long)bytes);
+        goto done;
+    }
+    TRY(nphdi_key_set_reserve(&sharded->tombstones, bytes / sharded->key_bytes, err));
+    for (uint64_t at = 0; at < bytes; at += sharded->key_bytes) {
+        (void)nphdi_key_set_add(
+            &sharded->tombstones,
+            nphdi_key_from_file((const uint8_t *)data + at, sharded->key_bytes));
+    }
+done:
+    nphdi_free(sharded->allocator, data, bytes, 1);
+    return status;
+}
+
+/* ---- after a crash between shard and tombstones ---- */
+
+typedef struct hiding {
+    uint32_t below; /* entries of shards with smaller numbers are hidden */
+    uint64_t found;
+} hiding;
+
+static nphd_status hide_older(void *context, nphdi_shard *shard, uint32_t slot, bool hidden,
+                              nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    hiding *of = context;
+
+    of->found++;
+    if (!hidden && shard->number < of->below) {
+        TRY(hide(shard, slot, err));
+    }
+done:
+    return status;
+}
+
+/* What a shard that is newer than the tombstone file replaced in older shards. */
+static nphd_status hide_replaced(nphd_sharded *sharded, const nphdi_shard *shard, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t slots = nphdi_index_slots(shard->index);
+
+    for (uint64_t slot = 0; slot < slots; slot++) {
+        hiding of = {shard->number, 0};
+        nphd_key key;
+        bool visible;
+        bool stored;
+        TRY(nphdi_index_key_at(shard->index, (uint32_t)slot, &key, &visible, &stored, err));
+        if (visible) {
+            TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
+        }
+    }
+done:
+    return status;
+}
+
+static nphd_status catch_up(nphd_sharded *sharded, const nphdi_tombstone_file *file,
+                            nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint64_t place = 0;
+    nphd_key key;
+
+    TRY(apply_hidden(sharded, file, err));
+    while (nphdi_key_set_next(&sharded->tombstones, &place, &key)) {
+        hiding of = {UINT32_MAX, 0};
+        TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
+    }
+    for (uint64_t i = 0; !sharded->parameters.multi && i < sharded->sealed_count; i++) {
+        if (sharded->sealed[i]->generation > file->generation) {
+            TRY(hide_replaced(sharded, sharded->sealed[i], err));
+        }
+    }
+done:
+    return status;
+}
+
+/* ---- without anything to go by ---- */
+
+/* One share of the keys of one shard: those that a newer shard has, or that are deleted, are dead.
+ */
+static nphd_status derive_shard(nphd_sharded *sharded, nphdi_shard *shard, bool deletions,
+                                uint64_t pass, uint64_t passes, nphdi_key_set *seen,
+                                nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t slots = nphdi_index_slots(shard->index);
+
+    for (uint64_t slot = 0; slot < slots; slot++) {
+        nphd_key key;
+        bool visible;
+        bool stored;
+        TRY(nphdi_index_key_at(shard->index, (uint32_t)slot, &key, &visible, &stored, err));
+        if (!stored || (passes > 1 && nphdi_hash_key(key, sharded->key_bytes) % passes != pass)) {
+            continue;
+        }
+        if (deletions && nphdi_key_set_has(&sharded->tombstones, key)) {
+            TRY(hide(shard, (uint32_t)slot, err));
+            continue;
+        }
+        TRY(nphdi_key_set_reserve(seen, 1, err));
+        if (!nphdi_key_set_add(seen, key)) {
+            TRY(hide(shard, (uint32_t)slot, err));
+        }
+    }
+done:
+    return status;
+}
+
+/* `spare_last`: the reference's tombstones do not touch the shard that was active. */
+static nphd_status derive_all(nphd_sharded *sharded, bool spare_last, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphd_allocator *allocator = sharded->allocator;
+    nphdi_key_set seen = {allocator, NULL, NULL, 0, 0, 0};
+    uint64_t total = 0;
+    uint64_t passes;
+
+    if (sharded->parameters.multi || sharded->sealed_count == 0) {
+        return NPHD_OK;
+    }
+    for (uint64_t i = 0; i < sharded->sealed_count; i++) {
+        total += nphdi_index_stored(sharded->sealed[i]->index);
+    }
+    passes = total / PASS_KEYS + 1;
+    for (uint64_t pass = 0; pass < passes; pass++) {
+        nphdi_key_set_clear(&seen);
+        for (uint64_t i = sharded->sealed_count; i > 0; i--) {
+            const bool last = i == sharded->sealed_count;
+            TRY(derive_shard(sharded, sharded->sealed[i - 1], !(last && spare_last), pass, passes,
+                             &seen, err));
+        }
+    }
+done:
+    nphdi_key_set_release(&seen);
+    return status;
+}
+
+/* Invariant (2): drops tombstones of keys that are visible, or have no entry any more. */
+static nphd_status settle_tombstones(nphd_sharded *sharded, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint64_t place = 0;
+    nphd_key key;
+
+    while (nphdi_key_set_next(&sharded->tombstones, &place, &key)) {
+        hiding of = {0, 0};
+        nphdi_shard *visible;
+        uint32_t slot;
+        TRY(nphdi_sealed_find(sharded, key, &visible, &slot, err));
+        TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
+        if (visible != NULL || of.found == 0) {
+            (void)nphdi_key_set_remove(&sharded->tombstones, key);
+        }
+    }
+done:
+    return status;
+}
+
+/* ---- the cases ---- */
+
+static nphd_status recover_reference(nphd_sharded *sharded, const nphdi_tombstone_file *file,
+                                     nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(take_tombstones(sharded, file->keys, file->count, err));
+    if (sharded->sealed_count > 1 || file->count > 0) {
+        TRY(derive_all(sharded, true, err));
+    }
+    TRY(settle_tombstones(sharded, err));
+done:
+    return status;
+}
+
+static nphd_status recover_missing(nphd_sharded *sharded, const nphdi_shard *newest, uint32_t flags,
+                                   bool damaged, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    if (!damaged && (flags & NPHDI_RECORD_TOMBSTONES_BEFORE) != 0) {
+        if (!sharded->salvage) {
+            return nphdi_fail(err, NPHD_CORRUPT,
+                              "%s/%s: missing, although %s says that it belongs here; with salvage "
+                              "the deletions are taken from there",
+                              sharded->path, NPHDI_TOMBSTONES_NAME, nphdi_shard_name(newest));
+        }
+        nphdi_sharded_damage(sharded, "%s: missing; deletions are taken from %s",
+                             NPHDI_TOMBSTONES_NAME, nphdi_shard_name(newest));
+    }
+    TRY(take_carried(sharded, newest, err));
+    TRY(derive_all(sharded, false, err));
+    TRY(settle_tombstones(sharded, err));
+    sharded->unsaved = true;
+done:
+    return status;
+}
+
+/* Shards were left out. What was deleted stays so; of what a lost shard replaced, the newest vector
+ * that is left counts. */
+static nphd_status recover_incomplete(nphd_sharded *sharded, const nphdi_shard *newest,
+                                      const nphdi_tombstone_file *file, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    if (file->trailer && file->generation >= newest->generation) {
+        TRY(take_tombstones(sharded, file->keys, file->count, err));
+        /* generations only grow */
+        atomic_store(&sharded->generation, file->generation);
+    } else {
+        TRY(take_carried(sharded, newest, err));
+    }
+    TRY(derive_all(sharded, false, err));
+    TRY(settle_tombstones(sharded, err));
+    sharded->unsaved = true;
+done:
+    return status;
+}
+
+static nphd_status recover_ours(nphd_sharded *sharded, const nphdi_shard *newest, uint32_t flags,
+                                bool incomplete, const nphdi_tombstone_file *file, bool damaged,
+                                nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_error why = NPHD_ERROR_INIT;
+
+    if (file->trailer && file->generation > newest->generation) {
+        (void)nphdi_fail(&why, NPHD_CORRUPT,
+                         "%s/%s: of generation %llu, but the newest shard %s is of %llu: a shard "
+                         "is missing or old",
+                         sharded->path, NPHDI_TOMBSTONES_NAME, (unsigned long long)file->generation,
+                         nphdi_shard_name(newest), (unsigned long long)newest->generation);
+        if (!sharded->salvage) {
+            nphdi_error_copy(err, &why);
+            return NPHD_CORRUPT;
+        }
+        nphdi_sharded_damage(sharded, "%s", why.text);
+        return recover_incomplete(sharded, newest, file, err);
+    }
+    if ((flags & NPHDI_RECORD_TOMBSTONES) == 0) {
+        /* nothing was deleted then; a file of an older generation goes with the next save */
+        sharded->unsaved = sharded->unsaved || file->found;
+        return NPHD_OK;
+    }
+    if (!file->found || damaged) {
+        return recover_missing(sharded, newest, flags, damaged, err);
+    }
+    if (incomplete) {
+        return recover_incomplete(sharded, newest, file, err);
+    }
+    if (file->generation == newest->generation) {
+        TRY(take_tombstones(sharded, file->keys, file->count, err));
+        return apply_hidden(sharded, file, err);
+    }
+    nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
+                    "%s: %s is of an older save; deletions are taken from %s", sharded->path,
+                    NPHDI_TOMBSTONES_NAME, nphdi_shard_name(newest));
+    TRY(take_carried(sharded, newest, err));
+    TRY(catch_up(sharded, file, err));
+    TRY(settle_tombstones(sharded, err));
+    sharded->unsaved = true;
+done:
+    return status;
+}
+
+nphd_status nphdi_sharded_recover(nphd_sharded *sharded, const nphdi_shard *newest, uint32_t flags,
+                                  bool incomplete, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_tombstone_file file;
+    nphd_error why = NPHD_ERROR_INIT;
+    bool damaged = false;
+
+    status = nphdi_tombstones_load(sharded, &file, &why);
+    sharded->tombstone_file_bytes = file.file_bytes;
+    if (status != NPHD_OK) {
+        damaged = sharded->salvage &&
+                  (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED || status == NPHD_MISMATCH);
+        if (!damaged) {
+            nphdi_error_copy(err, &why);
+            goto done;
+        }
+        nphdi_sharded_damage(sharded, "%s", why.text);
+    }
+    if (newest == NULL || (file.found && !damaged && !file.trailer)) {
+        status = recover_reference(sharded, &file, err);
+    } else {
+        status = recover_ours(sharded, newest, flags, incomplete, &file, damaged, err);
+    }
+done:
+    nphdi_tombstones_release(sharded, &file);
+    return status;
+}

@@ -1,0 +1,193 @@
+/* Copying a directory while it is in use. Files of ours never change in place, but for the journal,
+ * so that all others are shared where the file system can. */
+#include "base/error.h"
+#include "index/source.h"
+#include "platform/interrupt.h"
+#include "sharded/sharded_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define COPY_BYTES ((size_t)1 << 20)
+#define ATTEMPTS 50
+
+nphd_status nphdi_directory_make_empty(const nphd_io *io, const nphd_allocator *allocator,
+                                       const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_names names;
+
+    memset(&names, 0, sizeof(names));
+    TRY(nphdi_directory_make(io, path, allocator, err));
+    TRY(nphdi_directory_list(io, path, allocator, &names, err));
+    if (names.count > 0) {
+        status =
+            nphdi_fail(err, NPHD_EXISTS, "%s: there is %s in it already", path, names.names[0]);
+    }
+done:
+    nphdi_names_free(&names);
+    return status;
+}
+
+/* Durable and atomic, like every file that is written. */
+static nphd_status copy_bytes(const nphd_sharded *sharded, const char *from, const char *to,
+                              nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_source source;
+    nphdi_replacement file;
+    uint8_t *buffer = NULL;
+
+    memset(&source, 0, sizeof(source));
+    memset(&file, 0, sizeof(file));
+    TRY(nphdi_source_open(&source, sharded->io, from, err));
+    TRY(nphdi_alloc(sharded->allocator, COPY_BYTES, 1, &buffer, err));
+    TRY(nphdi_replacement_begin(&file, sharded->io, sharded->allocator, to, source.bytes, err));
+    for (uint64_t at = 0; at < source.bytes;) {
+        const uint64_t rest = source.bytes - at;
+        const size_t part = rest < COPY_BYTES ? (size_t)rest : COPY_BYTES;
+        TRY(nphdi_source_read(&source, at, buffer, part, err));
+        TRY(nphdi_replacement_write(&file, buffer, part, err));
+        at += part;
+    }
+    TRY(nphdi_replacement_commit(&file, err));
+done:
+    nphdi_replacement_end(&file);
+    nphdi_free(sharded->allocator, buffer, COPY_BYTES, 1);
+    nphdi_source_close(&source);
+    return status;
+}
+
+static nphd_status copy_file(const nphd_sharded *sharded, const char *from, const char *to,
+                             bool share, nphd_error *err)
+{
+    int failed = EOPNOTSUPP;
+
+    if (share) {
+        NPHDI_REPEAT_INTERRUPTED(failed, sharded->io->copy(sharded->io->context, from, to));
+    }
+    if (failed == 0) {
+        return NPHD_OK;
+    }
+    if (failed != EOPNOTSUPP && failed != EXDEV) {
+        return nphdi_fail_os(err, failed, "%s: copy to %s", from, to);
+    }
+    return copy_bytes(sharded, from, to, err);
+}
+
+/* Copies what belongs to the index, journals by their bytes: the writer adds to them. */
+static nphd_status copy_named(const nphd_sharded *sharded, const char *name, const char *path,
+                              nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    char *from = NULL;
+    char *to = NULL;
+    size_t from_room = 0;
+    size_t to_room = 0;
+    uint64_t sequence;
+    const bool journal = nphdi_journal_is_name(name, &sequence);
+
+    if (!journal && !nphdi_directory_is_data(name)) {
+        return NPHD_OK;
+    }
+    TRY(nphdi_path_join(sharded->allocator, sharded->path, name, &from, &from_room, err));
+    TRY(nphdi_path_join(sharded->allocator, path, name, &to, &to_room, err));
+    TRY(copy_file(sharded, from, to, !journal, err));
+done:
+    nphdi_free(sharded->allocator, from, from_room, 1);
+    nphdi_free(sharded->allocator, to, to_room, 1);
+    return status;
+}
+
+static nphd_status copy_all(const nphd_sharded *sharded, const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_names names;
+    int failed;
+
+    memset(&names, 0, sizeof(names));
+    TRY(nphdi_directory_list(sharded->io, sharded->path, sharded->allocator, &names, err));
+    for (size_t i = 0; i < names.count; i++) {
+        TRY(copy_named(sharded, names.names[i], path, err));
+    }
+    NPHDI_REPEAT_INTERRUPTED(failed, sharded->io->sync_directory(sharded->io->context, path));
+    if (failed != 0 && failed != EINVAL) {
+        status = nphdi_fail_os(err, failed, "%s: flush of the directory", path);
+    }
+done:
+    nphdi_names_free(&names);
+    return status;
+}
+
+static nphd_status remove_all(const nphd_sharded *sharded, const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_names names;
+    char *file = NULL;
+    size_t room = 0;
+
+    memset(&names, 0, sizeof(names));
+    TRY(nphdi_directory_list(sharded->io, path, sharded->allocator, &names, err));
+    for (size_t i = 0; i < names.count; i++) {
+        TRY(nphdi_path_join(sharded->allocator, path, names.names[i], &file, &room, err));
+        TRY(nphdi_file_remove(sharded->io, file, false, err));
+        nphdi_free(sharded->allocator, file, room, 1);
+        file = NULL;
+        room = 0;
+    }
+done:
+    nphdi_free(sharded->allocator, file, room, 1);
+    nphdi_names_free(&names);
+    return status;
+}
+
+/* Another process writes: copies until the files were the same before and after. */
+static nphd_status copy_beside_writer(const nphd_sharded *sharded, const char *path,
+                                      nphd_error *err)
+{
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        nphd_status status;
+        uint64_t before = 0;
+        uint64_t after = 0;
+        if (nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, false, &before,
+                                  NULL) != NPHD_OK) {
+            continue;
+        }
+        status = copy_all(sharded, path, err);
+        if (nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, false, &after,
+                                  NULL) == NPHD_OK &&
+            before == after) {
+            return status;
+        }
+        status = remove_all(sharded, path, err);
+        if (status != NPHD_OK) {
+            return status;
+        }
+    }
+    return nphdi_fail(err, NPHD_BUSY, "%s: the files kept changing while they were copied",
+                      sharded->path);
+}
+
+nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    nphdi_error_clear(err);
+    if (path == NULL || path[0] == '\0') {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "snapshot: the path is empty");
+    }
+    (void)pthread_mutex_lock(&sharded->change_lock);
+    if (sharded->closed) {
+        status = nphdi_fail(err, NPHD_CLOSED, "snapshot: the index is closed");
+        goto done;
+    }
+    if (!sharded->read_only) {
+        TRY(nphdi_drain(sharded, UINT64_MAX, err));
+        TRY(nphdi_sharded_save_now(sharded, NULL, err));
+    }
+    TRY(nphdi_directory_make_empty(sharded->io, sharded->allocator, path, err));
+    TRY(sharded->read_only ? copy_beside_writer(sharded, path, err) : copy_all(sharded, path, err));
+done:
+    (void)pthread_mutex_unlock(&sharded->change_lock);
+    return status;
+}

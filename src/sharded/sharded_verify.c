@@ -1,0 +1,239 @@
+/* Looking at a directory from outside: its header, and whether all of it is as it was written. */
+#include "base/error.h"
+#include "index/source.h"
+#include "sharded/sharded_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- metadata ---- */
+
+static bool is_shard(const char *name)
+{
+    const size_t bytes = strlen(name);
+
+    return strncmp(name, "shard_", 6) == 0 && bytes > 8 &&
+           strcmp(name + bytes - 8, ".usearch") == 0;
+}
+
+nphd_status nphd_directory_metadata(const char *path, const nphd_io *io, nphd_metadata *out,
+                                    nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphd_allocator *allocator = nphdi_allocator_system();
+    nphdi_names names;
+    char *file = NULL;
+    size_t room = 0;
+
+    nphdi_error_clear(err);
+    memset(&names, 0, sizeof(names));
+    io = io != NULL ? io : nphdi_io_posix();
+    TRY(nphdi_io_check_directories(io, err));
+    TRY(nphdi_directory_list(io, path, allocator, &names, err));
+    for (size_t i = 0; i < names.count; i++) {
+        if (is_shard(names.names[i])) {
+            TRY(nphdi_path_join(allocator, path, names.names[i], &file, &room, err));
+            status = nphd_file_metadata(file, io, out, err);
+            goto done;
+        }
+    }
+    status = nphdi_fail(err, NPHD_NOT_FOUND, "%s: there is no shard in it", path);
+done:
+    nphdi_free(allocator, file, room, 1);
+    nphdi_names_free(&names);
+    return status;
+}
+
+/* ---- verify ---- */
+
+typedef struct verification {
+    const nphd_io *io;
+    const nphd_allocator *allocator;
+    nphd_damage damage;
+    void *damage_context;
+    nphd_directory_report report;
+    nphd_error first; /* what the call answers */
+    uint64_t told;    /* damages of the file at hand */
+} verification;
+
+static void tell(void *context, const char *text)
+{
+    verification *of = context;
+
+    of->told++;
+    if (of->first.status == NPHD_OK) {
+        (void)nphdi_fail(&of->first, NPHD_CORRUPT, "%s", text);
+    }
+    if (of->damage != NULL) {
+        of->damage(of->damage_context, text);
+    }
+}
+
+/* Damage goes on to the next file; that a file cannot be read at all ends the call. */
+static nphd_status settle(verification *of, nphd_status status, const nphd_error *why,
+                          nphd_error *err)
+{
+    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED || status == NPHD_MISMATCH) {
+        if (of->told == 0) {
+            tell(of, why->text);
+        }
+        status = NPHD_OK;
+    }
+    if (status != NPHD_OK) {
+        nphdi_error_copy(err, why);
+    }
+    of->report.damaged_files += of->told > 0 ? 1 : 0;
+    return status;
+}
+
+static nphd_status verify_shard(verification *of, const char *path, nphd_error *err)
+{
+    nphd_verify_report report;
+    nphd_error why = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    memset(&report, 0, sizeof(report));
+    of->told = 0;
+    status = nphd_file_verify(path, of->io, tell, of, &report, &why);
+    of->report.files++;
+    of->report.file_bytes += report.file_bytes;
+    of->report.blocks += report.blocks;
+    of->report.damaged_blocks += report.damaged;
+    of->report.unverified_files += report.checksums ? 0 : 1;
+    return settle(of, status, &why, err);
+}
+
+/* Every block of a file with a trailer against its checksum. */
+static nphd_status verify_blocks(verification *of, const nphdi_source *source,
+                                 const nphdi_trailer *trailer, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_block_reader reader;
+    nphd_error why = NPHD_ERROR_INIT;
+
+    memset(&reader, 0, sizeof(reader));
+    TRY(nphdi_block_reader_begin(&reader, source, trailer, of->allocator, err));
+    for (uint64_t at = 0; at < reader.covered; at += NPHDI_TRAILER_BLOCK_BYTES) {
+        of->report.blocks++;
+        status = nphdi_block_reader_load(&reader, at, &why);
+        if (status == NPHD_CORRUPT) {
+            of->report.damaged_blocks++;
+            tell(of, why.text);
+        } else if (status != NPHD_OK) {
+            nphdi_error_copy(err, &why);
+            goto done;
+        }
+    }
+    status = NPHD_OK;
+done:
+    nphdi_block_reader_end(&reader);
+    return status;
+}
+
+static nphd_status verify_other(verification *of, const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_source source;
+    nphdi_trailer trailer;
+    nphd_error why = NPHD_ERROR_INIT;
+    bool found = false;
+
+    memset(&source, 0, sizeof(source));
+    of->told = 0;
+    status = nphdi_source_open(&source, of->io, path, &why);
+    if (status == NPHD_NOT_FOUND) {
+        return NPHD_OK;
+    }
+    of->report.files++;
+    of->report.file_bytes += source.bytes;
+    if (status == NPHD_OK) {
+        status = nphdi_source_trailer(&source, &trailer, &found, &why);
+    }
+    if (status == NPHD_OK && found) {
+        status = verify_blocks(of, &source, &trailer, &why);
+    }
+    of->report.unverified_files += found ? 0 : 1;
+    nphdi_source_close(&source);
+    return settle(of, status, &why, err);
+}
+
+/* Opens it as a reader does: that the files belong together, and the content of the small ones. */
+static nphd_status verify_together(verification *of, const char *path, nphd_error *err)
+{
+    nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
+    nphd_sharded *sharded = NULL;
+    nphd_error why = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    options.read_only = true;
+    options.io = of->io;
+    of->told = 0;
+    status = nphd_sharded_open(path, &options, &sharded, &why);
+    nphd_sharded_free(sharded);
+    return settle(of, status, &why, err);
+}
+
+static nphd_status verify_named(verification *of, const char *directory, const char *name,
+                                nphd_status (*verify)(verification *of, const char *path,
+                                                      nphd_error *err),
+                                nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    char *path = NULL;
+    size_t room = 0;
+
+    TRY(nphdi_path_join(of->allocator, directory, name, &path, &room, err));
+    TRY(verify(of, path, err));
+done:
+    nphdi_free(of->allocator, path, room, 1);
+    return status;
+}
+
+static nphd_status verify_files(verification *of, const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_names names;
+
+    memset(&names, 0, sizeof(names));
+    TRY(nphdi_directory_list(of->io, path, of->allocator, &names, err));
+    for (size_t i = 0; i < names.count; i++) {
+        if (is_shard(names.names[i])) {
+            TRY(verify_named(of, path, names.names[i], verify_shard, err));
+        }
+    }
+    TRY(verify_named(of, path, NPHDI_BLOOM_NAME, verify_other, err));
+    TRY(verify_named(of, path, NPHDI_TOMBSTONES_NAME, verify_other, err));
+    if (of->report.damaged_files == 0) {
+        /* with damage the files cannot be opened, which says no more than was said */
+        TRY(verify_together(of, path, err));
+    }
+done:
+    nphdi_names_free(&names);
+    return status;
+}
+
+nphd_status nphd_directory_verify(const char *path, const nphd_io *io, nphd_damage damage,
+                                  void *damage_context, nphd_directory_report *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    verification of;
+
+    nphdi_error_clear(err);
+    memset(&of, 0, sizeof(of));
+    of.io = io != NULL ? io : nphdi_io_posix();
+    of.allocator = nphdi_allocator_system();
+    of.damage = damage;
+    of.damage_context = damage_context;
+    of.first.struct_size = sizeof(of.first);
+    TRY(nphdi_io_check_directories(of.io, err));
+    TRY(verify_files(&of, path, err));
+    if (of.first.status != NPHD_OK) {
+        nphdi_error_copy(err, &of.first);
+        status = of.first.status;
+    }
+done:
+    if (out != NULL) {
+        *out = of.report;
+    }
+    return status;
+}
