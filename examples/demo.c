@@ -1,10 +1,11 @@
 /* Indexes the fingerprints of the Linux documentation, saves them to one file, maps that file and
- * answers the held-out queries from it:
+ * answers the held-out queries from it; then the same with a directory of small shards:
  *
  *     demo examples/linux-docs-codes.csv examples/linux-docs-queries.csv
  *
  * The queries are answered twice: exactly, and by the search graph, whose answers are then counted
- * against the exact ones. The file lives in a temporary directory and is removed at the end. */
+ * against the exact ones. All files live in a temporary directory and are removed at the end. */
+#include <dirent.h>
 #include <inttypes.h>
 #include <nphd/nphd.h>
 #include <stdio.h>
@@ -13,9 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ANSWERS 5      /* per query */
-#define SHOWN 4        /* queries printed in full */
-#define NEAR 0.2F      /* a distance at which texts have much in common */
+#define ANSWERS 5                         /* per query */
+#define SHOWN 4                           /* queries printed in full */
+#define NEAR 0.2F                         /* a distance at which texts have much in common */
+#define SHARD_BYTES ((uint64_t)512 << 10) /* small, so that there are several */
 #define LINE_BYTES 512 /* longest line of the example files, with room to spare */
 
 /* One row of a file: a decoded fingerprint and where its text came from. */
@@ -244,7 +246,103 @@ static size_t count_agreeing(const csv_table *queries, float within, const nphd_
     return agreeing;
 }
 
-static void demo(const char *codes_path, const char *queries_path, const char *file_path)
+/* Adds all rows to a directory, whose shards are written as they fill up. What has gone to disk is
+ * then changed: a vector is deleted, and one is replaced and put back, so that the content ends as
+ * that of the file. Returns the milliseconds that adding took. */
+static double build_directory(const csv_table *codes, const csv_table *queries, const char *path,
+                              uint32_t threads)
+{
+    const nphd_key passing = nphd_key_u64(1);
+    nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
+    nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
+    nphd_error error = NPHD_ERROR_INIT;
+    nphd_sharded *sharded = NULL;
+    size_t removed = 0;
+
+    options.shard_bytes = SHARD_BYTES;
+    batch.threads = threads;
+    check(nphd_sharded_open(path, &options, &sharded, &error), "open", &error);
+    check(nphd_sharded_add(sharded, passing, queries->vectors[0], NULL, &error), "add", &error);
+    const double begin_ms = now_ms();
+    check(nphd_sharded_add_many(sharded, codes->keys, codes->vectors, codes->count, &batch, NULL,
+                                NULL, &error),
+          "add", &error);
+    const double add_ms = now_ms() - begin_ms;
+    check(nphd_sharded_remove(sharded, &passing, 1, &removed, &error), "remove", &error);
+    check(nphd_sharded_upsert(sharded, codes->keys, queries->vectors, 1, &batch, NULL, &error),
+          "update", &error);
+    check(nphd_sharded_upsert(sharded, codes->keys, codes->vectors, 1, &batch, NULL, &error),
+          "update", &error);
+    check(nphd_sharded_close(sharded, &error), "save", &error); /* a close saves */
+    nphd_sharded_free(sharded);
+    if (removed != 1) {
+        die("remove", "the vector was not there");
+    }
+    return add_ms;
+}
+
+/* Ends the program when a directory answers anything but what the file answered. */
+static void compare_answers(const csv_table *queries, const nphd_match *expected,
+                            const nphd_search_report *expected_reports, const nphd_match *got,
+                            const nphd_search_report *got_reports)
+{
+    for (size_t i = 0; i < queries->count; i++) {
+        bool same = got_reports[i].count == expected_reports[i].count && got_reports[i].exact;
+        for (size_t j = i * ANSWERS; same && j < i * ANSWERS + got_reports[i].count; j++) {
+            same = nphd_key_compare(got[j].key, expected[j].key) == 0 &&
+                   got[j].distance == expected[j].distance;
+        }
+        if (!same) {
+            die(queries->rows[i].source, "file and directory answer differently");
+        }
+    }
+}
+
+static void demo_directory(const csv_table *codes, const csv_table *queries, const char *path,
+                           uint32_t threads, const nphd_match *exact,
+                           const nphd_search_report *exact_reports)
+{
+    nphd_match *matches = allocate(queries->count * ANSWERS, sizeof(nphd_match));
+    nphd_search_report *reports = allocate(queries->count, sizeof(nphd_search_report));
+    nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
+    nphd_sharded_stats stats = NPHD_SHARDED_STATS_INIT;
+    nphd_search_options search = NPHD_SEARCH_OPTIONS_INIT;
+    nphd_error error = NPHD_ERROR_INIT;
+    nphd_sharded *sharded = NULL;
+
+    const double add_ms = build_directory(codes, queries, path, threads);
+    options.read_only = true;
+    search.mode = NPHD_SEARCH_EXACT;
+    const double open_begin_ms = now_ms();
+    check(nphd_sharded_open(path, &options, &sharded, &error), "open", &error);
+    const double open_ms = now_ms() - open_begin_ms;
+    const double search_begin_ms = now_ms();
+    check(nphd_sharded_search_many(sharded, queries->vectors, queries->count, ANSWERS, &search,
+                                   matches, reports, &error),
+          "search", &error);
+    const double search_ms = (now_ms() - search_begin_ms) / (double)queries->count;
+    check(nphd_sharded_get_stats(sharded, &stats, &error), "stats", &error);
+    compare_answers(queries, exact, exact_reports, matches, reports);
+
+    (void)printf("\nAn index that outgrows memory is a directory: a shard that is full is written "
+                 "and mapped, and the\nnext begins. With shards of %" PRIu64
+                 " KiB, a deletion, two updates and a reopening in between,\nall %zu queries have "
+                 "the same exact answers as above.\n\n",
+                 SHARD_BYTES >> 10, queries->count);
+    (void)printf("directory       %" PRIu64 " vectors in %" PRIu64 " shards, %" PRIu64
+                 " bytes; %" PRIu64 " dead entries\n",
+                 stats.size, stats.files, stats.disk_bytes, stats.dead);
+    (void)printf("add             %.0f vectors a second, %u threads, rotations included\n",
+                 (double)codes->count / add_ms * 1e3, threads);
+    (void)printf("open            %.2f ms\n", open_ms);
+    (void)printf("search, exact   %.3f ms a query, 1 thread\n", search_ms);
+    nphd_sharded_free(sharded);
+    free(matches);
+    free(reports);
+}
+
+static void demo(const char *codes_path, const char *queries_path, const char *file_path,
+                 const char *directory_path)
 {
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
     const uint32_t threads = processors > 1 ? (uint32_t)processors : 1;
@@ -293,6 +391,7 @@ static void demo(const char *codes_path, const char *queries_path, const char *f
     (void)printf("search, exact   %.3f ms a query, 1 thread, %s kernels\n", exact_ms,
                  nphd_kernel_name());
     (void)printf("search, graph   %.3f ms a query\n", graph_ms);
+    demo_directory(&codes, &queries, directory_path, threads, exact, exact_reports);
 
     nphd_index_close(index);
     free(exact);
@@ -303,32 +402,45 @@ static void demo(const char *codes_path, const char *queries_path, const char *f
     free_table(&queries);
 }
 
-static char directory[4096];
-static char file_path[sizeof(directory) + 16];
+static char temporary_path[4096];
+static char file_path[sizeof(temporary_path) + 16];
+static char directory_path[sizeof(temporary_path) + 16];
 
 static void remove_files(void)
 {
+    DIR *entries = opendir(directory_path);
+
+    for (const struct dirent *entry = NULL;
+         entries != NULL && (entry = readdir(entries)) != NULL;) {
+        (void)unlinkat(dirfd(entries), entry->d_name, 0); /* leaves "." and ".." alone */
+    }
+    if (entries != NULL) {
+        (void)closedir(entries);
+    }
+    (void)rmdir(directory_path);
     (void)unlink(file_path);
-    (void)rmdir(directory);
+    (void)rmdir(temporary_path);
 }
 
 int main(int argc, char **argv)
 {
-    const char *temporary = getenv("TMPDIR");
+    const char *folder = getenv("TMPDIR");
 
     if (argc != 3) {
         (void)fprintf(stderr, "usage: demo CODES.csv QUERIES.csv\n");
         return 2;
     }
-    if (temporary == NULL || temporary[0] == '\0') {
-        temporary = "/tmp";
+    if (folder == NULL || folder[0] == '\0') {
+        folder = "/tmp";
     }
-    const int length = snprintf(directory, sizeof(directory), "%s/nphd-demo-XXXXXX", temporary);
-    if (length < 0 || (size_t)length >= sizeof(directory) || mkdtemp(directory) == NULL) {
-        die(temporary, "no temporary directory can be made here");
+    const int length =
+        snprintf(temporary_path, sizeof(temporary_path), "%s/nphd-demo-XXXXXX", folder);
+    if (length < 0 || (size_t)length >= sizeof(temporary_path) || mkdtemp(temporary_path) == NULL) {
+        die(folder, "no temporary directory can be made here");
     }
-    (void)snprintf(file_path, sizeof(file_path), "%s/docs.usearch", directory);
+    (void)snprintf(file_path, sizeof(file_path), "%s/docs.usearch", temporary_path);
+    (void)snprintf(directory_path, sizeof(directory_path), "%s/docs", temporary_path);
     (void)atexit(remove_files);
-    demo(argv[1], argv[2], file_path);
+    demo(argv[1], argv[2], file_path, directory_path);
     return 0;
 }

@@ -37,7 +37,8 @@ typedef struct nphd_sharded_options {
     uint32_t multi;                 /* 0: as the files say, new: single; 1: single; 2: multi */
     uint32_t build_breadth;         /* 0: as the files say, else 128 */
     uint32_t search_breadth;        /* 0: as the files say, else 64 */
-    uint64_t shard_bytes;           /* a shard whose file exceeds this is full; 0: 1 GiB */
+    uint64_t shard_bytes;           /* a shard is full when its file, our trailer aside, exceeds
+                                       this; 0: 1 GiB */
     bool no_bloom;                  /* keep no bloom filter, and remove the file at the next save */
     bool read_only;                 /* change nothing: no file, no lock, no temporary file */
     bool background_rotation;       /* full shards are written by a thread of the index */

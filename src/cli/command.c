@@ -1,14 +1,15 @@
-/* What the commands share: options, the index file. */
+/* What the commands share: options, the path of the index. */
 #include "command.h"
 
 #include "parse.h"
-#include "progress.h"
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#define INDEX_ENDING ".usearch"
-
-int cli_next_option(int argc, char **argv, const char *shorts, const struct option *longs)
+/* The next option, or -1 after the last. On an option that is unknown or lacks its value it
+ * complains and returns '?'. */
+static int command_next_option(int argc, char **argv, const char *shorts,
+                               const struct option *longs)
 {
     int got = 0;
 
@@ -32,23 +33,83 @@ int cli_next_option(int argc, char **argv, const char *shorts, const struct opti
     return got;
 }
 
+bool cli_take_options(int argc, char **argv, const char *shorts, const struct option *longs,
+                      cli_take_option take, void *job, cli_exit *out_exit)
+{
+    int option = 0;
+
+    *out_exit = CLI_USAGE;
+    while ((option = command_next_option(argc, argv, shorts, longs)) != -1) {
+        if (option == 'h') {
+            *out_exit = cli_help(argv[0]);
+            return false;
+        }
+        if (option == '?' || !take(job, option, optarg)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool cli_take_store_option(cli_store_options *store, int option)
+{
+    store->legacy_nphd = store->legacy_nphd || option == CLI_OPT_LEGACY_NPHD;
+    store->salvage = store->salvage || option == CLI_OPT_SALVAGE;
+    store->no_bloom = store->no_bloom || option == CLI_OPT_NO_BLOOM;
+    return true;
+}
+
+bool cli_take_file_option(cli_store_options *store, cli_input_options *input, int option,
+                          const char *value)
+{
+    if (option == CLI_OPT_FORMAT) {
+        return cli_option_format("--format", value, &input->format);
+    }
+    if (option == CLI_OPT_BYTES) {
+        return cli_option_u32("--bytes", value, 1, NPHD_MAX_BYTES, &input->row_bytes);
+    }
+    return cli_take_store_option(store, option);
+}
+
+/* Is there a file of some kind that is no directory? */
+static bool command_is_taken(const char *path)
+{
+    struct stat facts;
+
+    return stat(path, &facts) == 0 && !S_ISDIR(facts.st_mode);
+}
+
 cli_exit cli_take_path(int argc, char **argv, const char **out)
 {
-    const size_t ending = strlen(INDEX_ENDING);
-    size_t length = 0;
+    const char *path = NULL;
+    const char *name = NULL;
 
     *out = NULL;
     if (optind >= argc) {
-        return cli_usage("the index file is missing");
+        return cli_usage("the index is missing: a file that ends in .usearch, or a directory");
     }
-    length = strlen(argv[optind]);
-    if (length <= ending || strcmp(argv[optind] + length - ending, INDEX_ENDING) != 0 ||
-        argv[optind][length - ending - 1] == '/') {
-        return cli_usage("'%s' is not the name of an index file, which ends in %s", argv[optind],
-                         INDEX_ENDING);
+    path = argv[optind];
+    name = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
+    if (path[0] == '\0' || strcmp(name, ".usearch") == 0) {
+        return cli_usage("'%s' is not the name of an index", path);
     }
-    *out = argv[optind++];
+    if (!cli_store_names_file(path) && command_is_taken(path)) {
+        return cli_usage("'%s' is neither a directory nor an index file, which ends in .usearch",
+                         path);
+    }
+    optind++;
+    *out = path;
     return CLI_SUCCESS;
+}
+
+cli_exit cli_take_directory(int argc, char **argv, const char **out)
+{
+    const cli_exit result = cli_take_path(argc, argv, out);
+
+    if (result == CLI_SUCCESS && cli_store_names_file(*out)) {
+        return cli_usage("'%s' is a file, and this is for directories", *out);
+    }
+    return result;
 }
 
 cli_exit cli_take_no_more(int argc, char **argv)
@@ -59,10 +120,10 @@ cli_exit cli_take_no_more(int argc, char **argv)
     return CLI_SUCCESS;
 }
 
-cli_exit cli_take_threads(const char *text, uint32_t *out)
+bool cli_take_threads(const char *text, uint32_t *out)
 {
     if (!cli_option_u32("--threads", text, 0, CLI_MAX_THREADS, out)) {
-        return CLI_USAGE;
+        return false;
     }
     if (*out == 0) {
         const long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -70,60 +131,5 @@ cli_exit cli_take_threads(const char *text, uint32_t *out)
         *out = processors > 1 ? (uint32_t)processors : 1;
         *out = *out < CLI_MAX_THREADS ? *out : CLI_MAX_THREADS;
     }
-    return CLI_SUCCESS;
-}
-
-/* The stats of an index would say the same, but counting the links for them walks the graph, and a
- * view is to open in constant time. */
-static nphd_status command_read_shape(const char *path, nphd_open_options *options,
-                                      cli_shape *out_shape, nphd_error *err)
-{
-    nphd_metadata metadata = NPHD_METADATA_INIT;
-    const nphd_status status = nphd_file_metadata(path, NULL, &metadata, err);
-
-    out_shape->key_bits = metadata.key_bits;
-    out_shape->metric = options->legacy_nphd ? NPHD_METRIC_NPHD : metadata.metric;
-    out_shape->multi = metadata.multi;
-    if (options->key_bits == 0) {
-        options->key_bits = metadata.key_bits; /* refuses another file put here in between */
-    }
-    return status;
-}
-
-cli_exit cli_open_index(const char *path, bool view, nphd_open_options *options, nphd_index **out,
-                        cli_shape *out_shape)
-{
-    nphd_error err = NPHD_ERROR_INIT;
-    cli_progress progress;
-    nphd_status status = NPHD_OK;
-
-    *out = NULL;
-    status = command_read_shape(path, options, out_shape, &err);
-    if (status == NPHD_OK) {
-        cli_progress_start(&progress, "loading");
-        options->progress = cli_progress_step;
-        options->progress_context = &progress;
-        status = nphd_index_restore(path, view, options, out, &err);
-        cli_progress_hide();
-    }
-    if (status != NPHD_OK) {
-        return cli_fail(&err);
-    }
-    out_shape->max_bytes = nphd_index_max_bytes(*out);
-    return CLI_SUCCESS;
-}
-
-cli_exit cli_save_index(nphd_index *index, const char *path)
-{
-    nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
-    nphd_error err = NPHD_ERROR_INIT;
-    cli_progress progress;
-    nphd_status status = NPHD_OK;
-
-    cli_progress_start(&progress, "saving");
-    options.progress = cli_progress_step;
-    options.progress_context = &progress;
-    status = nphd_index_save(index, path, &options, &err);
-    cli_progress_hide();
-    return status == NPHD_OK ? CLI_SUCCESS : cli_fail(&err);
+    return true;
 }

@@ -1,10 +1,11 @@
-/* The commands of the program, and what they share: options, the index file, keys. */
+/* The commands of the program, and what they share: options, the path of the index. */
 #ifndef NPHD_CLI_COMMAND_H
 #define NPHD_CLI_COMMAND_H
 
+#include "input.h"
 #include "message.h"
+#include "store.h"
 #include <getopt.h>
-#include <nphd/nphd.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@
 /* Values of options that have no short form; above every character. */
 enum {
     CLI_OPT_APPROXIMATE = 1000,
+    CLI_OPT_BACKGROUND,
     CLI_OPT_BREADTH,
     CLI_OPT_BYTES,
     CLI_OPT_CONNECTIVITY,
@@ -26,8 +28,11 @@ enum {
     CLI_OPT_MAX_BITS,
     CLI_OPT_METRIC,
     CLI_OPT_MULTI,
+    CLI_OPT_NO_BLOOM,
     CLI_OPT_QUERIES,
     CLI_OPT_RADIUS,
+    CLI_OPT_SALVAGE,
+    CLI_OPT_SHARD_SIZE,
     CLI_OPT_SKIP_BAD,
     CLI_OPT_THREADS,
     CLI_OPT_TSV,
@@ -45,14 +50,6 @@ typedef struct cli_command {
     const char *const *help;                /* lines, closed by NULL */
 } cli_command;
 
-/* What fits into an index. */
-typedef struct cli_shape {
-    uint32_t key_bits;
-    nphd_metric metric;
-    size_t max_bytes; /* of a vector */
-    bool multi;
-} cli_shape;
-
 cli_exit cli_add(int argc, char **argv);
 cli_exit cli_search(int argc, char **argv);
 cli_exit cli_get(int argc, char **argv);
@@ -61,6 +58,8 @@ cli_exit cli_remove(int argc, char **argv);
 cli_exit cli_info(int argc, char **argv);
 cli_exit cli_verify(int argc, char **argv);
 cli_exit cli_dump(int argc, char **argv);
+cli_exit cli_compact(int argc, char **argv);
+cli_exit cli_rebuild_bloom(int argc, char **argv);
 
 /* All commands, closed by one whose name is NULL. */
 extern const cli_command cli_commands[];
@@ -68,25 +67,32 @@ extern const cli_command cli_commands[];
 /* Prints the help text of a command. Returns CLI_SUCCESS. */
 cli_exit cli_help(const char *name);
 
-/* The next option, or -1 after the last. On an option that is unknown or lacks its value it
- * complains and returns '?'. */
-int cli_next_option(int argc, char **argv, const char *shorts, const struct option *longs);
+/* Takes one option of a command; false after a complaint. */
+typedef bool (*cli_take_option)(void *job, int option, const char *value);
 
-/* Takes the index file from the arguments that are left; a name that does not end in ".usearch" is
- * a usage error. */
+/* Hands each option to `take`, but for a call of the help text, which is answered here. Returns
+ * false when the command is over by that or by a complaint, with its exit status. */
+bool cli_take_options(int argc, char **argv, const char *shorts, const struct option *longs,
+                      cli_take_option take, void *job, cli_exit *out_exit);
+
+/* Takes --legacy-nphd, --salvage and --no-bloom. Returns true. */
+bool cli_take_store_option(cli_store_options *store, int option);
+
+/* The same and --format and --bytes, for commands that read input files. */
+bool cli_take_file_option(cli_store_options *store, cli_input_options *input, int option,
+                          const char *value);
+
+/* Takes the path of the index from the arguments that are left. A usage error is what can be the
+ * name of neither a file nor a directory. */
 cli_exit cli_take_path(int argc, char **argv, const char **out);
+
+/* Likewise, of a command that works on directories alone. */
+cli_exit cli_take_directory(int argc, char **argv, const char **out);
 
 /* Complains when arguments are left over. */
 cli_exit cli_take_no_more(int argc, char **argv);
 
 /* 0 threads on the command line: one for each processor. */
-cli_exit cli_take_threads(const char *text, uint32_t *out);
-
-/* Opens an index file for reading (a view) or for changing (a load, with a progress bar). */
-cli_exit cli_open_index(const char *path, bool view, nphd_open_options *options, nphd_index **out,
-                        cli_shape *out_shape);
-
-/* Saves, with a progress bar. */
-cli_exit cli_save_index(nphd_index *index, const char *path);
+bool cli_take_threads(const char *text, uint32_t *out);
 
 #endif

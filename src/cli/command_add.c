@@ -1,38 +1,32 @@
-/* nphd add: vectors from files into an index file.
+/* nphd add: vectors from files into an index.
  *
  * Vectors are collected into batches of fixed size, so an input of any length costs the memory of
- * one batch beside the index. The file is written once, after the last batch: a bad line leaves
- * it as it was. */
+ * one batch beside the index. An index file is written once, after the last batch: a bad line
+ * leaves it as it was. Of a directory the shards that filled up before are kept. */
 #include "command.h"
 
 #include "input.h"
 #include "output.h"
 #include "parse.h"
 #include "progress.h"
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Vectors of one batch: 17 MB at the widest, and long enough for all threads to have work. */
 #define BATCH_VECTORS ((size_t)65536)
 
 typedef struct add_job {
     const char *path;
-    nphd_index_options create;
-    nphd_open_options open;
+    cli_store_options open;
+    cli_input_options input;
     uint32_t threads;
-    uint32_t row_bytes;
-    cli_format format;
     bool update;
     bool skip_bad;
     bool number_keys; /* --first-key was given */
     nphd_key next_key;
 
-    nphd_index *index;
-    cli_shape shape;
-    bool created;
+    cli_store store;
 
     nphd_key *keys;
     nphd_vector *vectors;
@@ -47,61 +41,11 @@ typedef struct add_job {
     cli_progress progress;
 } add_job;
 
-/* A save that fails after hours of adding is no news for the end. */
-static cli_exit add_check_directory(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *directory = slash != NULL ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    cli_exit result = CLI_SUCCESS;
-
-    if (directory == NULL) {
-        return cli_out_of_memory();
-    }
-    if (access(directory, W_OK | X_OK) != 0) {
-        cli_complain("%s: cannot be created: %s", path, strerror(errno));
-        result = CLI_SYSTEM;
-    }
-    free(directory);
-    return result;
-}
-
-static cli_exit add_create(add_job *job)
-{
-    nphd_error err = NPHD_ERROR_INIT;
-    const nphd_index_options *create = &job->create;
-    const cli_exit result = add_check_directory(job->path);
-
-    if (result != CLI_SUCCESS) {
-        return result;
-    }
-    if (nphd_index_create(create, &job->index, &err) != NPHD_OK) {
-        return cli_fail(&err);
-    }
-    job->shape.key_bits = create->key_bits != 0 ? create->key_bits : 64;
-    job->shape.metric = create->metric != 0 ? create->metric : NPHD_METRIC_NPHD;
-    job->shape.max_bytes = nphd_index_max_bytes(job->index);
-    job->shape.multi = create->multi;
-    job->created = true;
-    return CLI_SUCCESS;
-}
-
 static cli_exit add_open(add_job *job)
 {
-    nphd_metadata metadata = NPHD_METADATA_INIT;
-    cli_exit result = CLI_SUCCESS;
+    const cli_exit result = cli_store_open(&job->store, job->path, CLI_CREATE, &job->open);
 
-    if (nphd_file_metadata(job->path, NULL, &metadata, NULL) == NPHD_NOT_FOUND) {
-        result = add_create(job);
-    } else {
-        job->open.max_bits = job->create.max_bits;
-        job->open.key_bits = job->create.key_bits;
-        job->open.metric = job->create.metric;
-        job->open.connectivity = job->create.connectivity;
-        job->open.build_breadth = job->create.build_breadth;
-        job->open.multi = job->create.multi ? 2 : 0;
-        result = cli_open_index(job->path, false, &job->open, &job->index, &job->shape);
-    }
-    if (result == CLI_SUCCESS && job->update && job->shape.multi) {
+    if (result == CLI_SUCCESS && job->update && job->store.shape.multi) {
         return cli_usage("--update: %s may hold several vectors under a key", job->path);
     }
     return result;
@@ -111,7 +55,7 @@ static cli_exit add_allocate(add_job *job)
 {
     job->keys = calloc(BATCH_VECTORS, sizeof(job->keys[0]));
     job->vectors = calloc(BATCH_VECTORS, sizeof(job->vectors[0]));
-    job->rows = calloc(BATCH_VECTORS, job->shape.max_bytes);
+    job->rows = calloc(BATCH_VECTORS, job->store.shape.max_bytes);
     if (job->keys == NULL || job->vectors == NULL || job->rows == NULL) {
         return cli_out_of_memory();
     }
@@ -122,9 +66,8 @@ static cli_exit add_allocate(add_job *job)
 static cli_exit add_flush(add_job *job)
 {
     nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
-    nphd_error err = NPHD_ERROR_INIT;
     nphd_upsert_counts counts = {0, 0, 0};
-    nphd_status status = NPHD_OK;
+    cli_exit result = CLI_SUCCESS;
 
     if (job->count == 0) {
         return CLI_SUCCESS;
@@ -133,15 +76,15 @@ static cli_exit add_flush(add_job *job)
     options.progress = cli_progress_step;
     options.progress_context = &job->progress;
     if (job->update) {
-        status = nphd_index_upsert(job->index, job->keys, job->vectors, job->count, &options,
-                                   &counts, &err);
+        result =
+            cli_store_upsert(&job->store, job->keys, job->vectors, job->count, &options, &counts);
     } else {
-        status = nphd_index_add_many(job->index, job->keyed ? job->keys : NULL, job->vectors,
-                                     job->count, &options, NULL, &counts.added, &err);
+        result = cli_store_add(&job->store, job->keyed ? job->keys : NULL, job->vectors, job->count,
+                               &options, &counts.added);
         counts.unchanged = job->count - counts.added;
     }
-    if (status != NPHD_OK) {
-        return cli_fail(&err);
+    if (result != CLI_SUCCESS) {
+        return result;
     }
     job->added += counts.added;
     job->replaced += counts.replaced;
@@ -152,9 +95,9 @@ static cli_exit add_flush(add_job *job)
 
 static bool add_vector_fits(const add_job *job, const cli_record *record, cli_problem *problem)
 {
-    const size_t max = job->shape.max_bytes;
+    const size_t max = job->store.shape.max_bytes;
 
-    if (job->shape.metric == NPHD_METRIC_HAMMING && record->bytes != max) {
+    if (job->store.shape.metric == NPHD_METRIC_HAMMING && record->bytes != max) {
         cli_problem_set(problem, "the vector has the wrong length: bytes %zu, not %zu",
                         record->bytes, max);
         return false;
@@ -176,7 +119,7 @@ static bool add_collect(add_job *job, cli_record *record, cli_problem *problem)
         record->key = job->next_key;
     }
     if (!add_vector_fits(job, record, problem) ||
-        !cli_key_fits(record->key, job->shape.key_bits, problem)) {
+        !cli_key_fits(record->key, job->store.shape.key_bits, problem)) {
         return false;
     }
     if (!record->has_key && job->number_keys) {
@@ -184,9 +127,9 @@ static bool add_collect(add_job *job, cli_record *record, cli_problem *problem)
         job->next_key.high += job->next_key.low == 0 ? 1 : 0;
     }
     job->keys[place] = record->key;
-    job->vectors[place].data = job->rows + place * job->shape.max_bytes;
+    job->vectors[place].data = job->rows + place * job->store.shape.max_bytes;
     job->vectors[place].bytes = record->bytes;
-    memcpy(job->rows + place * job->shape.max_bytes, record->vector, record->bytes);
+    memcpy(job->rows + place * job->store.shape.max_bytes, record->vector, record->bytes);
     job->keyed = record->has_key || job->number_keys;
     job->count++;
     return true;
@@ -202,7 +145,7 @@ static cli_exit add_check_keys(const add_job *job, const cli_input *input)
         cli_complain_at(input->reader.name, 0, "has no keys, and --update goes by keys");
         return CLI_BAD_INPUT;
     }
-    if (job->shape.key_bits != 64) {
+    if (job->store.shape.key_bits != 64) {
         cli_complain_at(input->reader.name, 0,
                         "has no keys, and automatic keys have 64 bits; give --first-key");
         return CLI_BAD_INPUT;
@@ -268,7 +211,7 @@ static cli_exit add_files(add_job *job, char **files, int count)
     for (int i = 0; i < count && result == CLI_SUCCESS; i++) {
         cli_input input;
 
-        result = cli_input_open(&input, files[i], job->format, job->row_bytes, CLI_FOR_ADD);
+        result = cli_input_open(&input, files[i], &job->input, CLI_FOR_ADD);
         if (result == CLI_SUCCESS) {
             result = add_read(job, &input, i, count);
         }
@@ -290,13 +233,7 @@ static void add_summary(const add_job *job, double seconds)
     if (job->skip_bad) {
         printf("skipped %llu, ", (unsigned long long)job->skipped);
     }
-    printf("total %llu, %.2f s\n", (unsigned long long)nphd_index_size(job->index), seconds);
-}
-
-/* A file that nothing has changed in stays as it is, above all one of another writer. */
-static bool add_must_save(const add_job *job)
-{
-    return job->created || job->create.build_breadth != 0 || nphd_index_dirty(job->index) > 0;
+    printf("total %llu, %.2f s\n", (unsigned long long)cli_store_size(&job->store), seconds);
 }
 
 static cli_exit add_run(add_job *job, char **files, int count)
@@ -310,13 +247,13 @@ static cli_exit add_run(add_job *job, char **files, int count)
     if (result == CLI_SUCCESS) {
         result = add_files(job, files, count);
     }
-    if (result == CLI_SUCCESS && add_must_save(job)) {
-        result = cli_save_index(job->index, job->path);
+    if (result == CLI_SUCCESS) {
+        result = cli_store_save(&job->store);
     }
     if (result == CLI_SUCCESS) {
         add_summary(job, cli_seconds() - start);
     }
-    nphd_index_close(job->index);
+    cli_store_close(&job->store);
     free(job->keys);
     free(job->vectors);
     free(job->rows);
@@ -345,49 +282,50 @@ static bool add_option_key_bits(const char *text, uint32_t *out)
     return true;
 }
 
-static bool add_option(add_job *job, int option, const char *text)
+static bool add_option(void *context, int option, const char *text)
 {
+    add_job *job = context;
+
     switch (option) {
     case CLI_OPT_MAX_BITS:
-        return add_option_max_bits(text, &job->create.max_bits);
+        return add_option_max_bits(text, &job->open.max_bits);
     case CLI_OPT_KEY_BITS:
-        return add_option_key_bits(text, &job->create.key_bits);
+        return add_option_key_bits(text, &job->open.key_bits);
     case CLI_OPT_METRIC:
-        return cli_option_metric("--metric", text, &job->create.metric);
+        return cli_option_metric("--metric", text, &job->open.metric);
     case CLI_OPT_CONNECTIVITY:
         return cli_option_u32("--connectivity", text, 2, CLI_MAX_CONNECTIVITY,
-                              &job->create.connectivity);
+                              &job->open.connectivity);
     case CLI_OPT_BREADTH:
-        return cli_option_u32("--breadth", text, 1, CLI_MAX_BREADTH, &job->create.build_breadth);
+        return cli_option_u32("--breadth", text, 1, CLI_MAX_BREADTH, &job->open.build_breadth);
     case CLI_OPT_MULTI:
-        job->create.multi = true;
+        job->open.multi = true;
         return true;
     case CLI_OPT_UPDATE:
         job->update = true;
         return true;
     case CLI_OPT_THREADS:
-        return cli_take_threads(text, &job->threads) == CLI_SUCCESS;
+        return cli_take_threads(text, &job->threads);
     case CLI_OPT_FIRST_KEY:
         job->number_keys = true;
         return cli_option_u64("--first-key", text, 0, UINT64_MAX - 1, &job->next_key.low);
     case CLI_OPT_SKIP_BAD:
         job->skip_bad = true;
         return true;
-    case CLI_OPT_FORMAT:
-        return cli_option_format("--format", text, &job->format);
-    case CLI_OPT_BYTES:
-        return cli_option_u32("--bytes", text, 1, NPHD_MAX_BYTES, &job->row_bytes);
-    case CLI_OPT_LEGACY_NPHD:
-        job->open.legacy_nphd = true;
+    case CLI_OPT_SHARD_SIZE:
+        return cli_option_bytes("--shard-size", text, &job->open.shard_bytes);
+    case CLI_OPT_BACKGROUND:
+        job->open.background = true;
         return true;
     default:
-        return false;
+        return cli_take_file_option(&job->open, &job->input, option, text);
     }
 }
 
 cli_exit cli_add(int argc, char **argv)
 {
     static const struct option longs[] = {
+        {"background", no_argument, NULL, CLI_OPT_BACKGROUND},
         {"breadth", required_argument, NULL, CLI_OPT_BREADTH},
         {"bytes", required_argument, NULL, CLI_OPT_BYTES},
         {"connectivity", required_argument, NULL, CLI_OPT_CONNECTIVITY},
@@ -399,23 +337,20 @@ cli_exit cli_add(int argc, char **argv)
         {"max-bits", required_argument, NULL, CLI_OPT_MAX_BITS},
         {"metric", required_argument, NULL, CLI_OPT_METRIC},
         {"multi", no_argument, NULL, CLI_OPT_MULTI},
+        {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
+        {"shard-size", required_argument, NULL, CLI_OPT_SHARD_SIZE},
         {"skip-bad", no_argument, NULL, CLI_OPT_SKIP_BAD},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"update", no_argument, NULL, CLI_OPT_UPDATE},
         {NULL, 0, NULL, 0},
     };
-    add_job job = {.create = NPHD_INDEX_OPTIONS_INIT, .open = NPHD_OPEN_OPTIONS_INIT, .threads = 1};
-    int option = 0;
+    add_job job = {.threads = 1};
+    cli_exit result = CLI_SUCCESS;
 
-    while ((option = cli_next_option(argc, argv, ":h", longs)) != -1) {
-        if (option == 'h') {
-            return cli_help(argv[0]);
-        }
-        if (!add_option(&job, option, optarg)) {
-            return CLI_USAGE;
-        }
+    if (!cli_take_options(argc, argv, ":h", longs, add_option, &job, &result)) {
+        return result;
     }
-    if (job.update && job.create.multi) {
+    if (job.update && job.open.multi) {
         return cli_usage("--update and --multi exclude each other");
     }
     if (cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {

@@ -7,32 +7,36 @@
 /* Vectors between two looks at standard output. */
 #define LOOK_EVERY 4096
 
-static cli_exit dump_all(nphd_index *index, const cli_shape *shape)
+static cli_exit dump_all(const cli_store *store)
 {
-    nphd_cursor cursor = nphd_index_cursor(index);
-    nphd_error err = NPHD_ERROR_INIT;
-    nphd_status status = NPHD_OK;
+    cli_store_cursor cursor = cli_store_cursor_begin(store);
+    cli_exit result = CLI_SUCCESS;
     uint8_t vector[NPHD_MAX_BYTES];
     size_t bytes = 0;
     nphd_key key;
+    bool end = false;
 
-    for (uint64_t done = 1;; done++) {
-        status = nphd_cursor_next(&cursor, &key, vector, &bytes, &err);
-        if (status == NPHD_NOT_FOUND) {
-            return CLI_SUCCESS;
-        }
-        if (status != NPHD_OK) {
-            return cli_fail(&err);
+    for (uint64_t done = 1; result == CLI_SUCCESS; done++) {
+        result = cli_store_cursor_next(&cursor, &key, vector, &bytes, &end);
+        if (result != CLI_SUCCESS || end) {
+            break;
         }
         fputs("{\"key\": ", stdout);
-        cli_print_json_key(key, shape->key_bits);
+        cli_print_json_key(key, store->shape.key_bits);
         fputs(", \"hex\": \"", stdout);
         cli_print_hex(vector, bytes);
         puts("\"}");
         if (done % LOOK_EVERY == 0 && cli_output_broken()) {
-            return CLI_SYSTEM;
+            result = CLI_SYSTEM;
         }
     }
+    return result;
+}
+
+static bool dump_option(void *context, int option, const char *value)
+{
+    (void)value;
+    return cli_take_store_option(context, option);
 }
 
 cli_exit cli_dump(int argc, char **argv)
@@ -40,29 +44,25 @@ cli_exit cli_dump(int argc, char **argv)
     static const struct option longs[] = {
         {"help", no_argument, NULL, 'h'},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {NULL, 0, NULL, 0},
     };
-    nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
+    cli_store_options options = {0};
+    cli_store store = {0};
     const char *path = NULL;
-    nphd_index *index = NULL;
-    cli_shape shape;
     cli_exit result = CLI_SUCCESS;
-    int option = 0;
 
-    while ((option = cli_next_option(argc, argv, ":h", longs)) != -1) {
-        if (option != CLI_OPT_LEGACY_NPHD) {
-            return option == 'h' ? cli_help(argv[0]) : CLI_USAGE;
-        }
-        options.legacy_nphd = true;
+    if (!cli_take_options(argc, argv, ":h", longs, dump_option, &options, &result)) {
+        return result;
     }
     if (cli_take_path(argc, argv, &path) != CLI_SUCCESS ||
         cli_take_no_more(argc, argv) != CLI_SUCCESS) {
         return CLI_USAGE;
     }
-    result = cli_open_index(path, true, &options, &index, &shape);
+    result = cli_store_open(&store, path, CLI_READ, &options);
     if (result == CLI_SUCCESS) {
-        result = dump_all(index, &shape);
+        result = dump_all(&store);
     }
-    nphd_index_close(index);
+    cli_store_close(&store);
     return result;
 }

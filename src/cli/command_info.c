@@ -1,14 +1,14 @@
-/* nphd info: the parameters and counts of an index file, or the library itself. */
+/* nphd info: the parameters and counts of an index, or the library itself. */
 #include "command.h"
 
-#include "output.h"
-#include <jansson.h>
+#include "facts.h"
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
-/* Both forms of the output are made of the same JSON object, so they cannot drift apart: the text
- * form prints the names with blanks and a value a line. */
-#define TEXT_NAME_WIDTH 20
+typedef struct info_job {
+    cli_store_options open;
+    bool as_json;
+} info_job;
 
 static const struct {
     char code;
@@ -48,40 +48,6 @@ static const char *info_scalar_name(uint8_t code)
     return "unknown";
 }
 
-/* jansson's numbers are signed; a larger one becomes a string of digits, as keys do. */
-static json_t *info_number(uint64_t value)
-{
-    char digits[24];
-
-    if (value <= INT64_MAX) {
-        return json_integer((json_int_t)value);
-    }
-    snprintf(digits, sizeof(digits), "%llu", (unsigned long long)value);
-    return json_string(digits);
-}
-
-/* A JSON string is UTF-8; of other text the ASCII is shown. */
-static json_t *info_text(const char *text)
-{
-    char ascii[NPHD_ERROR_TEXT_BYTES];
-    size_t length = 0;
-    json_t *exact = json_string(text);
-
-    if (exact != NULL) {
-        return exact;
-    }
-    for (; text[length] != '\0' && length + 1 < sizeof(ascii); length++) {
-        ascii[length] = (signed char)text[length] > 0 ? text[length] : '?';
-    }
-    ascii[length] = '\0';
-    return json_string(ascii);
-}
-
-static void info_put(json_t *facts, const char *name, json_t *value)
-{
-    json_object_set_new(facts, name, value);
-}
-
 static void info_put_identity(json_t *facts, const nphd_metadata *metadata)
 {
     char text[2 * sizeof(metadata->identity) + 1];
@@ -89,7 +55,7 @@ static void info_put_identity(json_t *facts, const nphd_metadata *metadata)
     for (size_t i = 0; i < sizeof(metadata->identity); i++) {
         snprintf(text + 2 * i, 3, "%02x", metadata->identity[i]);
     }
-    info_put(facts, "identity", metadata->trailer ? json_string(text) : json_null());
+    cli_facts_put(facts, "identity", metadata->trailer ? json_string(text) : json_null());
 }
 
 static void info_put_metadata(json_t *facts, const nphd_metadata *metadata)
@@ -98,76 +64,39 @@ static void info_put_metadata(json_t *facts, const nphd_metadata *metadata)
 
     snprintf(version, sizeof(version), "%d.%d.%d", metadata->version[0], metadata->version[1],
              metadata->version[2]);
-    info_put(facts, "format", json_string(version));
-    info_put(facts, "metric", json_string(info_metric_name(metadata->metric_code)));
-    info_put(facts, "scalar", json_string(info_scalar_name(metadata->scalar_code)));
-    info_put(facts, "dimensions", info_number(metadata->dimensions));
-    info_put(facts, "max_bits", info_number(metadata->max_bits));
-    info_put(facts, "key_bits", info_number(metadata->key_bits));
-    info_put(facts, "multi", json_boolean(metadata->multi));
-    info_put(facts, "connectivity", info_number(metadata->connectivity));
-    info_put(facts, "slots", info_number(metadata->slots));
-    info_put(facts, "file_bytes", info_number(metadata->file_bytes));
-    info_put(facts, "generation", info_number(metadata->generation));
-    info_put(facts, "checksums", json_boolean(metadata->trailer));
+    cli_facts_put(facts, "format", json_string(version));
+    cli_facts_put(facts, "metric", json_string(info_metric_name(metadata->metric_code)));
+    cli_facts_put(facts, "scalar", json_string(info_scalar_name(metadata->scalar_code)));
+    cli_facts_put(facts, "dimensions", cli_fact_number(metadata->dimensions));
+    cli_facts_put(facts, "max_bits", cli_fact_number(metadata->max_bits));
+    cli_facts_put(facts, "key_bits", cli_fact_number(metadata->key_bits));
+    cli_facts_put(facts, "multi", json_boolean(metadata->multi));
+    cli_facts_put(facts, "connectivity", cli_fact_number(metadata->connectivity));
+    cli_facts_put(facts, "slots", cli_fact_number(metadata->slots));
+    cli_facts_put(facts, "file_bytes", cli_fact_number(metadata->file_bytes));
+    cli_facts_put(facts, "generation", cli_fact_number(metadata->generation));
+    cli_facts_put(facts, "checksums", json_boolean(metadata->trailer));
     info_put_identity(facts, metadata);
 }
 
 static void info_put_stats(json_t *facts, const nphd_index_stats *stats)
 {
     /* What the header and the caller's options make of the file together. */
-    info_put(facts, "metric", json_string(nphd_metric_name(stats->metric)));
-    info_put(facts, "max_bits", info_number(stats->max_bits));
-    info_put(facts, "vectors", info_number(stats->size));
-    info_put(facts, "removed", info_number(stats->removed));
-    info_put(facts, "edges", info_number(stats->edges));
-    info_put(facts, "levels", info_number((uint64_t)(stats->max_level + 1)));
-    info_put(facts, "build_breadth", info_number(stats->build_breadth));
-    info_put(facts, "search_breadth", info_number(stats->search_breadth));
+    cli_facts_put(facts, "metric", json_string(nphd_metric_name(stats->metric)));
+    cli_facts_put(facts, "max_bits", cli_fact_number(stats->max_bits));
+    cli_facts_put(facts, "vectors", cli_fact_number(stats->size));
+    cli_facts_put(facts, "removed", cli_fact_number(stats->removed));
+    cli_facts_put(facts, "edges", cli_fact_number(stats->edges));
+    cli_facts_put(facts, "levels", cli_fact_number((uint64_t)(stats->max_level + 1)));
+    cli_facts_put(facts, "build_breadth", cli_fact_number(stats->build_breadth));
+    cli_facts_put(facts, "search_breadth", cli_fact_number(stats->search_breadth));
     if (stats->key_bits == 64) {
-        info_put(facts, "next_automatic_key", info_number(stats->next_automatic_key));
+        cli_facts_put(facts, "next_automatic_key", cli_fact_number(stats->next_automatic_key));
     }
 }
 
-static void info_print_text(json_t *facts)
-{
-    const char *name = NULL;
-    json_t *value = NULL;
-
-    json_object_foreach(facts, name, value)
-    {
-        char label[TEXT_NAME_WIDTH + 1];
-        size_t length = 0;
-
-        for (; name[length] != '\0' && length < TEXT_NAME_WIDTH; length++) {
-            label[length] = name[length] == '_' ? ' ' : name[length];
-        }
-        label[length] = '\0';
-        printf("%-*s", TEXT_NAME_WIDTH, label);
-        if (json_is_string(value)) {
-            char clean[NPHD_ERROR_TEXT_BYTES];
-
-            cli_message_clean(clean, sizeof(clean), json_string_value(value));
-            puts(clean);
-        } else if (json_is_integer(value)) {
-            printf("%lld\n", (long long)json_integer_value(value));
-        } else {
-            puts(json_is_true(value) ? "yes" : json_is_null(value) ? "none" : "no");
-        }
-    }
-}
-
-static cli_exit info_print(json_t *facts, bool as_json)
-{
-    if (!as_json) {
-        info_print_text(facts);
-    } else if (json_dumpf(facts, stdout, JSON_INDENT(2)) == 0) {
-        putchar('\n');
-    }
-    return CLI_SUCCESS; /* a failed write shows when standard output is closed */
-}
-
-static cli_exit info_file(const char *path, bool legacy_nphd, json_t *facts)
+/* Of a file that is not supported the header is told, so it is not opened as a store. */
+static cli_exit info_file(const char *path, const info_job *job, json_t *facts)
 {
     nphd_metadata metadata = NPHD_METADATA_INIT;
     nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
@@ -179,22 +108,165 @@ static cli_exit info_file(const char *path, bool legacy_nphd, json_t *facts)
     if (status != NPHD_OK) {
         return cli_fail(&err);
     }
-    info_put(facts, "path", info_text(path));
+    cli_facts_put(facts, "path", cli_fact_text(path));
     info_put_metadata(facts, &metadata);
-    options.legacy_nphd = legacy_nphd;
+    options.legacy_nphd = job->open.legacy_nphd;
     status = nphd_index_restore(path, true, &options, &index, &err);
     if (status == NPHD_OK) {
         status = nphd_index_get_stats(index, &stats, &err);
     }
-    info_put(facts, "supported", json_boolean(status == NPHD_OK));
+    cli_facts_put(facts, "supported", json_boolean(status == NPHD_OK));
     if (status == NPHD_OK) {
         info_put_stats(facts, &stats);
     } else if (status == NPHD_UNSUPPORTED) {
-        info_put(facts, "reason", info_text(err.text));
+        cli_facts_put(facts, "reason", cli_fact_text(err.text));
         status = NPHD_OK;
     }
     nphd_index_close(index);
     return status == NPHD_OK ? CLI_SUCCESS : cli_fail(&err);
+}
+
+static const char *info_shard_state(const nphd_shard_info *shard)
+{
+    if (shard->active) {
+        return "active";
+    }
+    if (shard->pending) {
+        return "pending";
+    }
+    return "view";
+}
+
+static json_t *info_shard(const nphd_shard_info *shard)
+{
+    json_t *row = json_object();
+
+    cli_facts_put(row, "shard", cli_fact_number(shard->number));
+    cli_facts_put(row, "vectors", cli_fact_number(shard->vectors));
+    cli_facts_put(row, "dead", cli_fact_number(shard->dead));
+    cli_facts_put(row, "slots", cli_fact_number(shard->slots));
+    cli_facts_put(row, "bytes", cli_fact_number(shard->file_bytes));
+    cli_facts_put(row, "generation", cli_fact_number(shard->generation));
+    cli_facts_put(row, "checksums", json_boolean(shard->verified));
+    cli_facts_put(row, "state", json_string(info_shard_state(shard)));
+    return row;
+}
+
+static cli_exit info_put_shards(json_t *facts, nphd_sharded *sharded)
+{
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_shard_info *shards = NULL;
+    json_t *rows = NULL;
+    size_t count = 0;
+    cli_exit result = CLI_SUCCESS;
+
+    (void)nphd_sharded_shards(sharded, NULL, 0, &count, NULL); /* how many there are */
+    shards = calloc(count > 0 ? count : 1, sizeof(shards[0]));
+    rows = json_array();
+    if (shards == NULL || rows == NULL) {
+        result = cli_out_of_memory();
+    } else if (nphd_sharded_shards(sharded, shards, count, &count, &err) != NPHD_OK) {
+        result = cli_fail(&err);
+    }
+    for (size_t i = 0; result == CLI_SUCCESS && i < count; i++) {
+        json_array_append_new(rows, info_shard(&shards[i]));
+    }
+    cli_facts_put(facts, "shards", rows);
+    free(shards);
+    return result;
+}
+
+static void info_put_totals(json_t *facts, const nphd_sharded_stats *stats)
+{
+    cli_facts_put(facts, "vectors", cli_fact_number(stats->size));
+    cli_facts_put(facts, "dead", cli_fact_number(stats->dead));
+    cli_facts_put(facts, "tombstones", cli_fact_number(stats->tombstones));
+    cli_facts_put(facts, "bloom", json_boolean(stats->bloom));
+    cli_facts_put(facts, "bloom_keys", cli_fact_number(stats->bloom_keys));
+    cli_facts_put(facts, "bloom_bytes", cli_fact_number(stats->bloom_bytes));
+    cli_facts_put(facts, "files", cli_fact_number(stats->files));
+    cli_facts_put(facts, "disk_bytes", cli_fact_number(stats->disk_bytes));
+    cli_facts_put(facts, "memory_bytes", cli_fact_number(stats->memory_bytes));
+    cli_facts_put(facts, "mapped_bytes", cli_fact_number(stats->mapped_bytes));
+    cli_facts_put(facts, "generation", cli_fact_number(stats->generation));
+    cli_facts_put(facts, "checksums", json_boolean(stats->verified));
+    cli_facts_put(facts, "metric", json_string(nphd_metric_name(stats->metric)));
+    cli_facts_put(facts, "max_bits", cli_fact_number(stats->max_bits));
+    cli_facts_put(facts, "key_bits", cli_fact_number(stats->key_bits));
+    cli_facts_put(facts, "multi", json_boolean(stats->multi));
+    cli_facts_put(facts, "connectivity", cli_fact_number(stats->connectivity));
+    cli_facts_put(facts, "build_breadth", cli_fact_number(stats->build_breadth));
+    cli_facts_put(facts, "search_breadth", cli_fact_number(stats->search_breadth));
+    if (stats->key_bits == 64) {
+        cli_facts_put(facts, "next_automatic_key", cli_fact_number(stats->next_automatic_key));
+    }
+}
+
+/* For programs. A reader has no active shard and changes nothing, so that a person learns nothing
+ * from these. */
+static void info_put_handle(json_t *facts, const nphd_sharded_stats *stats)
+{
+    cli_facts_put(facts, "dirty", cli_fact_number(stats->dirty));
+    cli_facts_put(facts, "view_shards", cli_fact_number(stats->view_shards));
+    cli_facts_put(facts, "active_vectors", cli_fact_number(stats->active_vectors));
+    cli_facts_put(facts, "active_bytes", cli_fact_number(stats->active_bytes));
+    cli_facts_put(facts, "active_capacity", cli_fact_number(stats->active_capacity));
+    cli_facts_put(facts, "pending_rotations", cli_fact_number(stats->pending_rotations));
+    cli_facts_put(facts, "shard_bytes", cli_fact_number(stats->shard_bytes));
+    cli_facts_put(facts, "read_only", json_boolean(stats->read_only));
+}
+
+static cli_exit info_directory(const char *path, const info_job *job, json_t *facts)
+{
+    nphd_sharded_stats stats = NPHD_SHARDED_STATS_INIT;
+    nphd_error err = NPHD_ERROR_INIT;
+    cli_store store = {0};
+    cli_exit result = cli_store_open(&store, path, CLI_READ, &job->open);
+
+    if (result == CLI_SUCCESS) {
+        cli_facts_put(facts, "path", cli_fact_text(path));
+        result = info_put_shards(facts, store.sharded);
+    }
+    if (result == CLI_SUCCESS) {
+        result = nphd_sharded_get_stats(store.sharded, &stats, &err) == NPHD_OK ? CLI_SUCCESS
+                                                                                : cli_fail(&err);
+    }
+    if (result == CLI_SUCCESS) {
+        info_put_totals(facts, &stats);
+    }
+    if (result == CLI_SUCCESS && job->as_json) {
+        info_put_handle(facts, &stats);
+    }
+    cli_store_close(&store);
+    return result;
+}
+
+static void info_library(json_t *facts)
+{
+    cli_facts_put(facts, "version", json_string(nphd_version()));
+    cli_facts_put(facts, "kernel", json_string(nphd_kernel_name()));
+}
+
+static bool info_option(void *context, int option, const char *value)
+{
+    info_job *job = context;
+
+    (void)value;
+    job->as_json = job->as_json || option == CLI_OPT_JSON;
+    return cli_take_store_option(&job->open, option);
+}
+
+static cli_exit info_tell(const char *path, const info_job *job, json_t *facts)
+{
+    if (path == NULL) {
+        info_library(facts);
+        return CLI_SUCCESS;
+    }
+    if (cli_store_check_options(path, &job->open) != CLI_SUCCESS) {
+        return CLI_USAGE;
+    }
+    return cli_store_names_file(path) ? info_file(path, job, facts)
+                                      : info_directory(path, job, facts);
 }
 
 cli_exit cli_info(int argc, char **argv)
@@ -203,24 +275,16 @@ cli_exit cli_info(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {"json", no_argument, NULL, CLI_OPT_JSON},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {NULL, 0, NULL, 0},
     };
+    info_job job = {.as_json = false};
     const char *path = NULL;
-    bool as_json = false;
-    bool legacy_nphd = false;
     json_t *facts = NULL;
     cli_exit result = CLI_SUCCESS;
-    int option = 0;
 
-    while ((option = cli_next_option(argc, argv, ":h", longs)) != -1) {
-        if (option == 'h') {
-            return cli_help(argv[0]);
-        }
-        if (option == '?') {
-            return CLI_USAGE;
-        }
-        as_json = as_json || option == CLI_OPT_JSON;
-        legacy_nphd = legacy_nphd || option == CLI_OPT_LEGACY_NPHD;
+    if (!cli_take_options(argc, argv, ":h", longs, info_option, &job, &result)) {
+        return result;
     }
     if ((optind < argc && cli_take_path(argc, argv, &path) != CLI_SUCCESS) ||
         cli_take_no_more(argc, argv) != CLI_SUCCESS) {
@@ -230,14 +294,9 @@ cli_exit cli_info(int argc, char **argv)
     if (facts == NULL) {
         return cli_out_of_memory();
     }
-    if (path != NULL) {
-        result = info_file(path, legacy_nphd, facts);
-    } else {
-        info_put(facts, "version", json_string(nphd_version()));
-        info_put(facts, "kernel", json_string(nphd_kernel_name()));
-    }
+    result = info_tell(path, &job, facts);
     if (result == CLI_SUCCESS) {
-        result = info_print(facts, as_json);
+        result = cli_facts_print(facts, job.as_json);
     }
     json_decref(facts);
     return result;

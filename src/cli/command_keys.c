@@ -10,18 +10,11 @@
 
 typedef struct keys_job {
     const char *path;
-    nphd_open_options open;
-    nphd_index *index;
-    cli_shape shape;
+    cli_store_options open;
+    cli_store store;
     nphd_key *keys;
     size_t count;
 } keys_job;
-
-static const struct option keys_longs[] = {
-    {"help", no_argument, NULL, 'h'},
-    {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
-    {NULL, 0, NULL, 0},
-};
 
 static cli_exit keys_parse(keys_job *job, char **texts, size_t count)
 {
@@ -49,14 +42,14 @@ static cli_exit keys_check(const keys_job *job, char **texts)
     cli_problem problem;
 
     for (size_t i = 0; i < job->count; i++) {
-        if (!cli_key_fits(job->keys[i], job->shape.key_bits, &problem)) {
+        if (!cli_key_fits(job->keys[i], job->store.shape.key_bits, &problem)) {
             return cli_usage("'%s': %s", texts[i], problem.text);
         }
     }
     return CLI_SUCCESS;
 }
 
-static cli_exit keys_open(keys_job *job, bool view, int argc, char **argv)
+static cli_exit keys_open(keys_job *job, cli_access access, int argc, char **argv)
 {
     char **texts = NULL;
     cli_exit result = cli_take_path(argc, argv, &job->path);
@@ -66,30 +59,29 @@ static cli_exit keys_open(keys_job *job, bool view, int argc, char **argv)
         result = keys_parse(job, texts, (size_t)(argc - optind));
     }
     if (result == CLI_SUCCESS) {
-        result = cli_open_index(job->path, view, &job->open, &job->index, &job->shape);
+        result = cli_store_open(&job->store, job->path, access, &job->open);
     }
     return result == CLI_SUCCESS ? keys_check(job, texts) : result;
 }
 
 static void keys_close(keys_job *job)
 {
-    nphd_index_close(job->index);
+    cli_store_close(&job->store);
     free(job->keys);
 }
 
 static cli_exit keys_get_one(const keys_job *job, nphd_key key)
 {
-    nphd_error err = NPHD_ERROR_INIT;
-    const size_t stride = job->shape.max_bytes;
+    const size_t stride = job->store.shape.max_bytes;
     char text[CLI_KEY_TEXT_BYTES];
     uint8_t *rows = NULL;
     size_t *lengths = NULL;
     size_t count = 0;
-    cli_exit result = CLI_SUCCESS;
+    cli_exit result = cli_store_count(&job->store, key, &count);
 
-    cli_format_key(key, job->shape.key_bits, text);
-    if (nphd_index_count(job->index, key, &count, &err) != NPHD_OK) {
-        return cli_fail(&err);
+    cli_format_key(key, job->store.shape.key_bits, text);
+    if (result != CLI_SUCCESS) {
+        return result;
     }
     if (count == 0) {
         cli_complain("%s: no such key", text);
@@ -99,14 +91,13 @@ static cli_exit keys_get_one(const keys_job *job, nphd_key key)
     lengths = calloc(count, sizeof(lengths[0]));
     if (rows == NULL || lengths == NULL) {
         result = cli_out_of_memory();
-    } else if (nphd_index_get_all(job->index, key, rows, lengths, count, &count, &err) != NPHD_OK) {
-        result = cli_fail(&err);
     } else {
-        for (size_t i = 0; i < count; i++) {
-            printf("%s\t", text);
-            cli_print_hex(rows + i * stride, lengths[i]);
-            putchar('\n');
-        }
+        result = cli_store_get_all(&job->store, key, rows, lengths, count, &count);
+    }
+    for (size_t i = 0; result == CLI_SUCCESS && i < count; i++) {
+        printf("%s\t", text);
+        cli_print_hex(rows + i * stride, lengths[i]);
+        putchar('\n');
     }
     free(rows);
     free(lengths);
@@ -115,14 +106,14 @@ static cli_exit keys_get_one(const keys_job *job, nphd_key key)
 
 static cli_exit keys_contains_one(const keys_job *job, nphd_key key)
 {
-    nphd_error err = NPHD_ERROR_INIT;
     char text[CLI_KEY_TEXT_BYTES];
     bool present = false;
+    const cli_exit result = cli_store_contains(&job->store, key, &present);
 
-    if (nphd_index_contains(job->index, key, &present, &err) != NPHD_OK) {
-        return cli_fail(&err);
+    if (result != CLI_SUCCESS) {
+        return result;
     }
-    cli_format_key(key, job->shape.key_bits, text);
+    cli_format_key(key, job->store.shape.key_bits, text);
     printf("%s\t%s\n", text, present ? "yes" : "no");
     return present ? CLI_SUCCESS : CLI_ABSENT;
 }
@@ -147,58 +138,66 @@ static cli_exit keys_each(keys_job *job, cli_exit (*one)(const keys_job *job, np
 
 static cli_exit keys_remove_all(keys_job *job)
 {
-    nphd_error err = NPHD_ERROR_INIT;
     const double start = cli_seconds();
     size_t absent = 0;
     size_t removed = 0;
+    cli_exit result = CLI_SUCCESS;
 
-    for (size_t i = 0; i < job->count; i++) {
+    if (job->store.sharded != NULL && job->store.shape.multi) {
+        return cli_usage("%s may hold several vectors under a key; of such a directory none can be "
+                         "removed",
+                         job->path);
+    }
+    for (size_t i = 0; i < job->count && result == CLI_SUCCESS; i++) {
         bool present = false;
 
-        if (nphd_index_contains(job->index, job->keys[i], &present, &err) != NPHD_OK) {
-            return cli_fail(&err);
-        }
+        result = cli_store_contains(&job->store, job->keys[i], &present);
         absent += present ? 0 : 1;
     }
-    if (nphd_index_remove(job->index, job->keys, job->count, &removed, &err) != NPHD_OK) {
-        return cli_fail(&err);
+    if (result == CLI_SUCCESS) {
+        result = cli_store_remove(&job->store, job->keys, job->count, &removed);
     }
-    if (removed > 0) {
-        const cli_exit result = cli_save_index(job->index, job->path);
-
-        if (result != CLI_SUCCESS) {
-            return result;
-        }
+    if (result == CLI_SUCCESS && removed > 0) {
+        result = cli_store_save(&job->store);
+    }
+    if (result != CLI_SUCCESS) {
+        return result;
     }
     printf("removed %zu, absent %zu, total %llu, %.2f s\n", removed, absent,
-           (unsigned long long)nphd_index_size(job->index), cli_seconds() - start);
+           (unsigned long long)cli_store_size(&job->store), cli_seconds() - start);
     return CLI_SUCCESS;
 }
 
-/* Reads the options. Returns 'h' for a call of the help text, '?' after a complaint, else 0. */
-static int keys_options(keys_job *job, int argc, char **argv)
+static bool keys_option(void *context, int option, const char *value)
 {
-    int option = 0;
+    keys_job *job = context;
 
-    while ((option = cli_next_option(argc, argv, ":h", keys_longs)) != -1) {
-        if (option != CLI_OPT_LEGACY_NPHD) {
-            return option;
-        }
-        job->open.legacy_nphd = true;
-    }
-    return 0;
+    (void)value;
+    return cli_take_store_option(&job->open, option);
 }
 
-static cli_exit keys_run(bool view, int argc, char **argv, cli_exit (*work)(keys_job *job))
+static cli_exit keys_run(cli_access access, int argc, char **argv, cli_exit (*work)(keys_job *job))
 {
-    keys_job job = {.open = NPHD_OPEN_OPTIONS_INIT};
-    const int option = keys_options(&job, argc, argv);
+    static const struct option longs_read[] = {
+        {"help", no_argument, NULL, 'h'},
+        {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
+        {NULL, 0, NULL, 0},
+    };
+    static const struct option longs_change[] = {
+        {"help", no_argument, NULL, 'h'},
+        {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
+        {NULL, 0, NULL, 0},
+    };
+    const struct option *longs = access == CLI_READ ? longs_read : longs_change;
+    keys_job job = {0};
     cli_exit result = CLI_SUCCESS;
 
-    if (option != 0) {
-        return option == 'h' ? cli_help(argv[0]) : CLI_USAGE;
+    if (!cli_take_options(argc, argv, ":h", longs, keys_option, &job, &result)) {
+        return result;
     }
-    result = keys_open(&job, view, argc, argv);
+    result = keys_open(&job, access, argc, argv);
     if (result == CLI_SUCCESS) {
         result = work(&job);
     }
@@ -218,15 +217,15 @@ static cli_exit keys_contains_all(keys_job *job)
 
 cli_exit cli_get(int argc, char **argv)
 {
-    return keys_run(true, argc, argv, keys_get_all);
+    return keys_run(CLI_READ, argc, argv, keys_get_all);
 }
 
 cli_exit cli_contains(int argc, char **argv)
 {
-    return keys_run(true, argc, argv, keys_contains_all);
+    return keys_run(CLI_READ, argc, argv, keys_contains_all);
 }
 
 cli_exit cli_remove(int argc, char **argv)
 {
-    return keys_run(false, argc, argv, keys_remove_all);
+    return keys_run(CLI_CHANGE, argc, argv, keys_remove_all);
 }

@@ -27,16 +27,14 @@ typedef struct search_job {
     const char *path;
     const char *queries_path;
     const char *labels_path;
-    nphd_open_options open;
+    cli_store_options open;
+    cli_input_options input;
     nphd_search_options search;
     uint32_t wanted; /* -k */
-    uint32_t row_bytes;
-    cli_format format;
     cli_printer printer;
     cli_labels labels;
 
-    nphd_index *index;
-    cli_shape shape;
+    cli_store store;
     size_t capacity; /* matches of one query */
 
     size_t batch;
@@ -50,14 +48,15 @@ typedef struct search_job {
 
 static cli_exit search_flush(search_job *job)
 {
-    nphd_error err = NPHD_ERROR_INIT;
+    cli_exit result = CLI_SUCCESS;
 
     if (job->count == 0) {
         return CLI_SUCCESS;
     }
-    if (nphd_index_search_many(job->index, job->vectors, job->count, job->capacity, &job->search,
-                               job->matches, job->reports, &err) != NPHD_OK) {
-        return cli_fail(&err);
+    result = cli_store_search(&job->store, job->vectors, job->count, job->capacity, &job->search,
+                              job->matches, job->reports);
+    if (result != CLI_SUCCESS) {
+        return result;
     }
     for (size_t i = 0; i < job->count; i++) {
         cli_print_answer(&job->printer, job->answered + i, job->queries[i].source,
@@ -73,9 +72,10 @@ static bool search_collect(search_job *job, const cli_record *record, cli_proble
 {
     search_query *query = &job->queries[job->count];
 
-    if (job->shape.metric == NPHD_METRIC_HAMMING && record->bytes != job->shape.max_bytes) {
+    if (job->store.shape.metric == NPHD_METRIC_HAMMING &&
+        record->bytes != job->store.shape.max_bytes) {
         cli_problem_set(problem, "the query has the wrong length: bytes %zu, not %zu",
-                        record->bytes, job->shape.max_bytes);
+                        record->bytes, job->store.shape.max_bytes);
         return false;
     }
     assert(job->queries != NULL && job->count < job->batch);
@@ -132,7 +132,8 @@ static cli_exit search_file(search_job *job, cli_input *input)
 
 static cli_exit search_check_radius(const search_job *job)
 {
-    if (job->search.use_radius && job->shape.metric == NPHD_METRIC_NPHD && job->search.radius > 1) {
+    if (job->search.use_radius && job->store.shape.metric == NPHD_METRIC_NPHD &&
+        job->search.radius > 1) {
         return cli_usage("--radius: distances of this index are fractions from 0 to 1");
     }
     return CLI_SUCCESS;
@@ -140,7 +141,7 @@ static cli_exit search_check_radius(const search_job *job)
 
 static cli_exit search_allocate(search_job *job)
 {
-    const uint64_t size = nphd_index_size(job->index);
+    const uint64_t size = cli_store_size(&job->store);
 
     job->capacity = job->wanted < size ? job->wanted : (size_t)size;
     job->capacity = job->capacity > 0 ? job->capacity : 1;
@@ -164,8 +165,7 @@ static cli_exit search_answer(search_job *job, char **texts, int count)
     cli_exit result = search_arguments(job, texts, count);
 
     if (result == CLI_SUCCESS && job->queries_path != NULL) {
-        result =
-            cli_input_open(&input, job->queries_path, job->format, job->row_bytes, CLI_FOR_QUERY);
+        result = cli_input_open(&input, job->queries_path, &job->input, CLI_FOR_QUERY);
         if (result == CLI_SUCCESS) {
             result = search_file(job, &input);
         }
@@ -182,7 +182,7 @@ static cli_exit search_run(search_job *job, char **texts, int count)
         result = cli_labels_read(&job->labels, job->labels_path);
     }
     if (result == CLI_SUCCESS) {
-        result = cli_open_index(job->path, true, &job->open, &job->index, &job->shape);
+        result = cli_store_open(&job->store, job->path, CLI_READ, &job->open);
     }
     if (result == CLI_SUCCESS) {
         result = search_check_radius(job);
@@ -191,12 +191,12 @@ static cli_exit search_run(search_job *job, char **texts, int count)
         result = search_allocate(job);
     }
     if (result == CLI_SUCCESS) {
-        job->printer.key_bits = job->shape.key_bits;
-        job->printer.metric = job->shape.metric;
+        job->printer.key_bits = job->store.shape.key_bits;
+        job->printer.metric = job->store.shape.metric;
         job->printer.labels = &job->labels;
         result = search_answer(job, texts, count);
     }
-    nphd_index_close(job->index);
+    cli_store_close(&job->store);
     cli_labels_free(&job->labels);
     free(job->queries);
     free(job->vectors);
@@ -225,8 +225,10 @@ static bool search_set_layout(search_job *job, cli_layout layout)
     return true;
 }
 
-static bool search_option(search_job *job, int option, const char *text)
+static bool search_option(void *context, int option, const char *text)
 {
+    search_job *job = context;
+
     switch (option) {
     case 'k':
         return cli_option_u32("-k", text, 1, UINT32_MAX, &job->wanted);
@@ -243,7 +245,7 @@ static bool search_option(search_job *job, int option, const char *text)
     case CLI_OPT_BREADTH:
         return cli_option_u32("--breadth", text, 1, CLI_MAX_BREADTH, &job->search.breadth);
     case CLI_OPT_THREADS:
-        return cli_take_threads(text, &job->search.threads) == CLI_SUCCESS;
+        return cli_take_threads(text, &job->search.threads);
     case CLI_OPT_TSV:
         return search_set_layout(job, CLI_LAYOUT_TSV);
     case CLI_OPT_JSONL:
@@ -251,15 +253,8 @@ static bool search_option(search_job *job, int option, const char *text)
     case CLI_OPT_LABELS:
         job->labels_path = text;
         return true;
-    case CLI_OPT_FORMAT:
-        return cli_option_format("--format", text, &job->format);
-    case CLI_OPT_BYTES:
-        return cli_option_u32("--bytes", text, 1, NPHD_MAX_BYTES, &job->row_bytes);
-    case CLI_OPT_LEGACY_NPHD:
-        job->open.legacy_nphd = true;
-        return true;
     default:
-        return false;
+        return cli_take_file_option(&job->open, &job->input, option, text);
     }
 }
 
@@ -277,22 +272,16 @@ cli_exit cli_search(int argc, char **argv)
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"queries", required_argument, NULL, CLI_OPT_QUERIES},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
+        {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"tsv", no_argument, NULL, CLI_OPT_TSV},
         {NULL, 0, NULL, 0},
     };
-    search_job job = {.open = NPHD_OPEN_OPTIONS_INIT,
-                      .search = NPHD_SEARCH_OPTIONS_INIT,
-                      .wanted = DEFAULT_COUNT};
-    int option = 0;
+    search_job job = {.search = NPHD_SEARCH_OPTIONS_INIT, .wanted = DEFAULT_COUNT};
+    cli_exit result = CLI_SUCCESS;
 
-    while ((option = cli_next_option(argc, argv, ":hk:", longs)) != -1) {
-        if (option == 'h') {
-            return cli_help(argv[0]);
-        }
-        if (!search_option(&job, option, optarg)) {
-            return CLI_USAGE;
-        }
+    if (!cli_take_options(argc, argv, ":hk:", longs, search_option, &job, &result)) {
+        return result;
     }
     if (job.labels_path != NULL && job.printer.layout != CLI_LAYOUT_TABLE) {
         return cli_usage("--labels is for the table, not for --tsv or --jsonl");

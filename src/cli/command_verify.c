@@ -1,4 +1,4 @@
-/* nphd verify: reads a whole index file and checks all of it. */
+/* nphd verify: reads a whole index and checks all of it. */
 #include "command.h"
 
 #include "output.h"
@@ -39,30 +39,95 @@ static void verify_summary(const char *path, bool damaged, const nphd_verify_rep
     verify_print(line);
 }
 
+static void verify_directory_summary(const char *path, bool damaged,
+                                     const nphd_directory_report *report)
+{
+    char line[NPHD_ERROR_TEXT_BYTES];
+    char bare[64] = "";
+
+    if (report->unverified_files > 0) {
+        snprintf(bare, sizeof(bare), ", files without checksums %llu",
+                 (unsigned long long)report->unverified_files);
+    }
+    if (damaged) {
+        snprintf(line, sizeof(line),
+                 "%s: damaged (files %llu, of these damaged %llu; blocks %llu, of these changed "
+                 "%llu%s)",
+                 path, (unsigned long long)report->files, (unsigned long long)report->damaged_files,
+                 (unsigned long long)report->blocks, (unsigned long long)report->damaged_blocks,
+                 bare);
+    } else {
+        snprintf(line, sizeof(line), "%s: whole (files %llu, blocks %llu%s)", path,
+                 (unsigned long long)report->files, (unsigned long long)report->blocks, bare);
+    }
+    verify_print(line);
+}
+
+/* Prints what the check has found; an error that is not damage is complained about. */
+static cli_exit verify_end(nphd_status status, uint64_t damages, const nphd_error *err)
+{
+    if (status != NPHD_OK && status != NPHD_CORRUPT) {
+        return cli_fail(err);
+    }
+    if (status == NPHD_CORRUPT && damages == 0) {
+        verify_print(err->text);
+    }
+    return status == NPHD_CORRUPT ? CLI_BAD_INPUT : CLI_SUCCESS;
+}
+
+static cli_exit verify_file(const char *path)
+{
+    nphd_verify_report report = {0};
+    nphd_error err = NPHD_ERROR_INIT;
+    uint64_t damages = 0;
+    const nphd_status status = nphd_file_verify(path, NULL, verify_damage, &damages, &report, &err);
+    const cli_exit result = verify_end(status, damages, &err);
+
+    if (status == NPHD_OK || status == NPHD_CORRUPT) {
+        verify_summary(path, status == NPHD_CORRUPT, &report);
+    }
+    return result;
+}
+
+static cli_exit verify_directory(const char *path)
+{
+    nphd_directory_report report = {0};
+    nphd_error err = NPHD_ERROR_INIT;
+    uint64_t damages = 0;
+    nphd_status status = NPHD_OK;
+    cli_exit result = cli_store_find_directory(path);
+
+    if (result != CLI_SUCCESS) {
+        return result;
+    }
+    status = nphd_directory_verify(path, NULL, verify_damage, &damages, &report, &err);
+    result = verify_end(status, damages, &err);
+    if (status == NPHD_OK || status == NPHD_CORRUPT) {
+        verify_directory_summary(path, status == NPHD_CORRUPT, &report);
+    }
+    return result;
+}
+
+static bool verify_option(void *context, int option, const char *value)
+{
+    (void)context;
+    (void)option;
+    (void)value;
+    return false; /* --help is the only one, and not handed on */
+}
+
 cli_exit cli_verify(int argc, char **argv)
 {
     static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    nphd_verify_report report = {0};
-    nphd_error err = NPHD_ERROR_INIT;
-    nphd_status status = NPHD_OK;
     const char *path = NULL;
-    uint64_t damages = 0;
-    int option = 0;
+    cli_exit result = CLI_SUCCESS;
 
-    while ((option = cli_next_option(argc, argv, ":h", longs)) != -1) {
-        return option == 'h' ? cli_help(argv[0]) : CLI_USAGE;
+    if (!cli_take_options(argc, argv, ":h", longs, verify_option, NULL, &result)) {
+        return result;
     }
     if (cli_take_path(argc, argv, &path) != CLI_SUCCESS ||
         cli_take_no_more(argc, argv) != CLI_SUCCESS) {
         return CLI_USAGE;
     }
-    status = nphd_file_verify(path, NULL, verify_damage, &damages, &report, &err);
-    if (status != NPHD_OK && status != NPHD_CORRUPT) {
-        return cli_fail(&err);
-    }
-    if (status == NPHD_CORRUPT && damages == 0) {
-        verify_print(err.text);
-    }
-    verify_summary(path, status == NPHD_CORRUPT, &report);
-    return status == NPHD_CORRUPT ? CLI_BAD_INPUT : CLI_SUCCESS;
+    return cli_store_names_file(path) ? verify_file(path) : verify_directory(path);
 }

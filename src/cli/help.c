@@ -7,9 +7,10 @@
 static const char *const help_add[] = {
     "usage: nphd add PATH [FILE...]",
     "",
-    "Add the vectors of files to the index file PATH, which ends in .usearch and is",
-    "created when it is missing. FILE is CSV, JSONL, a NumPy array or raw rows; '-' is",
-    "standard input. PATH is written once, at the end; on an error it stays as it was.",
+    "Add the vectors of files to the index PATH, which is created when it is missing: one",
+    "file when the name ends in .usearch, else a directory. FILE is CSV, JSONL, a NumPy array",
+    "or raw rows; '-' is standard input. A file is written once, at the end; on an error it",
+    "stays as it was. Of a directory the shards that are full by then are kept.",
     "",
     "  --update           replace the vectors of keys that are present",
     "  --skip-bad         warn about bad lines and go on without them",
@@ -20,13 +21,18 @@ static const char *const help_add[] = {
     "  --bytes N          length of a raw row",
     "  --breadth N        candidates kept while inserting, 1 to 65536 (default 128)",
     "",
+    "Of a directory:",
+    "  --shard-size N     bytes after which a shard is full, with K, M or G (default 1G)",
+    "  --background       write full shards while adding goes on",
+    "  --no-bloom         keep no bloom filter",
+    "",
     "Of a new index; an existing one must agree:",
     "  --max-bits N       widest vector, 8 to 2040 in steps of 8 (default 256)",
     "  --key-bits N       64 or 128 (default 64)",
     "  --metric METRIC    nphd or hamming (default nphd)",
     "  --connectivity N   graph links of a node, 2 to 512 (default 16)",
     "  --multi            let several vectors share a key",
-    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
     NULL,
 };
 
@@ -48,7 +54,8 @@ static const char *const help_search[] = {
     "  --labels FILE      CSV with the columns key and source, shown in the table",
     "  --format FORMAT    of the queries: csv, jsonl, npy or raw",
     "  --bytes N          length of a raw row",
-    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
+    "  --salvage          of a damaged directory, use what can be read",
     NULL,
 };
 
@@ -58,7 +65,8 @@ static const char *const help_get[] = {
     "Print each key and its vector in hex, with a tab between them. KEY is decimal, 0x and",
     "hex digits, or 32 hex digits or a UUID. Exit status 1: a key is absent.",
     "",
-    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
+    "  --salvage          of a damaged directory, use what can be read",
     NULL,
 };
 
@@ -68,36 +76,58 @@ static const char *const help_contains[] = {
     "Print each key and yes or no, with a tab between them. KEY is decimal, 0x and hex",
     "digits, or 32 hex digits or a UUID. Exit status 1: a key is absent.",
     "",
-    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
+    "  --salvage          of a damaged directory, use what can be read",
     NULL,
 };
 
 static const char *const help_remove[] = {
     "usage: nphd remove PATH KEY...",
     "",
-    "Remove the vectors of keys and save the file. KEY is decimal, 0x and hex digits, or 32",
+    "Remove the vectors of keys and save the index. KEY is decimal, 0x and hex digits, or 32",
     "hex digits or a UUID. Keys that are absent are counted.",
     "",
-    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
+    "  --no-bloom         of a directory: keep no bloom filter",
     NULL,
 };
 
 static const char *const help_info[] = {
     "usage: nphd info [PATH]",
     "",
-    "Print the parameters and counts of an index file; without PATH, the version of the",
-    "library and the kernels that it uses on this processor.",
+    "Print the parameters and counts of an index, and the shards of a directory; without",
+    "PATH, the version of the library and the kernels that it uses on this processor.",
     "",
     "  --json             print one JSON object",
-    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
+    "  --salvage          of a damaged directory, use what can be read",
     NULL,
 };
 
 static const char *const help_verify[] = {
     "usage: nphd verify PATH",
     "",
-    "Read a whole index file and check every checksum and bound of it. Each damage is a line,",
-    "then comes a summary. Exit status 3: damaged.",
+    "Read a whole index and check every checksum and bound of it, of a directory in every",
+    "file. Each damage is a line, then comes a summary. Exit status 3: damaged.",
+    NULL,
+};
+
+static const char *const help_compact[] = {
+    "usage: nphd compact DIRECTORY",
+    "",
+    "Rewrite the shards that have dead entries without them, and merge neighbours that have",
+    "become small.",
+    "",
+    "  --shard-size N     bytes that a merged shard may have, with K, M or G (default 1G)",
+    "  --threads N        worker threads, 0: one for each processor (default 1)",
+    "  --no-bloom         keep no bloom filter",
+    NULL,
+};
+
+static const char *const help_rebuild_bloom[] = {
+    "usage: nphd rebuild-bloom DIRECTORY",
+    "",
+    "Make the bloom filter anew from the keys that are present.",
     NULL,
 };
 
@@ -106,7 +136,8 @@ static const char *const help_dump[] = {
     "",
     "Print all vectors as JSONL, {\"key\": ..., \"hex\": \"...\"}, which nphd add reads.",
     "",
-    "  --legacy-nphd      PATH says Hamming but was written as NPHD by an old version",
+    "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
+    "  --salvage          of a damaged directory, use what can be read",
     NULL,
 };
 
@@ -116,21 +147,25 @@ const cli_command cli_commands[] = {
     {"get", "print vectors of keys", cli_get, help_get},
     {"contains", "tell whether keys are present", cli_contains, help_contains},
     {"remove", "remove vectors of keys", cli_remove, help_remove},
-    {"info", "describe an index file or the library", cli_info, help_info},
-    {"verify", "check an index file for damage", cli_verify, help_verify},
+    {"info", "describe an index or the library", cli_info, help_info},
+    {"verify", "check an index for damage", cli_verify, help_verify},
     {"dump", "print all vectors", cli_dump, help_dump},
+    {"compact", "drop the dead entries of a directory", cli_compact, help_compact},
+    {"rebuild-bloom", "make the bloom filter of a directory anew", cli_rebuild_bloom,
+     help_rebuild_bloom},
     {NULL, NULL, NULL, NULL},
 };
 
 static void help_all(void)
 {
     puts("usage: nphd COMMAND [ARGUMENT...]\n\n"
-         "Nearest-neighbour search over binary vectors of mixed length, in index files.\n");
+         "Nearest-neighbour search over binary vectors of mixed length. An index\n"
+         "is a file whose name ends in .usearch, or a directory.\n");
     for (const cli_command *command = cli_commands; command->name != NULL; command++) {
-        printf("  %-10s %s\n", command->name, command->summary);
+        printf("  %-14s %s\n", command->name, command->summary);
     }
-    puts("  help       explain a command\n\n"
-         "  --version  print the version\n\n"
+    puts("  help           explain a command\n\n"
+         "  --version      print the version\n\n"
          "Exit status: 0 success, 1 a key asked for is absent, 2 usage, 3 bad input or damaged\n"
          "file, 4 system error.");
 }

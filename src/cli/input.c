@@ -84,21 +84,22 @@ static const cli_decoder *input_decoder(cli_format format)
     return NULL;
 }
 
-cli_exit cli_input_open(cli_input *input, const char *path, cli_format format, uint32_t row_bytes,
+cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_options *options,
                         cli_purpose purpose)
 {
     const bool is_stdin = strcmp(path, "-") == 0;
+    cli_format format = options->format;
 
     memset(input, 0, sizeof(*input));
     input->purpose = purpose;
-    input->row_bytes = row_bytes;
+    input->row_bytes = options->row_bytes;
     if (format == CLI_FORMAT_GUESS && !is_stdin) {
         format = input_guess_by_name(path);
         if (format == CLI_FORMAT_GUESS) {
             return cli_usage("%s: the name does not tell the format, give --format", path);
         }
     }
-    if (format == CLI_FORMAT_RAW && row_bytes == 0) {
+    if (format == CLI_FORMAT_RAW && options->row_bytes == 0) {
         return cli_usage("%s: raw rows need --bytes", path);
     }
     if (!cli_reader_open(&input->reader, path)) {

@@ -69,12 +69,18 @@ extern const cli_decoder cli_decoder_jsonl;
 extern const cli_decoder cli_decoder_npy;
 extern const cli_decoder cli_decoder_raw;
 
+/* How input files are written, as the command line says it. */
+typedef struct cli_input_options {
+    cli_format format;
+    uint32_t row_bytes; /* of raw rows; 0: not said */
+} cli_input_options;
+
 /* The format that --format names; complains as a usage error. */
 bool cli_option_format(const char *name, const char *text, cli_format *out);
 
 /* Opens `path` ("-": standard input). Returns CLI_SUCCESS, or another status after a complaint;
  * cli_input_close() follows either way. */
-cli_exit cli_input_open(cli_input *input, const char *path, cli_format format, uint32_t row_bytes,
+cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_options *options,
                         cli_purpose purpose);
 
 cli_next cli_input_next(cli_input *input, cli_record *out);

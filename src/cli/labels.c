@@ -36,13 +36,14 @@ static int labels_compare(const void *a, const void *b)
 
 cli_exit cli_labels_read(cli_labels *labels, const char *path)
 {
+    const cli_input_options options = {.format = CLI_FORMAT_CSV};
     cli_input input;
     cli_record record;
     cli_next got = CLI_NEXT_FAILED;
     cli_exit result = CLI_SUCCESS;
 
     memset(labels, 0, sizeof(*labels));
-    result = cli_input_open(&input, path, CLI_FORMAT_CSV, 0, CLI_FOR_LABELS);
+    result = cli_input_open(&input, path, &options, CLI_FOR_LABELS);
     while (result == CLI_SUCCESS) {
         got = cli_input_next(&input, &record);
         if (got == CLI_NEXT_END) {

@@ -43,6 +43,14 @@ static void message_write(const char *head, const char *text)
     fprintf(stderr, "%s%s\n", head, clean);
 }
 
+void cli_log(void *context, nphd_log_level level, const char *text)
+{
+    (void)context;
+    if (level >= NPHD_LOG_WARNING) {
+        message_write(level == NPHD_LOG_WARNING ? "nphd: warning: " : "nphd: error: ", text);
+    }
+}
+
 static void message_complain(const char *format, va_list arguments)
     __attribute__((format(printf, 1, 0)));
 
@@ -119,6 +127,9 @@ static cli_exit message_exit(nphd_status status)
     case NPHD_CANCELLED:
     case NPHD_DURABILITY_UNKNOWN:
     case NPHD_NO_SPACE:
+    case NPHD_CLOSED:
+    case NPHD_BUSY:
+    case NPHD_TIMEOUT:
         return CLI_SYSTEM;
     }
     return CLI_SYSTEM;

@@ -2,6 +2,7 @@
 #ifndef NPHD_CLI_MESSAGE_H
 #define NPHD_CLI_MESSAGE_H
 
+#include <nphd/log.h>
 #include <nphd/status.h>
 #include <stdint.h>
 
@@ -11,7 +12,8 @@ typedef enum cli_exit {
     CLI_ABSENT = 1,    /* get, contains: a key is not there */
     CLI_USAGE = 2,     /* the command line is wrong */
     CLI_BAD_INPUT = 3, /* an input file, or the index file, is damaged or not understood */
-    CLI_SYSTEM = 4     /* a file cannot be opened, read or written; memory is short */
+    CLI_SYSTEM = 4     /* a file cannot be opened, read or written, or another program writes it;
+                          memory is short */
 } cli_exit;
 
 /* The name of the command that messages carry; NULL: the program alone. Kept, not copied. */
@@ -32,6 +34,9 @@ cli_exit cli_fail(const nphd_error *err);
 
 /* Complains about memory. Returns CLI_SYSTEM. */
 cli_exit cli_out_of_memory(void);
+
+/* An nphd_logger: warnings and errors of the library, as "nphd: warning: text". */
+void cli_log(void *context, nphd_log_level level, const char *text);
 
 /* Copies `text` with '?' for each byte of a control character, so that no input can steer a
  * terminal. Cuts at `capacity` bytes, the closing zero included. */

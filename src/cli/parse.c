@@ -95,6 +95,21 @@ bool cli_option_u32(const char *name, const char *text, uint32_t min, uint32_t m
     return good;
 }
 
+bool cli_option_bytes(const char *name, const char *text, uint64_t *out)
+{
+    static const char units[] = "KMG";
+    const size_t length = strlen(text);
+    const char *unit = length > 1 ? strchr(units, text[length - 1]) : NULL;
+    const unsigned shift = unit != NULL ? 10 * ((unsigned)(unit - units) + 1) : 0;
+
+    if (!cli_parse_number(text, unit != NULL ? length - 1 : length, 1, UINT64_MAX >> shift, out)) {
+        cli_usage("%s: '%s' is not a number of bytes, with K, M or G behind it or not", name, text);
+        return false;
+    }
+    *out <<= shift;
+    return true;
+}
+
 bool cli_option_radius(const char *name, const char *text, float *out)
 {
     char *end = NULL;

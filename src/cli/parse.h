@@ -35,6 +35,9 @@ bool cli_parse_number(const char *text, size_t length, uint64_t min, uint64_t ma
 bool cli_option_u32(const char *name, const char *text, uint32_t min, uint32_t max, uint32_t *out);
 bool cli_option_u64(const char *name, const char *text, uint64_t min, uint64_t max, uint64_t *out);
 
+/* A number of bytes, with K, M or G behind it for 2^10, 2^20 or 2^30 of them; not 0. */
+bool cli_option_bytes(const char *name, const char *text, uint64_t *out);
+
 /* A plain decimal fraction of 0 or more; complains as above. */
 bool cli_option_radius(const char *name, const char *text, float *out);
 

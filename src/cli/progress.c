@@ -1,6 +1,7 @@
 /* A progress bar on standard error, for long calls on a terminal. */
 #include "progress.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -10,7 +11,8 @@
 #define FIRST_AFTER_SECONDS 0.5 /* short work ends before a bar could be read */
 #define EVERY_SECONDS 0.1       /* more often than this only costs time */
 
-static bool progress_on_screen = false;
+/* A message of the thread that writes shards may come between two steps of the bar. */
+static atomic_bool progress_on_screen = false;
 
 double cli_seconds(void)
 {
@@ -95,16 +97,15 @@ int cli_progress_step(void *context, uint64_t done, uint64_t total)
     if (now - progress->shown_seconds < EVERY_SECONDS || !isatty(STDERR_FILENO)) {
         return 0;
     }
+    atomic_store(&progress_on_screen, true);
     progress_draw(progress, total > 0 ? (double)done / (double)total : 0, now);
     progress->shown_seconds = now;
-    progress_on_screen = true;
     return 0;
 }
 
 void cli_progress_hide(void)
 {
-    if (progress_on_screen) {
+    if (atomic_exchange(&progress_on_screen, false)) {
         fputs("\r\033[K", stderr);
-        progress_on_screen = false;
     }
 }

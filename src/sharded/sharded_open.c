@@ -558,6 +558,9 @@ static nphd_status open_bloom(opening *of, nphd_error *err)
     uint64_t keys = 0;
 
     TRY(nphdi_bloom_load(sharded, newest, &usable, err));
+    /* a filter that is not kept up would hide keys from whoever uses it next */
+    sharded->bloom_unsaved =
+        !sharded->want_bloom && !sharded->read_only && sharded->bloom_file_bytes > 0;
     if (usable || sharded->read_only || !sharded->want_bloom) {
         return NPHD_OK;
     }
