@@ -165,6 +165,13 @@ void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation)
     nphdi_signal_unlock(&sharded->journal.lock);
 }
 
+void nphdi_journal_doubt(nphd_sharded *sharded)
+{
+    nphdi_signal_lock(&sharded->journal.lock);
+    sharded->journal.doubtful = true;
+    nphdi_signal_unlock(&sharded->journal.lock);
+}
+
 void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)
 {
     nphdi_journal *journal = &sharded->journal;
@@ -174,6 +181,7 @@ void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)
     while (journal->committing) {
         (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
     }
+    journal->doubtful = false;
     while (journal->files != NULL && journal->files->base < generation) {
         nphdi_journal_file *file = journal->files;
         journal->files = file->next;
@@ -233,7 +241,7 @@ static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *
     memcpy(head.identity, sharded->identity, sizeof(head.identity));
     head.base = file->base;
     head.sequence = file->sequence;
-    head.before = before != NULL && before->created ? before->sequence : 0;
+    head.before = before != NULL ? before->sequence : 0;
     head.before_bytes = head.before != 0 ? before->written_bytes : 0;
     head.key_bytes = sharded->key_bytes;
     head.payload_bytes = sharded->parameters.max_bits / 8;
@@ -272,6 +280,9 @@ static nphd_status flush_file(const nphd_sharded *sharded, nphdi_journal_file *f
 
     if (!file->created) {
         TRY(create_file(sharded, file, before, err));
+    }
+    if (bytes == 0) {
+        goto done;
     }
     nphdi_journal_encode_frame(&frame, head);
     TRY(write_all(sharded, file, file->written_bytes, head, sizeof(head), err));
@@ -315,7 +326,8 @@ done:
     return status;
 }
 
-/* Oldest first: a newer file counts only with all before it. */
+/* Oldest first: a newer file counts only with all before it, those without records included. What
+ * was taken for files behind one that failed is as unknown as what that one holds. */
 static nphd_status flush_files(const nphd_sharded *sharded, nphdi_journal_file *files,
                                const nphdi_journal_file *last, nphd_error *err)
 {
@@ -324,39 +336,42 @@ static nphd_status flush_files(const nphd_sharded *sharded, nphdi_journal_file *
     nphdi_journal_file *file = files;
 
     for (;;) {
-        if (file->flushing_bytes > 0) {
+        if (status == NPHD_OK) {
             status = flush_file(sharded, file, before, err);
-            file->flushing_bytes = 0;
-            file->broken = status != NPHD_OK;
         }
+        file->flushing_bytes = 0;
+        file->broken = status != NPHD_OK;
         /* behind the last, other threads may be adding files */
-        if (status != NPHD_OK || file == last) {
+        if (file == last) {
             break;
         }
-        before = file->created ? file : before;
+        before = file;
         file = file->next;
     }
     return status;
 }
 
-static nphdi_journal_file *last_file(const nphdi_journal *journal)
+/* The newest file that has something to write, if any; no file is added before it. */
+static nphdi_journal_file *last_taken(const nphdi_journal *journal)
 {
-    nphdi_journal_file *last = journal->files;
+    nphdi_journal_file *last = NULL;
 
-    while (last != NULL && last->next != NULL) {
-        last = last->next;
+    for (nphdi_journal_file *file = journal->files; file != NULL; file = file->next) {
+        last = file->flushing_bytes > 0 ? file : last;
     }
     return last;
 }
 
-static bool any_broken(const nphdi_journal *journal)
+/* What only a save can make durable: no journal continues files that are not there, or of which it
+ * is not known whether they are, nor one whose flush failed. */
+static bool needs_save(const nphdi_journal *journal)
 {
+    bool needed = journal->base == 0 || journal->doubtful;
+
     for (const nphdi_journal_file *file = journal->files; file != NULL; file = file->next) {
-        if (file->broken) {
-            return true;
-        }
+        needed = needed || file->broken || file->base == 0;
     }
-    return false;
+    return needed;
 }
 
 nphd_status nphdi_journal_commit(nphd_sharded *sharded, bool *out_save, nphd_error *err)
@@ -370,16 +385,16 @@ nphd_status nphdi_journal_commit(nphd_sharded *sharded, bool *out_save, nphd_err
     while (journal->committing && journal->durable < target) {
         (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
     }
-    *out_save = journal->durable < target && (any_broken(journal) || journal->base == 0);
+    *out_save = journal->durable < target && needs_save(journal);
     if (journal->durable < target && !*out_save) {
         journal->committing = true;
         target = journal->appended;
         status = take_records(sharded, err);
         if (status == NPHD_OK) {
             nphdi_journal_file *files = journal->files;
-            const nphdi_journal_file *last = last_file(journal);
+            const nphdi_journal_file *last = last_taken(journal);
             nphdi_signal_unlock(&journal->lock);
-            status = flush_files(sharded, files, last, err);
+            status = last != NULL ? flush_files(sharded, files, last, err) : NPHD_OK;
             nphdi_signal_lock(&journal->lock);
         }
         if (status == NPHD_OK) {
@@ -429,7 +444,13 @@ static void commit_thread(void *context)
         }
         nphdi_signal_unlock(&journal->lock);
         nphd_error err = NPHD_ERROR_INIT;
-        if (nphd_sharded_commit(sharded, &err) != NPHD_OK) {
+        bool save = false;
+        /* not the call of the API, which would take the report of a failed rotation from it */
+        nphd_status status = nphdi_journal_commit(sharded, &save, &err);
+        if (status == NPHD_OK && save) {
+            status = nphd_sharded_save(sharded, NULL, &err);
+        }
+        if (status != NPHD_OK) {
             nphdi_log_write(&sharded->log, NPHD_LOG_ERROR, "commit: %s", err.text);
         }
         nphdi_signal_lock(&journal->lock);

@@ -45,6 +45,7 @@ typedef struct nphdi_journal {
     nphdi_signal lock; /* of all that follows */
     bool lock_made;
     bool committing;
+    bool doubtful;     /* which generation the files have is not known: only a save helps */
     uint64_t appended; /* records so far */
     uint64_t durable;  /* of those */
     uint64_t base;     /* generation that new records continue; 0: none, a save must come first */
@@ -66,6 +67,8 @@ void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *rec
 
 /* From now on records continue `generation`. */
 void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation);
+/* A shard file is in place, but perhaps not after a power cut. */
+void nphdi_journal_doubt(nphd_sharded *sharded);
 /* The files of `generation` are durable: journals of earlier ones go. */
 void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation);
 

@@ -253,9 +253,12 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     }
     replace_group(sharded, of, shard);
     nphdi_journal_continue(sharded, generation);
-    nphdi_journal_drop(sharded, generation);
     shard = NULL;
+    if (status == NPHD_DURABILITY_UNKNOWN) {
+        nphdi_journal_doubt(sharded);
+    }
     TRY(status);
+    nphdi_journal_drop(sharded, generation);
     TRY(remove_doomed_files(sharded, err));
 done:
     nphd_index_close(index);

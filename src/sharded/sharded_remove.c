@@ -120,6 +120,9 @@ nphd_status nphd_sharded_remove(nphd_sharded *sharded, const nphd_key *keys, siz
         status = prepare_removal(sharded, keys, count, err);
     }
     if (status == NPHD_OK) {
+        status = nphdi_journal_reserve(sharded, count * (1 + (uint64_t)sharded->key_bytes), err);
+    }
+    if (status == NPHD_OK) {
         removed = remove_keys(sharded, keys, count, true);
     }
     nphdi_change_end(sharded);

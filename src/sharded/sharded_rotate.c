@@ -250,6 +250,8 @@ static nphd_status begin_rotation(nphd_sharded *sharded, nphd_error *err)
     TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*rotation), &rotation, err));
     rotation->failure.struct_size = sizeof(rotation->failure);
     TRY(nphdi_capture_take(sharded, &rotation->capture, err));
+    /* until the files are there, journals from now on need one that they continue */
+    TRY(nphdi_journal_reserve(sharded, 0, err));
     sharded->active->content->next_automatic = sharded->next_automatic;
     TRY(seal(sharded, shard, fresh, err));
     fresh = NULL;

@@ -212,8 +212,12 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
     as.extra_count += group->data != NULL ? 1 : 0;
     batch.progress = watch_save;
     batch.progress_context = &watch;
-    TRY(nphdi_index_save_as(index, shard->path, &as, &batch, err));
-    *out_file_bytes = shard_file_bytes(extra_end(index, extra, as.extra_count), as.extra_count);
+    status = nphdi_index_save_as(index, shard->path, &as, &batch, err);
+    if (status == NPHD_OK || status == NPHD_DURABILITY_UNKNOWN) {
+        /* the file is in place, and goes when the shard goes */
+        *out_file_bytes = shard_file_bytes(extra_end(index, extra, as.extra_count), as.extra_count);
+    }
+    TRY(status);
     if (watch.told) {
         nphdi_log_write(&sharded->log, NPHD_LOG_INFO, "saved %s: %llu vectors in %.1f s",
                         watch.name, (unsigned long long)watch.vectors,
@@ -351,7 +355,13 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
         sharded->bloom_valid_from = generation;
     }
     TRY(nphdi_bloom_save(sharded, generation, err));
-    TRY(save_active(sharded, &capture, generation, options, err));
+    status = save_active(sharded, &capture, generation, options, err);
+    if (status == NPHD_DURABILITY_UNKNOWN) {
+        nphdi_journal_doubt(sharded);
+    }
+    TRY(status);
+    /* it counts, whatever becomes of the rest: records for an older one would be passed over */
+    nphdi_journal_continue(sharded, atomic_load(&sharded->newest_generation));
     TRY(nphdi_tombstones_save(sharded, &capture, generation, err));
     TRY(remove_doomed(sharded, err));
     TRY(remove_empty_head(sharded, &capture, err));

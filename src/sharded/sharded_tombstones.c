@@ -172,8 +172,10 @@ static nphd_status write_file(nphd_sharded *sharded, const char *path, const nph
                             sizeof(head) + capture->tombstone_bytes, &extra, 1, err));
     TRY(nphdi_trailed_put(&file, head, sizeof(head), err));
     TRY(nphdi_trailed_put(&file, capture->tombstones, capture->tombstone_bytes, err));
-    TRY(nphdi_trailed_commit(&file, sharded->identity, generation, err));
-    sharded->tombstone_file_bytes = file.sink.total;
+    status = nphdi_trailed_commit(&file, sharded->identity, generation, err);
+    if (status == NPHD_OK || status == NPHD_DURABILITY_UNKNOWN) {
+        sharded->tombstone_file_bytes = file.sink.total;
+    }
 done:
     nphdi_trailed_end(&file);
     return status;

@@ -464,7 +464,7 @@ static nphd_status world_rebuild_bloom(sharded_world *here)
     return settle_save(here, nphd_sharded_rebuild_bloom(here->sharded, NULL, &here->err));
 }
 
-static nphd_status world_rotate(sharded_world *here)
+nphd_status world_rotate(sharded_world *here)
 {
     const uint64_t generation = generation_of(here);
 
@@ -682,7 +682,7 @@ static nphd_status world_remove_range(sharded_world *here)
     return remove_keys(here, choose_key(here, false), 1, 130);
 }
 
-static nphd_status world_remove_all(sharded_world *here)
+nphd_status world_remove_all(sharded_world *here)
 {
     return remove_keys(here, 0, 1, ORACLE_KEYS);
 }

@@ -120,7 +120,9 @@ nphd_status world_close(sharded_world *here);
 nphd_status world_add_one(sharded_world *here);
 nphd_status world_add_some(sharded_world *here);
 nphd_status world_remove(sharded_world *here);
+nphd_status world_remove_all(sharded_world *here);
 nphd_status world_reset(sharded_world *here);
+nphd_status world_rotate(sharded_world *here);
 
 /* A workload of all steps in an order that makes three rotations. */
 extern const world_step world_workload[];

@@ -185,6 +185,45 @@ static void test_missing_head(void **state)
     expect_salvage(lab, "tombstones.npy");
 }
 
+/* One byte of any file: opening refuses with the name of the file, or the byte is one that opening
+ * does not read; salvage opens whatever it is. */
+static void test_damage_anywhere(void **state)
+{
+    static const char *const names[] = {"shard_000.usearch", "shard_003.usearch", "tombstones.npy",
+                                        "bloom.isbf"};
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_options(lab);
+    size_t refused = 0;
+
+    make(lab, true);
+    options.read_only = true;
+    for (size_t file = 0; file < 4; file++) {
+        size_t bytes = 0;
+        free(memory_io_get(lab->disk, dirlab_path(names[file]), &bytes));
+        dirlab_copy(lab, names[file], "kept");
+        for (size_t at = test_random_below(&lab->random, 40); at < bytes;
+             at += 1 + test_random_below(&lab->random, 80)) {
+            nphd_sharded *sharded = NULL;
+            nphd_error err = NPHD_ERROR_INIT;
+            dirlab_damage(lab, names[file], (long)at);
+            if (nphd_sharded_open(DIRLAB_FOLDER, &options, &sharded, &err) != NPHD_OK) {
+                assert_true(err.status == NPHD_CORRUPT || err.status == NPHD_UNSUPPORTED);
+                assert_non_null(strstr(err.text, names[file]));
+                refused++;
+            }
+            nphd_sharded_free(sharded);
+            options.salvage = true;
+            dirlab_forget_log(lab);
+            sharded = dirlab_open(lab, &options);
+            assert_true(nphd_sharded_size(sharded) > 0);
+            nphd_sharded_free(sharded);
+            options.salvage = false;
+            dirlab_copy(lab, "kept", names[file]);
+        }
+    }
+    assert_true(refused > 20);
+}
+
 static void test_all_shards_damaged(void **state)
 {
     static const char *const names[] = {"shard_000.usearch", "shard_001.usearch",
@@ -311,8 +350,14 @@ static void test_one_writer(void **state)
     OK(nphd_sharded_remove(writer, &lab->items.items[0].key, 1, NULL, NULL));
     OK(nphd_sharded_compact(writer, NULL, NULL, NULL));
     dirlab_expect(lab, reader);
-    dirlab_close(reader);
     dirlab_drop(&lab->items, lab->items.items[0].key);
+    bool changed = false;
+    OK(nphd_sharded_refresh(reader, &changed, NULL)); /* W30 */
+    assert_true(changed);
+    dirlab_expect(lab, reader);
+    OK(nphd_sharded_refresh(reader, &changed, NULL));
+    assert_false(changed);
+    dirlab_close(reader);
     reader = dirlab_open(lab, &options);
     dirlab_expect(lab, reader);
     dirlab_close(reader);
@@ -376,6 +421,7 @@ int main(void)
         DIRLAB_TEST(test_verify_finds_what_opening_does_not_read),
         DIRLAB_TEST(test_damaged_head),
         DIRLAB_TEST(test_missing_head),
+        DIRLAB_TEST(test_damage_anywhere),
         DIRLAB_TEST(test_all_shards_damaged),
         DIRLAB_TEST(test_contradictions),
         DIRLAB_TEST(test_options_out_of_range),

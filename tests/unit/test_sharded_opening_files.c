@@ -30,16 +30,6 @@ static void make(dirlab *lab, bool twice)
     assert_true(dirlab_exists(lab, "tombstones.npy"));
 }
 
-/* The keys of a shard are lost, but for those that later shards have. */
-static void lose(dirlab *lab, uint64_t from, uint64_t to)
-{
-    for (uint64_t key = from; key < to; key++) {
-        if (key != 21 || from == 30) {
-            dirlab_drop(&lab->items, nphd_key_u64(key));
-        }
-    }
-}
-
 /* Salvage opens what is expected and tells `damage`; what it saves opens without. */
 static void expect_salvage(dirlab *lab, const char *damage)
 {

@@ -373,8 +373,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DIRLAB_TEST(test_k_lookups),         DIRLAB_TEST(test_m_search),
         DIRLAB_TEST(test_m5_radius),         DIRLAB_TEST(test_w36_answers_do_not_depend_on_shards),
-        DIRLAB_TEST(test_h2_ragged_vectors), DIRLAB_TEST(test_v_cursor),
-        DIRLAB_TEST(test_e_stats),           DIRLAB_TEST(test_e2_breadths),
+        DIRLAB_TEST(test_h2_ragged_vectors), DIRLAB_TEST(test_w47_filtered_search),
+        DIRLAB_TEST(test_v_cursor),          DIRLAB_TEST(test_e_stats),
+        DIRLAB_TEST(test_e2_breadths),
     };
 
     return cmocka_run_group_tests_name("lookups and searches of the sharded index", tests, NULL,
