@@ -9,6 +9,9 @@
 
 #define JOURNAL_VERSION 1
 
+/* The checksum of the head stands behind all else. */
+#define HEAD_CHECKED (NPHDI_JOURNAL_HEAD_BYTES - 8)
+
 static const uint8_t head_mark[8] = {'n', 'p', 'h', 'd', 'J', 'N', 'L', '\n'};
 static const uint8_t frame_mark[8] = {'n', 'p', 'h', 'd', 'F', 'R', 'M', '\n'};
 
@@ -25,7 +28,7 @@ void nphdi_journal_encode_head(const nphdi_journal_head *head,
     nphdi_put64(out + 48, head->before);
     nphdi_put64(out + 56, head->before_bytes);
     nphdi_put32(out + 64, head->payload_bytes);
-    nphdi_put64(out + 88, nphdi_hash_bytes(out, 88));
+    nphdi_put64(out + HEAD_CHECKED, nphdi_hash_bytes(out, HEAD_CHECKED));
 }
 
 nphd_status nphdi_journal_decode_head(const char *name,
@@ -34,7 +37,7 @@ nphd_status nphdi_journal_decode_head(const char *name,
 {
     memset(out, 0, sizeof(*out));
     if (memcmp(bytes, head_mark, sizeof(head_mark)) != 0 ||
-        nphdi_get64(bytes + 88) != nphdi_hash_bytes(bytes, 88)) {
+        nphdi_get64(bytes + HEAD_CHECKED) != nphdi_hash_bytes(bytes, HEAD_CHECKED)) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: the head of the journal is damaged", name);
     }
     if (nphdi_get32(bytes + 8) != JOURNAL_VERSION) {

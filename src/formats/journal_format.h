@@ -1,11 +1,12 @@
 /* A journal file: the changes since a save, one frame for each commit: bytes <-> structs, no I/O
  * (docs/format.md).
  *
- *     head (96 bytes) | frame | frame | ...
- *     frame: head (40 bytes) | records, filled up to a multiple of 8
+ *     head (one block) | frame | frame | ...
+ *     frame: head (40 bytes) | records, filled up with zeros to the end of a block
  *
  * A frame counts whole or not at all. The last one may be torn; one that is damaged and followed by
- * another was whole once. */
+ * another was whole once. Blocks are what file systems write and devices may tear: no write touches
+ * one that was flushed before, so that no power cut can spoil what was committed. */
 #ifndef NPHDI_JOURNAL_FORMAT_H
 #define NPHDI_JOURNAL_FORMAT_H
 
@@ -15,7 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NPHDI_JOURNAL_HEAD_BYTES 96
+#define NPHDI_JOURNAL_BLOCK_BYTES 4096
+#define NPHDI_JOURNAL_HEAD_BYTES NPHDI_JOURNAL_BLOCK_BYTES
 #define NPHDI_JOURNAL_FRAME_BYTES 40
 
 typedef struct nphdi_journal_head {
@@ -36,14 +38,18 @@ nphd_status nphdi_journal_decode_head(const char *name,
                                       nphdi_journal_head *out, nphd_error *err);
 
 typedef struct nphdi_journal_frame {
-    uint64_t number; /* in its file, from 0 */
-    uint64_t bytes;  /* of records, before filling up */
-    uint64_t checksum;
+    uint64_t number;   /* in its file, from 0 */
+    uint64_t bytes;    /* of records, before filling up */
+    uint64_t checksum; /* over records and zeros */
 } nphdi_journal_frame;
 
+/* What the records of a frame take with the zeros behind them. */
 static inline uint64_t nphdi_journal_padded(uint64_t bytes)
 {
-    return (bytes + 7) / 8 * 8;
+    const uint64_t block = NPHDI_JOURNAL_BLOCK_BYTES;
+
+    return (NPHDI_JOURNAL_FRAME_BYTES + bytes + block - 1) / block * block -
+           NPHDI_JOURNAL_FRAME_BYTES;
 }
 
 void nphdi_journal_encode_frame(const nphdi_journal_frame *frame,

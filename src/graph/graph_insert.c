@@ -15,7 +15,7 @@
 static bool nearer_to_kept(const nphdi_graph_target *pair, nphdi_bits base, const uint32_t *kept,
                            uint32_t kept_count)
 {
-    nphdi_bits bits[SELECT_BLOCK];
+    nphdi_bits bits[SELECT_BLOCK] = {{0, 0}}; /* read to a multiple of NPHDI_NEARER_STEP */
 
     for (uint32_t first = 0; first < kept_count; first += SELECT_BLOCK) {
         const uint32_t rest = kept_count - first;

@@ -99,6 +99,7 @@ done:
     return status;
 }
 
+/* With room for the zeros that fill up a frame. */
 static nphd_status grow_records(const nphd_sharded *sharded, nphdi_journal_file *file,
                                 uint64_t bytes, nphd_error *err)
 {
@@ -106,10 +107,10 @@ static nphd_status grow_records(const nphd_sharded *sharded, nphdi_journal_file 
     uint64_t room = file->record_room == 0 ? 4096 : file->record_room;
     uint8_t *grown = NULL;
 
-    if (file->record_bytes + bytes <= file->record_room) {
+    if (file->record_bytes + bytes + NPHDI_JOURNAL_BLOCK_BYTES <= file->record_room) {
         return NPHD_OK;
     }
-    while (room < file->record_bytes + bytes) {
+    while (room < file->record_bytes + bytes + NPHDI_JOURNAL_BLOCK_BYTES) {
         room *= 2;
     }
     TRY(nphdi_alloc(sharded->allocator, room, 1, &grown, err));
@@ -271,12 +272,10 @@ static nphd_status flush_file(const nphd_sharded *sharded, nphdi_journal_file *f
                               const nphdi_journal_file *before, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    static const uint8_t zeros[8] = {0};
     uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
     const uint64_t bytes = file->flushing_bytes;
     const uint64_t padded = nphdi_journal_padded(bytes);
-    const nphdi_journal_frame frame = {file->frames, bytes,
-                                       nphdi_hash_bytes(file->flushing, (size_t)bytes)};
+    nphdi_journal_frame frame = {file->frames, bytes, 0};
 
     if (!file->created) {
         TRY(create_file(sharded, file, before, err));
@@ -284,11 +283,11 @@ static nphd_status flush_file(const nphd_sharded *sharded, nphdi_journal_file *f
     if (bytes == 0) {
         goto done;
     }
+    memset(file->flushing + bytes, 0, padded - bytes);
+    frame.checksum = nphdi_hash_bytes(file->flushing, (size_t)padded);
     nphdi_journal_encode_frame(&frame, head);
     TRY(write_all(sharded, file, file->written_bytes, head, sizeof(head), err));
-    TRY(write_all(sharded, file, file->written_bytes + sizeof(head), file->flushing, bytes, err));
-    TRY(write_all(sharded, file, file->written_bytes + sizeof(head) + bytes, zeros, padded - bytes,
-                  err));
+    TRY(write_all(sharded, file, file->written_bytes + sizeof(head), file->flushing, padded, err));
     TRY(sync_file(sharded, file, err));
     file->written_bytes += sizeof(head) + padded;
     file->frames++;

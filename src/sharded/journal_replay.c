@@ -185,7 +185,8 @@ static nphd_status find_frame(const nphdi_source *source, uint64_t offset, uint6
     nphdi_journal_frame frame;
 
     *out_found = false;
-    for (uint64_t at = offset + 8; at + sizeof(head) <= source->bytes; at += 8) {
+    for (uint64_t at = offset + NPHDI_JOURNAL_BLOCK_BYTES; at + sizeof(head) <= source->bytes;
+         at += NPHDI_JOURNAL_BLOCK_BYTES) {
         TRY(nphdi_source_read(source, at, head, sizeof(head), err));
         if (nphdi_journal_decode_frame(head, &frame) && frame.number >= least) {
             *out_found = true;
@@ -206,6 +207,7 @@ static nphd_status read_frame(const replay *of, const nphdi_source *source, uint
     const uint64_t left = source->bytes - *offset;
     uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
     nphdi_journal_frame frame;
+    uint64_t padded;
 
     *out_whole = false;
     if (left < sizeof(head)) {
@@ -217,20 +219,21 @@ static nphd_status read_frame(const replay *of, const nphdi_source *source, uint
         nphdi_journal_padded(frame.bytes) > left - sizeof(head)) {
         return NPHD_OK;
     }
-    if (frame.bytes > *out_room) {
+    padded = nphdi_journal_padded(frame.bytes);
+    if (padded > *out_room) {
         nphdi_free(allocator, *out_bytes, *out_room, 1);
         *out_bytes = NULL;
         *out_room = 0;
-        TRY(nphdi_alloc(allocator, frame.bytes, 1, out_bytes, err));
-        *out_room = frame.bytes;
+        TRY(nphdi_alloc(allocator, padded, 1, out_bytes, err));
+        *out_room = padded;
     }
-    TRY(nphdi_source_read(source, *offset + sizeof(head), *out_bytes, (size_t)frame.bytes, err));
-    if (nphdi_hash_bytes(*out_bytes, (size_t)frame.bytes) != frame.checksum) {
+    TRY(nphdi_source_read(source, *offset + sizeof(head), *out_bytes, (size_t)padded, err));
+    if (nphdi_hash_bytes(*out_bytes, (size_t)padded) != frame.checksum) {
         return NPHD_OK;
     }
     *out_whole = true;
     *out_count = frame.bytes;
-    *offset += sizeof(head) + nphdi_journal_padded(frame.bytes);
+    *offset += sizeof(head) + padded;
 done:
     return status;
 }

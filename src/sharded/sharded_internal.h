@@ -271,6 +271,9 @@ nphd_status nphdi_tombstones_save(nphd_sharded *sharded, const nphdi_capture *ca
                                   uint64_t generation, nphd_error *err);
 nphd_key nphdi_key_from_file(const uint8_t *octets, uint32_t key_bytes);
 
+/* A damaged file is put aside under a name of its own, so that nothing we do touches it; not by
+ * readers. */
+nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, nphd_error *err);
 /* Tells of something that salvage leaves out. */
 void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

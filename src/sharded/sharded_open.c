@@ -119,8 +119,7 @@ done:
     return status;
 }
 
-/* A damaged file is put aside under a name of its own, so that nothing we do touches it. */
-static nphd_status set_aside(const nphd_sharded *sharded, const char *path, nphd_error *err)
+nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const size_t room = strlen(path) + sizeof(".damaged");
@@ -157,7 +156,7 @@ static nphd_status open_shard(opening *of, uint32_t number, nphd_error *err)
     } else if (sharded->salvage && (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED)) {
         nphdi_sharded_damage(sharded, "%s: left out", why.text);
         of->damaged++;
-        status = set_aside(sharded, shard->path, err);
+        status = nphdi_sharded_set_aside(sharded, shard->path, err);
     } else {
         nphdi_error_copy(err, &why);
     }
@@ -221,8 +220,14 @@ static nphd_status look_at_bloom(opening *of, bool *out_reference, nphd_error *e
 
     *out_reference = false;
     TRY(nphdi_path_join(sharded->allocator, sharded->path, NPHDI_BLOOM_NAME, &path, &room, err));
-    *out_reference =
-        nphdi_file_trailer(sharded->io, path, &trailer, &found, &why) == NPHD_OK && !found;
+    status = nphdi_file_trailer(sharded->io, path, &trailer, &found, &why);
+    *out_reference = status == NPHD_OK && !found;
+    /* a missing or damaged one is made anew later; what cannot be read at all is an error */
+    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED || status == NPHD_NOT_FOUND) {
+        status = NPHD_OK;
+    } else if (status != NPHD_OK) {
+        nphdi_error_copy(err, &why);
+    }
 done:
     nphdi_free(sharded->allocator, path, room, 1);
     return status;
@@ -283,7 +288,7 @@ static nphd_status leave_out(opening *of, nphdi_shard *shard, nphd_status why_st
     }
     nphdi_sharded_damage(sharded, "%s: left out", why->text);
     of->damaged++;
-    TRY(set_aside(sharded, shard->path, err));
+    TRY(nphdi_sharded_set_aside(sharded, shard->path, err));
     take_out(sharded, shard);
 done:
     return status;
