@@ -20,6 +20,7 @@ enum {
     CLI_OPT_EXACT,
     CLI_OPT_FIRST_KEY,
     CLI_OPT_FORMAT,
+    CLI_OPT_JOURNAL,
     CLI_OPT_JSON,
     CLI_OPT_JSONL,
     CLI_OPT_KEY_BITS,
@@ -60,6 +61,8 @@ cli_exit cli_verify(int argc, char **argv);
 cli_exit cli_dump(int argc, char **argv);
 cli_exit cli_compact(int argc, char **argv);
 cli_exit cli_rebuild_bloom(int argc, char **argv);
+cli_exit cli_snapshot(int argc, char **argv);
+cli_exit cli_salvage(int argc, char **argv);
 
 /* All commands, closed by one whose name is NULL. */
 extern const cli_command cli_commands[];
@@ -75,7 +78,7 @@ typedef bool (*cli_take_option)(void *job, int option, const char *value);
 bool cli_take_options(int argc, char **argv, const char *shorts, const struct option *longs,
                       cli_take_option take, void *job, cli_exit *out_exit);
 
-/* Takes --legacy-nphd, --salvage and --no-bloom. Returns true. */
+/* Takes --legacy-nphd, --salvage, --no-bloom and --journal. Returns true. */
 bool cli_take_store_option(cli_store_options *store, int option);
 
 /* The same and --format and --bytes, for commands that read input files. */

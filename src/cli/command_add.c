@@ -2,7 +2,8 @@
  *
  * Vectors are collected into batches of fixed size, so an input of any length costs the memory of
  * one batch beside the index. An index file is written once, after the last batch: a bad line
- * leaves it as it was. Of a directory the shards that filled up before are kept. */
+ * leaves it as it was. Of a directory the shards that filled up before are kept, and with a journal
+ * every batch. */
 #include "command.h"
 
 #include "input.h"
@@ -43,8 +44,10 @@ typedef struct add_job {
 
 static cli_exit add_open(add_job *job)
 {
-    const cli_exit result = cli_store_open(&job->store, job->path, CLI_CREATE, &job->open);
+    cli_exit result = CLI_SUCCESS;
 
+    job->open.threads = job->threads;
+    result = cli_store_open(&job->store, job->path, CLI_CREATE, &job->open);
     if (result == CLI_SUCCESS && job->update && job->store.shape.multi) {
         return cli_usage("--update: %s may hold several vectors under a key", job->path);
     }
@@ -62,7 +65,7 @@ static cli_exit add_allocate(add_job *job)
     return CLI_SUCCESS;
 }
 
-/* Stores the batch in the index and empties it. */
+/* Stores the batch in the index, commits it where there is a journal, and empties it. */
 static cli_exit add_flush(add_job *job)
 {
     nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
@@ -82,6 +85,9 @@ static cli_exit add_flush(add_job *job)
         result = cli_store_add(&job->store, job->keyed ? job->keys : NULL, job->vectors, job->count,
                                &options, &counts.added);
         counts.unchanged = job->count - counts.added;
+    }
+    if (result == CLI_SUCCESS) {
+        result = cli_store_commit(&job->store);
     }
     if (result != CLI_SUCCESS) {
         return result;
@@ -332,6 +338,7 @@ cli_exit cli_add(int argc, char **argv)
         {"first-key", required_argument, NULL, CLI_OPT_FIRST_KEY},
         {"format", required_argument, NULL, CLI_OPT_FORMAT},
         {"help", no_argument, NULL, 'h'},
+        {"journal", no_argument, NULL, CLI_OPT_JOURNAL},
         {"key-bits", required_argument, NULL, CLI_OPT_KEY_BITS},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"max-bits", required_argument, NULL, CLI_OPT_MAX_BITS},

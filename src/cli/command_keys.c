@@ -186,6 +186,7 @@ static cli_exit keys_run(cli_access access, int argc, char **argv, cli_exit (*wo
     };
     static const struct option longs_change[] = {
         {"help", no_argument, NULL, 'h'},
+        {"journal", no_argument, NULL, CLI_OPT_JOURNAL},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
         {NULL, 0, NULL, 0},

@@ -25,6 +25,7 @@ static const char *const help_add[] = {
     "  --shard-size N     bytes after which a shard is full, with K, M or G (default 1G)",
     "  --background       write full shards while adding goes on",
     "  --no-bloom         keep no bloom filter",
+    "  --journal          commit every batch to the journal, and save nothing at the end",
     "",
     "Of a new index; an existing one must agree:",
     "  --max-bits N       widest vector, 8 to 2040 in steps of 8 (default 256)",
@@ -89,6 +90,7 @@ static const char *const help_remove[] = {
     "",
     "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
     "  --no-bloom         of a directory: keep no bloom filter",
+    "  --journal          of a directory: commit to the journal, and save nothing",
     NULL,
 };
 
@@ -131,6 +133,24 @@ static const char *const help_rebuild_bloom[] = {
     NULL,
 };
 
+static const char *const help_snapshot[] = {
+    "usage: nphd snapshot DIRECTORY NEW",
+    "",
+    "Copy the newest state of an index to the directory NEW, which does not exist yet or is",
+    "empty. Another program may write DIRECTORY meanwhile. Files are shared by hard links",
+    "where the file system can.",
+    NULL,
+};
+
+static const char *const help_salvage[] = {
+    "usage: nphd salvage DIRECTORY NEW",
+    "",
+    "Build a clean index in the directory NEW, which does not exist yet or is empty, from what",
+    "can be read of a damaged one, which stays as it is. What is missing is told on standard",
+    "error. Exit status 3: something is missing, and NEW has the rest.",
+    NULL,
+};
+
 static const char *const help_dump[] = {
     "usage: nphd dump PATH",
     "",
@@ -153,6 +173,8 @@ const cli_command cli_commands[] = {
     {"compact", "drop the dead entries of a directory", cli_compact, help_compact},
     {"rebuild-bloom", "make the bloom filter of a directory anew", cli_rebuild_bloom,
      help_rebuild_bloom},
+    {"snapshot", "copy a directory while it is in use", cli_snapshot, help_snapshot},
+    {"salvage", "make a clean directory of a damaged one", cli_salvage, help_salvage},
     {NULL, NULL, NULL, NULL},
 };
 

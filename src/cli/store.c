@@ -169,7 +169,10 @@ static cli_exit store_open_directory(cli_store *store, cli_access access,
     open.read_only = access == CLI_READ;
     open.background_rotation = options->background;
     open.salvage = options->salvage;
+    open.journal = options->journal;
+    open.threads = options->threads;
     open.logger = cli_log;
+    store->journal = options->journal;
     result = store_result(nphd_sharded_open(store->path, &open, &store->sharded, &err), &err);
     return result == CLI_SUCCESS ? store_read_shape(store) : result;
 }
@@ -183,9 +186,11 @@ cli_exit cli_store_check_options(const char *path, const cli_store_options *opti
                    ? cli_usage("--legacy-nphd is for index files, and '%s' is a directory", path)
                    : CLI_SUCCESS;
     }
-    if (options->salvage || options->background || options->no_bloom || options->shard_bytes > 0) {
+    if (options->salvage || options->background || options->no_bloom || options->journal ||
+        options->shard_bytes > 0) {
         return cli_usage("%s is for directories, and '%s' is a file",
                          options->salvage      ? "--salvage"
+                         : options->journal    ? "--journal"
                          : options->background ? "--background"
                          : options->no_bloom   ? "--no-bloom"
                                                : "--shard-size",
@@ -215,6 +220,23 @@ void cli_store_close(cli_store *store)
     store->sharded = NULL;
 }
 
+cli_exit cli_store_commit(cli_store *store)
+{
+    nphd_error err = NPHD_ERROR_INIT;
+
+    return store->journal ? store_result(nphd_sharded_commit(store->sharded, &err), &err)
+                          : CLI_SUCCESS;
+}
+
+/* What the last commit made durable need not be saved. Only the shards that filled up are waited
+ * for: those that are not written would be replayed by every opening. */
+static nphd_status store_finish_journal(cli_store *store, nphd_error *err)
+{
+    const nphd_status status = nphd_sharded_commit(store->sharded, err);
+
+    return status == NPHD_OK ? nphd_sharded_drain(store->sharded, UINT64_MAX, err) : status;
+}
+
 cli_exit cli_store_save(cli_store *store)
 {
     nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
@@ -229,6 +251,8 @@ cli_exit cli_store_save(cli_store *store)
         if (store->is_new && nphd_sharded_size(store->sharded) == 0) {
             /* no shard would be written that could keep the parameters */
             cli_complain("%s: nothing is kept of a directory without vectors", store->path);
+        } else if (store->journal) {
+            status = store_finish_journal(store, &err);
         } else {
             status = nphd_sharded_save(store->sharded, &options, &err);
         }

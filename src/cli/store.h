@@ -38,6 +38,8 @@ typedef struct cli_store_options {
     bool background;
     bool no_bloom;
     uint64_t shard_bytes;
+    bool journal;
+    uint32_t threads; /* that replay the journal; 0: 1 */
 } cli_store_options;
 
 typedef struct cli_store {
@@ -46,6 +48,7 @@ typedef struct cli_store {
     nphd_sharded *sharded; /* a directory, or NULL */
     cli_shape shape;
     bool is_new;    /* there is nothing on disk yet */
+    bool journal;   /* of a directory: changes go to the journal, and no save follows */
     bool must_save; /* of a file: even without a change */
 } cli_store;
 
@@ -62,10 +65,16 @@ cli_exit cli_store_find_directory(const char *path);
 cli_exit cli_store_open(cli_store *store, const char *path, cli_access access,
                         const cli_store_options *options);
 
-/* Takes a zeroed store. What was not saved is lost, but for the shards that filled up. */
+/* Takes a zeroed store. What was neither saved nor committed is lost, but for the shards that
+ * filled up. */
 void cli_store_close(cli_store *store);
 
-/* Makes all changes durable, with a progress bar. A file without changes stays as it is. */
+/* With a journal: makes the changes so far durable, at a cost proportional to them. Without one
+ * nothing happens: the save at the end does it. */
+cli_exit cli_store_commit(cli_store *store);
+
+/* Makes all changes durable, with a progress bar; with a journal that is a commit. A file without
+ * changes stays as it is. */
 cli_exit cli_store_save(cli_store *store);
 
 uint64_t cli_store_size(const cli_store *store);

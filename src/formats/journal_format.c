@@ -28,6 +28,7 @@ void nphdi_journal_encode_head(const nphdi_journal_head *head,
     nphdi_put64(out + 48, head->before);
     nphdi_put64(out + 56, head->before_bytes);
     nphdi_put32(out + 64, head->payload_bytes);
+    nphdi_put64(out + 72, head->before_base);
     nphdi_put64(out + HEAD_CHECKED, nphdi_hash_bytes(out, HEAD_CHECKED));
 }
 
@@ -51,6 +52,7 @@ nphd_status nphdi_journal_decode_head(const char *name,
     out->before = nphdi_get64(bytes + 48);
     out->before_bytes = nphdi_get64(bytes + 56);
     out->payload_bytes = nphdi_get32(bytes + 64);
+    out->before_base = nphdi_get64(bytes + 72);
     if ((out->key_bytes != 8 && out->key_bytes != 16) || out->payload_bytes == 0 ||
         out->payload_bytes > NPHD_MAX_BYTES) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: keys of %u bytes, vectors of %u", name,

@@ -26,6 +26,7 @@ typedef struct nphdi_journal_head {
     uint64_t sequence;     /* of the journals of this index, ascending */
     uint64_t before;       /* the sequence of the journal that it continues; 0: none */
     uint64_t before_bytes; /* how much of that one counts */
+    uint64_t before_base;  /* and what it continues */
     uint32_t key_bytes;
     uint32_t payload_bytes; /* the widest vector */
 } nphdi_journal_head;

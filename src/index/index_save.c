@@ -171,12 +171,11 @@ static nphd_status put_key_table(nphdi_block_sink *to, const nphdi_content *cont
     const uint64_t slots = nphdi_content_slots(content);
     const uint32_t slot_bits = nphdi_slot_table_bits(slots);
     uint8_t *table = NULL;
+    nphdi_slot_table_filler filler;
     nphd_key key;
 
     TRY(nphdi_alloc(content->allocator, room, 4, &table, err));
-    if (room > 0) {
-        memset(table, 0xFF, (size_t)room * 4);
-    }
+    nphdi_slot_table_fill_begin(&filler, table, room, slot_bits);
     for (uint64_t slot = 0; slot < slots; slot++) {
         if (!nphdi_content_is_stored(content, (uint32_t)slot)) {
             continue;
@@ -185,9 +184,9 @@ static nphd_status put_key_table(nphdi_block_sink *to, const nphdi_content *cont
             status = nphdi_mapped_broken(&content->mapped, slot, err);
             goto done;
         }
-        nphdi_slot_table_put(table, room, slot_bits, nphdi_content_hash(content, key),
-                             (uint32_t)slot);
+        nphdi_slot_table_put(&filler, nphdi_content_hash(content, key), (uint32_t)slot);
     }
+    nphdi_slot_table_fill_end(&filler);
     TRY(nphdi_sink_put(to, table, room * 4, err));
 done:
     nphdi_free(content->allocator, table, room, 4);

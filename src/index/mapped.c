@@ -343,6 +343,7 @@ static nphd_status derive_table(nphdi_mapped *mapped, nphd_error *err)
     nphd_status status = NPHD_OK;
     const uint32_t key_bytes = mapped->head.node.key_bytes;
     const uint32_t slot_bits = nphdi_slot_table_bits(mapped->head.slots);
+    nphdi_slot_table_filler filler;
     uint8_t *table = NULL;
     uint64_t live = 0;
     uint64_t room = 0;
@@ -356,14 +357,13 @@ static nphd_status derive_table(nphdi_mapped *mapped, nphd_error *err)
     }
     room = nphdi_slot_table_room(live < 1 ? 1 : live);
     TRY(nphdi_alloc(mapped->allocator, room, 4, &table, err));
-    memset(table, 0xFF, (size_t)room * 4);
+    nphdi_slot_table_fill_begin(&filler, table, room, slot_bits);
     for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
-        if (!nphdi_mapped_key(mapped, (uint32_t)slot, &key) || nphdi_is_free_key(key, key_bytes)) {
-            continue;
+        if (nphdi_mapped_key(mapped, (uint32_t)slot, &key) && !nphdi_is_free_key(key, key_bytes)) {
+            nphdi_slot_table_put(&filler, nphdi_hash_key(key, key_bytes), (uint32_t)slot);
         }
-        nphdi_slot_table_put(table, room, slot_bits, nphdi_hash_key(key, key_bytes),
-                             (uint32_t)slot);
     }
+    nphdi_slot_table_fill_end(&filler);
     mapped->derived_table_memory = table;
     mapped->derived_table_room = room;
     atomic_store_explicit(&mapped->live, live, memory_order_release);

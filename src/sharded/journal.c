@@ -243,7 +243,8 @@ static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *
     head.base = file->base;
     head.sequence = file->sequence;
     head.before = before != NULL ? before->sequence : 0;
-    head.before_bytes = head.before != 0 ? before->written_bytes : 0;
+    head.before_bytes = before != NULL ? before->written_bytes : 0;
+    head.before_base = before != NULL ? before->base : 0;
     head.key_bytes = sharded->key_bytes;
     head.payload_bytes = sharded->parameters.max_bits / 8;
     nphdi_journal_encode_head(&head, bytes);

@@ -12,6 +12,7 @@
 #define NPHDI_JOURNAL_H
 
 #include "formats/journal_format.h"
+#include "index/source.h"
 #include "platform/platform.h"
 
 #include <nphd/sharded.h>
@@ -80,6 +81,35 @@ void nphdi_journal_stop(nphd_sharded *sharded);
 
 /* Is this the name of a journal file? Its sequence number then. */
 bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence);
+
+/* ---- the frames of a file, from first to last (journal_read.c) ---- */
+
+typedef struct nphdi_journal_reader {
+    const nphd_allocator *allocator;
+    nphdi_source source;
+    uint64_t number; /* of the frame at `offset` */
+    uint64_t offset;
+    uint8_t *bytes; /* records of the frame before it */
+    uint64_t count; /* how many bytes */
+    uint64_t room;
+} nphdi_journal_reader;
+
+/* `path` is borrowed. */
+nphd_status nphdi_journal_reader_open(nphdi_journal_reader *reader, const nphd_io *io,
+                                      const nphd_allocator *allocator, const char *path,
+                                      nphd_error *err);
+void nphdi_journal_reader_close(nphdi_journal_reader *reader); /* takes a zero one */
+/* *out_valid false: torn while the file was created. Frames follow only after the head was flushed,
+ * so that a damaged one before them is an error. */
+nphd_status nphdi_journal_reader_head(const nphdi_journal_reader *reader, nphdi_journal_head *out,
+                                      bool *out_valid, nphd_error *err);
+/* Reads a frame and moves behind it; *out_whole false: there is no whole one here. */
+nphd_status nphdi_journal_reader_next(nphdi_journal_reader *reader, bool *out_whole,
+                                      nphd_error *err);
+/* Moves to the next frame head behind one that is not whole. It was written after everything before
+ * it had been flushed; *out_more false: there is none, and what is here may be a torn end. */
+nphd_status nphdi_journal_reader_skip(nphdi_journal_reader *reader, bool *out_more,
+                                      nphd_error *err);
 
 /* Applies the journals that continue `generation` (0: there is none that could be). `reference`:
  * the reference changed the directory since, so that none is applied. */

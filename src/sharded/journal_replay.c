@@ -2,7 +2,10 @@
  *
  * The journals that count form a chain: the first continues the generation of the newest shard,
  * each other one the journal before it, up to the length that it names. A torn frame at the end of
- * the last is cut. Anything else that does not fit is an error, and nothing of it is guessed. */
+ * the last is cut. Anything else that does not fit is an error, and nothing of it is guessed.
+ *
+ * Salvage goes on behind a damaged frame, and with the oldest journal of a chain whose beginning is
+ * missing: what a record says of its key is newer than what any shard has. */
 #include "base/error.h"
 #include "base/hash.h"
 #include "index/source.h"
@@ -20,6 +23,7 @@ typedef struct found_journal {
     size_t path_room;
     bool valid; /* it has a head that was durable */
     bool used;
+    bool damaged; /* salvage goes on without some of it */
 } found_journal;
 
 typedef struct replay {
@@ -35,31 +39,32 @@ typedef struct replay {
     uint64_t applied;
 } replay;
 
+/* Salvage tells of damage and goes on; *status is then NPHD_OK. */
+static void salvage(const replay *of, found_journal *journal, nphd_status *status,
+                    const nphd_error *why)
+{
+    if (of->sharded->salvage &&
+        (*status == NPHD_CORRUPT || *status == NPHD_MISMATCH || *status == NPHD_UNSUPPORTED)) {
+        if (!journal->damaged) {
+            nphdi_sharded_damage(of->sharded, "%s", why->text);
+        }
+        journal->damaged = true;
+        *status = NPHD_OK;
+    }
+}
+
 /* ---- finding ---- */
 
-/* Reads the head. A file that is too short for one was never committed to. */
-static nphd_status look_at(replay *of, found_journal *journal, nphd_error *err)
+static nphd_status look_at(const replay *of, found_journal *journal, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphdi_source source;
-    uint8_t bytes[NPHDI_JOURNAL_HEAD_BYTES];
+    nphdi_journal_reader reader;
 
-    memset(&source, 0, sizeof(source));
-    TRY(nphdi_source_open(&source, of->sharded->io, journal->path, err));
-    if (source.bytes < sizeof(bytes)) {
-        goto done;
-    }
-    TRY(nphdi_source_read(&source, 0, bytes, sizeof(bytes), err));
-    status = nphdi_journal_decode_head(journal->path, bytes, &journal->head, err);
-    if (status == NPHD_CORRUPT && source.bytes == sizeof(bytes)) {
-        /* torn while it was created: frames follow only after the head was flushed */
-        nphdi_error_clear(err);
-        status = NPHD_OK;
-    } else {
-        journal->valid = status == NPHD_OK;
-    }
+    TRY(nphdi_journal_reader_open(&reader, of->sharded->io, of->sharded->allocator, journal->path,
+                                  err));
+    status = nphdi_journal_reader_head(&reader, &journal->head, &journal->valid, err);
 done:
-    nphdi_source_close(&source);
+    nphdi_journal_reader_close(&reader);
     return status;
 }
 
@@ -102,9 +107,16 @@ static nphd_status find_journals(replay *of, const nphdi_names *names, uint64_t 
         found_journal *journal = &of->found[of->found_count++];
         TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &journal->path,
                             &journal->path_room, err));
-        TRY(look_at(of, journal, err));
-        if (journal->valid && journal->head.base >= generation) {
-            TRY(check_head(of, journal, sequence, err));
+        nphd_error why = NPHD_ERROR_INIT;
+        status = look_at(of, journal, &why);
+        if (status == NPHD_OK && journal->valid && journal->head.base >= generation) {
+            status = check_head(of, journal, sequence, &why);
+        }
+        salvage(of, journal, &status, &why);
+        journal->valid = journal->valid && !journal->damaged;
+        if (status != NPHD_OK) {
+            nphdi_error_copy(err, &why);
+            goto done;
         }
     }
 done:
@@ -130,14 +142,23 @@ done:
     return status;
 }
 
+/* With damage before it, a vector that was new may find an older one of its key. */
+static nphdi_journal_kind kind_of(const replay *of, const nphdi_journal_record *record)
+{
+    return record->kind == NPHDI_JOURNAL_ADD && of->sharded->salvage &&
+                   !of->sharded->parameters.multi
+               ? NPHDI_JOURNAL_REPLACE
+               : record->kind;
+}
+
 static nphd_status apply_record(replay *of, const nphdi_journal_record *record, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
 
-    if (record->kind != of->kind || of->count == REPLAY_AT_ONCE) {
+    if (kind_of(of, record) != of->kind || of->count == REPLAY_AT_ONCE) {
         TRY(apply_gathered(of, err));
-        of->kind = record->kind;
+        of->kind = kind_of(of, record);
     }
     switch (record->kind) {
     case NPHDI_JOURNAL_RESET:
@@ -175,69 +196,6 @@ done:
     return status;
 }
 
-/* Is there a whole frame head anywhere behind `offset`? It was written after everything before it
- * had been flushed. */
-static nphd_status find_frame(const nphdi_source *source, uint64_t offset, uint64_t least,
-                              bool *out_found, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
-    nphdi_journal_frame frame;
-
-    *out_found = false;
-    for (uint64_t at = offset + NPHDI_JOURNAL_BLOCK_BYTES; at + sizeof(head) <= source->bytes;
-         at += NPHDI_JOURNAL_BLOCK_BYTES) {
-        TRY(nphdi_source_read(source, at, head, sizeof(head), err));
-        if (nphdi_journal_decode_frame(head, &frame) && frame.number >= least) {
-            *out_found = true;
-            break;
-        }
-    }
-done:
-    return status;
-}
-
-/* Reads the frame at *offset; *out_whole false: there is no whole one there. */
-static nphd_status read_frame(const replay *of, const nphdi_source *source, uint64_t number,
-                              uint64_t *offset, uint8_t **out_bytes, uint64_t *out_room,
-                              uint64_t *out_count, bool *out_whole, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    const nphd_allocator *allocator = of->sharded->allocator;
-    const uint64_t left = source->bytes - *offset;
-    uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
-    nphdi_journal_frame frame;
-    uint64_t padded;
-
-    *out_whole = false;
-    if (left < sizeof(head)) {
-        return NPHD_OK;
-    }
-    TRY(nphdi_source_read(source, *offset, head, sizeof(head), err));
-    if (!nphdi_journal_decode_frame(head, &frame) || frame.number != number ||
-        frame.bytes > left - sizeof(head) ||
-        nphdi_journal_padded(frame.bytes) > left - sizeof(head)) {
-        return NPHD_OK;
-    }
-    padded = nphdi_journal_padded(frame.bytes);
-    if (padded > *out_room) {
-        nphdi_free(allocator, *out_bytes, *out_room, 1);
-        *out_bytes = NULL;
-        *out_room = 0;
-        TRY(nphdi_alloc(allocator, padded, 1, out_bytes, err));
-        *out_room = padded;
-    }
-    TRY(nphdi_source_read(source, *offset + sizeof(head), *out_bytes, (size_t)padded, err));
-    if (nphdi_hash_bytes(*out_bytes, (size_t)padded) != frame.checksum) {
-        return NPHD_OK;
-    }
-    *out_whole = true;
-    *out_count = frame.bytes;
-    *offset += sizeof(head) + padded;
-done:
-    return status;
-}
-
 /* What was read of a journal, kept so that its successor can name it. */
 static nphd_status remember(nphd_sharded *sharded, const found_journal *journal, uint64_t bytes,
                             nphd_error *err)
@@ -263,53 +221,79 @@ done:
     return status;
 }
 
+/* There is no whole frame here: a torn end is cut, and what else it may be is an error. */
+static nphd_status skip_damage(const replay *of, found_journal *journal,
+                               nphdi_journal_reader *reader, uint64_t limit, bool *out_more,
+                               nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t number = reader->number;
+    const uint64_t offset = reader->offset;
+    nphd_error why = NPHD_ERROR_INIT;
+
+    TRY(nphdi_journal_reader_skip(reader, out_more, err));
+    if (*out_more || limit != UINT64_MAX) {
+        status = nphdi_fail(&why, NPHD_CORRUPT, "%s: frame %llu at byte %llu is damaged",
+                            journal->path, (unsigned long long)number, (unsigned long long)offset);
+        salvage(of, journal, &status, &why);
+        if (status != NPHD_OK) {
+            nphdi_error_copy(err, &why);
+        }
+    }
+done:
+    return status;
+}
+
+static nphd_status check_end(const replay *of, found_journal *journal, uint64_t offset,
+                             uint64_t limit, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_error why = NPHD_ERROR_INIT;
+
+    if (limit != UINT64_MAX && offset != limit) {
+        status = nphdi_fail(&why, NPHD_CORRUPT,
+                            "%s: frames end at byte %llu, but the next journal says %llu",
+                            journal->path, (unsigned long long)offset, (unsigned long long)limit);
+        salvage(of, journal, &status, &why);
+        if (status != NPHD_OK) {
+            nphdi_error_copy(err, &why);
+        }
+    }
+    return status;
+}
+
 /* `limit`: where the successor says that it ends; UINT64_MAX: there is none. */
 static nphd_status apply_journal(replay *of, found_journal *journal, uint64_t limit,
                                  nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphd_sharded *sharded = of->sharded;
-    nphdi_source source;
-    uint8_t *bytes = NULL;
-    uint64_t room = 0;
-    uint64_t count = 0;
-    uint64_t offset = NPHDI_JOURNAL_HEAD_BYTES;
-    bool whole = true;
-    bool later = false;
+    nphdi_journal_reader reader;
+    bool more = true;
+    bool whole = false;
 
-    memset(&source, 0, sizeof(source));
-    TRY(nphdi_source_open(&source, sharded->io, journal->path, err));
-    for (uint64_t number = 0; whole && offset < limit; number++) {
-        const uint64_t begin = offset;
-        TRY(read_frame(of, &source, number, &offset, &bytes, &room, &count, &whole, err));
+    TRY(nphdi_journal_reader_open(&reader, of->sharded->io, of->sharded->allocator, journal->path,
+                                  err));
+    while (more && reader.offset < limit) {
+        TRY(nphdi_journal_reader_next(&reader, &whole, err));
         if (whole) {
-            TRY(apply_frame(of, journal, bytes, count, err));
-            continue;
-        }
-        TRY(find_frame(&source, begin, number, &later, err));
-        if (later || (limit != UINT64_MAX && begin < limit)) {
-            status =
-                nphdi_fail(err, NPHD_CORRUPT, "%s: frame %llu at byte %llu is damaged",
-                           journal->path, (unsigned long long)number, (unsigned long long)begin);
-            goto done;
+            TRY(apply_frame(of, journal, reader.bytes, reader.count, err));
+        } else {
+            TRY(skip_damage(of, journal, &reader, limit, &more, err));
         }
     }
-    if (limit != UINT64_MAX && offset != limit) {
-        status = nphdi_fail(err, NPHD_CORRUPT,
-                            "%s: frames end at byte %llu, but the next journal says %llu",
-                            journal->path, (unsigned long long)offset, (unsigned long long)limit);
-        goto done;
-    }
+    TRY(check_end(of, journal, reader.offset, limit, err));
     journal->used = true;
-    TRY(remember(sharded, journal, offset, err));
+    if (!journal->damaged) {
+        TRY(remember(of->sharded, journal, reader.offset, err));
+    }
 done:
-    nphdi_free(sharded->allocator, bytes, room, 1);
-    nphdi_source_close(&source);
+    nphdi_journal_reader_close(&reader);
     return status;
 }
 
 /* ---- the chain ---- */
 
+/* What it continues may be gone only if that is in the shards. */
 static found_journal *first_of(const replay *of, uint64_t generation)
 {
     found_journal *first = NULL;
@@ -317,6 +301,7 @@ static found_journal *first_of(const replay *of, uint64_t generation)
     for (size_t i = 0; i < of->found_count; i++) {
         found_journal *journal = &of->found[i];
         if (journal->valid && journal->head.base == generation &&
+            journal->head.before_base < generation &&
             (first == NULL || journal->head.sequence < first->head.sequence)) {
             first = journal;
         }
@@ -336,31 +321,75 @@ static found_journal *successor_of(const replay *of, const found_journal *journa
     return NULL;
 }
 
+/* The oldest of those that should count and do not. */
+static found_journal *oldest_left(const replay *of, uint64_t generation)
+{
+    found_journal *oldest = NULL;
+
+    for (size_t i = 0; i < of->found_count; i++) {
+        found_journal *journal = &of->found[i];
+        if (journal->valid && !journal->used && journal->head.base >= generation &&
+            (oldest == NULL || journal->head.sequence < oldest->head.sequence)) {
+            oldest = journal;
+        }
+    }
+    return oldest;
+}
+
+static nphd_status apply_from(replay *of, found_journal *journal, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    while (journal != NULL) {
+        found_journal *next = successor_of(of, journal);
+        TRY(apply_journal(of, journal, next != NULL ? next->head.before_bytes : UINT64_MAX, err));
+        of->sharded->journal.base = journal->head.base;
+        journal = next;
+    }
+done:
+    return status;
+}
+
 static nphd_status apply_chain(replay *of, uint64_t generation, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
-    found_journal *journal = first_of(of, generation);
+    found_journal *left;
+    nphd_error why = NPHD_ERROR_INIT;
 
     sharded->journal.base = generation;
-    while (journal != NULL) {
-        found_journal *next = successor_of(of, journal);
-        TRY(apply_journal(of, journal, next != NULL ? next->head.before_bytes : UINT64_MAX, err));
-        sharded->journal.base = journal->head.base;
-        journal = next;
-    }
-    for (size_t i = 0; i < of->found_count; i++) {
-        if (of->found[i].valid && !of->found[i].used && of->found[i].head.base >= generation) {
-            status = nphdi_fail(err, NPHD_CORRUPT,
-                                "%s: continues generation %llu after journal %llu, which is not "
-                                "what is there",
-                                of->found[i].path, (unsigned long long)of->found[i].head.base,
-                                (unsigned long long)of->found[i].head.before);
+    TRY(apply_from(of, first_of(of, generation), err));
+    while ((left = oldest_left(of, generation)) != NULL) {
+        status = nphdi_fail(&why, NPHD_CORRUPT,
+                            "%s: continues generation %llu after journal %llu, which is not what "
+                            "is there",
+                            left->path, (unsigned long long)left->head.base,
+                            (unsigned long long)left->head.before);
+        salvage(of, left, &status, &why);
+        if (status != NPHD_OK) {
+            nphdi_error_copy(err, &why);
             goto done;
         }
+        TRY(apply_from(of, left, err));
     }
     if (sharded->journal.base > atomic_load(&sharded->generation)) {
         atomic_store(&sharded->generation, sharded->journal.base);
+    }
+done:
+    return status;
+}
+
+/* No journal may continue damaged ones: the next commit is a save, which makes them superfluous. */
+static nphd_status put_damaged_aside(const replay *of, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    for (size_t i = 0; i < of->found_count; i++) {
+        if (of->found[i].damaged) {
+            nphdi_journal_doubt(of->sharded);
+            of->sharded->unsaved = true;
+            TRY(nphdi_sharded_set_aside(of->sharded, of->found[i].path, err));
+        }
     }
 done:
     return status;
@@ -372,7 +401,7 @@ static void remove_stale(const replay *of)
     nphd_error why = NPHD_ERROR_INIT;
 
     for (size_t i = 0; !of->sharded->read_only && i < of->found_count; i++) {
-        if (!of->found[i].used && of->found[i].path != NULL &&
+        if (!of->found[i].used && !of->found[i].damaged && of->found[i].path != NULL &&
             nphdi_file_remove(of->sharded->io, of->found[i].path, false, &why) != NPHD_OK) {
             nphdi_log_write(&of->sharded->log, NPHD_LOG_WARNING, "%s", why.text);
         }
@@ -424,6 +453,7 @@ nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names
     TRY(nphdi_alloc(sharded->allocator, REPLAY_AT_ONCE, sizeof(*of.vectors), &of.vectors, err));
     TRY(apply_chain(&of, generation, err));
     remove_stale(&of);
+    TRY(put_damaged_aside(&of, err));
     if (of.applied > 0) {
         nphdi_log_write(&sharded->log, NPHD_LOG_INFO,
                         "%s: %llu changes of the journal applied in %.3f s", sharded->path,

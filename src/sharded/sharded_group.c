@@ -44,8 +44,7 @@ static bool is_member(const nphdi_shard *shard, const nphdi_record_shard *member
            shard->generation == member->generation;
 }
 
-/* Puts the group whose filter `carrier` has in force, if its members are all there and no other
- * group has one of them. */
+/* Notes the group whose filter `carrier` has at its first member, if all members are there. */
 static void take_group(const nphd_sharded *sharded, const nphdi_shard *carrier)
 {
     const nphdi_trailer *trailer = nphdi_index_trailer(carrier->index);
@@ -68,13 +67,9 @@ static void take_group(const nphd_sharded *sharded, const nphdi_shard *carrier)
         return;
     }
     for (uint32_t i = 0; i < NPHDI_GROUP_SHARDS; i++) {
-        const nphdi_shard *shard = sharded->sealed[first + i];
-        if (!is_member(shard, &head.shards[i]) || shard->grouped) {
+        if (!is_member(sharded->sealed[first + i], &head.shards[i])) {
             return;
         }
-    }
-    for (uint32_t i = 0; i < NPHDI_GROUP_SHARDS; i++) {
-        sharded->sealed[first + i]->grouped = true;
     }
     sharded->sealed[first]->group.filter = data + NPHDI_GROUP_HEAD_BYTES + head.padding;
     sharded->sealed[first]->group.lines = head.lines;
@@ -83,18 +78,21 @@ static void take_group(const nphd_sharded *sharded, const nphdi_shard *carrier)
 void nphdi_groups_refresh(nphd_sharded *sharded)
 {
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        sharded->sealed[i]->grouped = false;
         memset(&sharded->sealed[i]->group, 0, sizeof(sharded->sealed[i]->group));
     }
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
         take_group(sharded, sharded->sealed[i]);
     }
     sharded->group_count = 0;
-    for (uint64_t i = 0; i < sharded->sealed_count;) {
+    for (uint64_t i = 0, end; i < sharded->sealed_count; i = end) {
         nphdi_group *group = &sharded->groups[sharded->group_count++];
         *group = sharded->sealed[i]->group;
         group->first = i;
-        i += group->filter != NULL ? NPHDI_GROUP_SHARDS : 1;
+        /* a group that begins inside another one is not in force */
+        end = i + (group->filter != NULL ? NPHDI_GROUP_SHARDS : 1);
+        for (uint64_t member = i; member < end; member++) {
+            sharded->sealed[member]->grouped = group->filter != NULL;
+        }
     }
 }
 

@@ -629,6 +629,8 @@ static nphd_status load_files(opening *of, nphd_error *err)
     if (sharded->read_only) {
         sharded->head_waits = false;
         atomic_store(&sharded->dirty, 0);
+    } else {
+        TRY(nphdi_sharded_settle(sharded, err));
     }
 done:
     return status;

@@ -7,8 +7,10 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* Keys that are gone over at once: their set takes about 256 MiB. */
@@ -397,5 +399,44 @@ nphd_status nphdi_sharded_recover(nphd_sharded *sharded, const nphdi_shard *newe
     }
 done:
     nphdi_tombstones_release(sharded, &file);
+    return status;
+}
+
+/* ---- what a process that died left unflushed ---- */
+
+static nphd_status flush_journal(const nphd_sharded *sharded, const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_file file;
+    uint64_t bytes;
+    int failed;
+
+    TRY(nphdi_file_open(sharded->io, path, &file, &bytes, err));
+    failed = sharded->io->sync(sharded->io->context, file);
+    if (failed != 0) {
+        status = nphdi_fail_os(err, failed, "%s: cannot flush the file", path);
+    }
+    (void)sharded->io->close(sharded->io->context, file); /* only read from */
+done:
+    return status;
+}
+
+nphd_status nphdi_sharded_settle(const nphd_sharded *sharded, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    int failed;
+
+    if (atomic_load(&sharded->newest_generation) == 0) {
+        return NPHD_OK;
+    }
+    for (const nphdi_journal_file *file = sharded->journal.files; file != NULL; file = file->next) {
+        TRY(flush_journal(sharded, file->path, err));
+    }
+    NPHDI_REPEAT_INTERRUPTED(failed,
+                             sharded->io->sync_directory(sharded->io->context, sharded->path));
+    if (failed != 0 && failed != EINVAL) {
+        status = nphdi_fail_os(err, failed, "%s: cannot flush the directory", sharded->path);
+    }
+done:
     return status;
 }

@@ -165,6 +165,125 @@ static void say_nothing(void *context, nphd_log_level level, const char *text)
     (void)text;
 }
 
+/* ---- journals ---- */
+
+/* The byte up to which a journal counts, as the one that continues it says; UINT64_MAX: there is
+ * none. */
+static nphd_status journal_limit(const verification *of, const char *directory,
+                                 const nphdi_names *names, uint64_t sequence, uint64_t *out,
+                                 nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint64_t other;
+
+    *out = UINT64_MAX;
+    for (size_t i = 0; i < names->count; i++) {
+        nphdi_journal_reader reader;
+        nphdi_journal_head head;
+        bool valid = false;
+        char *path = NULL;
+        size_t room = 0;
+        if (!nphdi_journal_is_name(names->names[i], &other) || other <= sequence) {
+            continue;
+        }
+        TRY(nphdi_path_join(of->allocator, directory, names->names[i], &path, &room, err));
+        status = nphdi_journal_reader_open(&reader, of->io, of->allocator, path, err);
+        /* damage in the head of the other is told when its turn comes */
+        if (status == NPHD_OK &&
+            nphdi_journal_reader_head(&reader, &head, &valid, NULL) == NPHD_OK && valid &&
+            head.before == sequence) {
+            *out = head.before_bytes;
+        }
+        nphdi_journal_reader_close(&reader);
+        nphdi_free(of->allocator, path, room, 1);
+        TRY(status);
+    }
+done:
+    return status;
+}
+
+static nphd_status verify_frames(verification *of, nphdi_journal_reader *reader, uint64_t limit,
+                                 nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_error why = NPHD_ERROR_INIT;
+    bool more = true;
+    bool whole = false;
+
+    while (more && reader->offset < limit && reader->offset < reader->source.bytes) {
+        const uint64_t number = reader->number;
+        const uint64_t offset = reader->offset;
+        TRY(nphdi_journal_reader_next(reader, &whole, err));
+        if (!whole) {
+            TRY(nphdi_journal_reader_skip(reader, &more, err));
+        }
+        /* a torn end is what a power cut may leave, and nothing that was committed */
+        if (whole || more || limit != UINT64_MAX) {
+            of->report.blocks++;
+        }
+        if (!whole && (more || limit != UINT64_MAX)) {
+            (void)nphdi_fail(&why, NPHD_CORRUPT, "%s: frame %llu at byte %llu is damaged",
+                             reader->source.name, (unsigned long long)number,
+                             (unsigned long long)offset);
+            of->report.damaged_blocks++;
+            tell(of, why.text);
+        }
+    }
+done:
+    return status;
+}
+
+static nphd_status verify_journal(verification *of, const char *path, uint64_t limit,
+                                  nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal_reader reader;
+    nphdi_journal_head head;
+    nphd_error why = NPHD_ERROR_INIT;
+    bool valid = false;
+
+    of->told = 0;
+    of->report.files++;
+    status = nphdi_journal_reader_open(&reader, of->io, of->allocator, path, &why);
+    of->report.file_bytes += reader.source.bytes;
+    if (status == NPHD_OK) {
+        status = nphdi_journal_reader_head(&reader, &head, &valid, &why);
+        of->report.blocks++;
+        of->report.damaged_blocks += status == NPHD_CORRUPT ? 1 : 0;
+    }
+    if (status == NPHD_OK && valid) {
+        status = verify_frames(of, &reader, limit, &why);
+    }
+    nphdi_journal_reader_close(&reader);
+    return settle(of, status, &why, err);
+}
+
+static nphd_status verify_journals(verification *of, const char *directory,
+                                   const nphdi_names *names, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    char *path = NULL;
+    size_t room = 0;
+
+    for (size_t i = 0; i < names->count; i++) {
+        uint64_t sequence;
+        uint64_t limit = 0;
+        if (!nphdi_journal_is_name(names->names[i], &sequence)) {
+            continue;
+        }
+        TRY(journal_limit(of, directory, names, sequence, &limit, err));
+        TRY(nphdi_path_join(of->allocator, directory, names->names[i], &path, &room, err));
+        TRY(verify_journal(of, path, limit, err));
+        nphdi_free(of->allocator, path, room, 1);
+        path = NULL;
+    }
+done:
+    nphdi_free(of->allocator, path, room, 1);
+    return status;
+}
+
+/* ---- the whole ---- */
+
 /* Opens it as a reader does: that the files belong together, and the content of the small ones. */
 static nphd_status verify_together(verification *of, const char *path, nphd_error *err)
 {
@@ -212,6 +331,7 @@ static nphd_status verify_files(verification *of, const char *path, nphd_error *
     }
     TRY(verify_named(of, path, NPHDI_BLOOM_NAME, verify_other, err));
     TRY(verify_named(of, path, NPHDI_TOMBSTONES_NAME, verify_other, err));
+    TRY(verify_journals(of, path, &names, err));
     if (of->report.damaged_files == 0) {
         /* with damage the files cannot be opened, which says no more than was said */
         TRY(verify_together(of, path, err));
