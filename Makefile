@@ -20,6 +20,7 @@ help:
 	@echo "make demo      index the example data, save it, map it and answer 200 queries"
 	@echo "make test      build with asserts and run all tests"
 	@echo "make check     everything that CI checks: compilers, sanitizers, other processors"
+	@echo "make python-test  build the Python package and run its tests"
 	@echo "make bench     run the benchmarks"
 	@echo "make fuzz      fuzz each target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make coverage  which lines the tests run"
@@ -39,6 +40,9 @@ test:
 
 check:
 	@.ci/run
+
+python-test:
+	@tools/python_test
 
 bench: release
 	@for bench in build/release/bench/bench_*; do \
@@ -83,4 +87,4 @@ install:
 clean:
 	@rm -rf build
 
-.PHONY: help demo test check bench fuzz coverage format format-check lint release install clean
+.PHONY: help demo test check python-test bench fuzz coverage format format-check lint release install clean

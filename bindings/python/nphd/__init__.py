@@ -1,0 +1,95 @@
+"""Nearest-neighbour search over binary vectors of mixed length, in files that survive crashes.
+
+    >>> import numpy as np
+    >>> from nphd import NphdIndex
+    >>> index = NphdIndex(max_dim=256)
+    >>> index.add(1, np.array([0x0f, 0xf0, 0x33, 0xcc], dtype=np.uint8))
+    array([1], dtype=uint64)
+    >>> index.search(np.array([0x0f, 0xf0], dtype=np.uint8)).to_list()
+    [(1, 0.0)]
+
+The names are those of the package iscc-usearch: ``import nphd as iscc_usearch``.
+"""
+
+from . import _core
+from ._bloom import ScalableBloomFilter
+from ._errors import (
+    BusyError,
+    CancelledError,
+    ClosedError,
+    CorruptError,
+    DurabilityUnknownError,
+    FullError,
+    InvalidArgumentError,
+    KeyExistsError,
+    MismatchError,
+    NoSpaceError,
+    NotFoundError,
+    NphdError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RotationTimeoutError,
+    StoppedError,
+    StorageError,
+    UnsupportedError,
+)
+from ._files import (
+    IsccUnit,
+    VerifyReport,
+    decode_iscc,
+    distance,
+    hamming,
+    verify,
+)
+from ._index import Index, NphdIndex
+from ._kinds import MetricKind, ScalarKind
+from ._log import timer
+from ._matches import BatchMatches, Match, Matches
+from ._sharded import (
+    ShardedIndex,
+    ShardedIndex128,
+    ShardedNphdIndex,
+    ShardedNphdIndex128,
+)
+
+__version__: str = _core.version
+
+__all__ = [
+    "BatchMatches",
+    "BusyError",
+    "CancelledError",
+    "ClosedError",
+    "CorruptError",
+    "DurabilityUnknownError",
+    "FullError",
+    "Index",
+    "InvalidArgumentError",
+    "IsccUnit",
+    "KeyExistsError",
+    "Match",
+    "Matches",
+    "MetricKind",
+    "MismatchError",
+    "NoSpaceError",
+    "NotFoundError",
+    "NphdError",
+    "NphdIndex",
+    "OutOfMemoryError",
+    "ReadOnlyError",
+    "RotationTimeoutError",
+    "ScalableBloomFilter",
+    "ScalarKind",
+    "ShardedIndex",
+    "ShardedIndex128",
+    "ShardedNphdIndex",
+    "ShardedNphdIndex128",
+    "StoppedError",
+    "StorageError",
+    "UnsupportedError",
+    "VerifyReport",
+    "decode_iscc",
+    "distance",
+    "hamming",
+    "timer",
+    "verify",
+]

@@ -1,0 +1,109 @@
+"""Files looked at without an index, and distances between given vectors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from ._arguments import vectors_read
+from ._kinds import MetricKind, ScalarKind, scalar_kind
+
+
+def metadata_record(found: dict[str, Any]) -> dict[str, Any]:
+    """The names of the reference for what a header says, and ours for the rest."""
+    try:
+        kind = MetricKind(found["metric_code"])
+    except ValueError:
+        kind = MetricKind.Unknown
+    return {
+        "matrix_included": found["vectors_included"],
+        "matrix_uses_64_bit_dimensions": found["dimensions_64_bit"],
+        "version": ".".join(map(str, found["version"])),
+        "kind_metric": kind,
+        "kind_scalar": scalar_kind(found["scalar_code"]),
+        "kind_key": ScalarKind.UUID if found["key_bits"] == 128 else ScalarKind.U64,
+        "kind_compressed_slot": ScalarKind.U40 if found["key_bits"] == 128 else ScalarKind.U32,
+        "count_present": found["present"],
+        "count_deleted": found["deleted"],
+        "dimensions": found["dimensions"],
+        "max_dim": found["max_bits"],
+        "key_bits": found["key_bits"],
+        "connectivity": found["connectivity"],
+        "multi": found["multi"],
+        "generation": found["generation"],
+        "identity": found["identity"],
+        "checksums": found["trailer"],
+        "file_bytes": found["file_bytes"],
+    }
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What verify() found. ok: no damage. damage: a line for each place. counts: what was read."""
+
+    ok: bool
+    damage: list[str] = field(default_factory=list)
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+def verify(path: str | os.PathLike[str]) -> VerifyReport:
+    """Read a whole index file, or a whole directory of a sharded index, and check all of it.
+
+    Finds any single changed byte of a file with checksums; of files of the reference, which have
+    none, the structure is checked. Changes nothing.
+    Raises FileNotFoundError, OSError; NotImplementedError: another metric or scalar.
+    """
+    if os.path.isdir(path):
+        damage, counts = _core.directory_verify(path)
+    else:
+        damage, counts = _core.file_verify(path)
+    return VerifyReport(not damage, damage, counts)
+
+
+def _distances(a: Any, b: Any, hamming_bits: bool) -> Any:
+    first, count, single = vectors_read(a)
+    second, others, _ = vectors_read(b)
+    if count != others:
+        raise ValueError(f"the numbers of vectors ({count} and {others}) must match")
+    out = np.zeros(count, dtype=np.float32)
+    _core.distances(first, second, hamming_bits, out)
+    return out[0].item() if single else out
+
+
+def distance(a: Any, b: Any) -> Any:
+    """The share of differing bits among those that two vectors share: a float in [0, 1].
+
+    a, b: vectors of 1 to 255 bytes, or as many of each: then an array of float32.
+    """
+    return _distances(a, b, False)
+
+
+def hamming(a: Any, b: Any) -> Any:
+    """The number of differing bits of two vectors of one length; or an array, as distance()."""
+    return _distances(a, b, True)
+
+
+@dataclass(frozen=True)
+class IsccUnit:
+    """A decoded ISCC unit. bits: its body, 4 to 32 bytes, an array of uint8."""
+
+    main_type: int
+    sub_type: int
+    version: int
+    bits: Any
+
+
+def decode_iscc(text: str) -> IsccUnit:
+    """Decode an ISCC unit such as "ISCC:EADZYKUESSJWNPV2...".
+
+    Raises ValueError: no such code. NotImplementedError: a composite ISCC-CODE.
+    """
+    main_type, sub_type, version, body = _core.iscc_decode(text)
+    return IsccUnit(main_type, sub_type, version, np.frombuffer(body, dtype=np.uint8))
