@@ -22,6 +22,7 @@ help:
 	@echo "make check     everything that CI checks: compilers, sanitizers, other processors"
 	@echo "make python-test  build the Python package and run its tests"
 	@echo "make bench     run the benchmarks"
+	@echo "make crash     kill it, cut its power, fill its disk; LONG=1 as before a release"
 	@echo "make fuzz      fuzz each target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make coverage  which lines the tests run"
 	@echo "make format    format the C files"
@@ -48,6 +49,20 @@ bench: release
 	@for bench in build/release/bench/bench_*; do \
 	    echo "== $${bench##*/}"; "$$bench" || exit 1; \
 	done
+
+# Power cuts and full disks are made on file systems of their own, which needs root.
+crash:
+	@tools/install_packages crash
+	@cmake --preset dev
+	@$(CMAKE_BUILD) --preset dev -j $(JOBS)
+	@tools/run_crash --tool build/dev/tests/crash_tool $${LONG:+--long}
+
+# Are seeded bugs found by the tests that should find them?
+crash-bite:
+	@tools/install_packages crash
+	@cmake --preset dev
+	@$(CMAKE_BUILD) --preset dev -j $(JOBS)
+	@tools/run_crash --tool build/dev/tests/crash_tool --only L11
 
 fuzz:
 	@tools/install_packages fuzz
@@ -87,4 +102,5 @@ install:
 clean:
 	@rm -rf build
 
-.PHONY: help demo test check python-test bench fuzz coverage format format-check lint release install clean
+.PHONY: help demo test check python-test bench crash crash-bite fuzz coverage format \
+        format-check lint release install clean

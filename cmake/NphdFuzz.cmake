@@ -7,6 +7,9 @@ if(NPHD_FUZZ_TARGETS)
     list(REMOVE_ITEM NPHD_FUZZ_SUPPORT ${NPHD_FUZZ_TARGETS})
 endif()
 list(REMOVE_ITEM NPHD_FUZZ_SUPPORT ${PROJECT_SOURCE_DIR}/fuzz/replay_main.c)
+# the disk in memory, for targets that open whole directories
+file(GLOB NPHD_FUZZ_DISK CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/io_memory*.c)
+list(APPEND NPHD_FUZZ_SUPPORT ${NPHD_FUZZ_DISK})
 
 function(nphd_fuzz_program name)
     add_executable(${name} ${ARGN} ${NPHD_FUZZ_SUPPORT})

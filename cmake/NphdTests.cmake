@@ -33,7 +33,8 @@ if(NPHD_TEST_SUPPORT)
     target_link_libraries(nphd_test_support PUBLIC nphd_test_flags)
 endif()
 
-foreach(kind IN ITEMS unit model fault compat recall hostile)
+file(GLOB NPHD_CRASH_SUPPORT CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/crash/commit_*.c)
+foreach(kind IN ITEMS unit model fault compat recall hostile crash)
     file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${kind}/test_*.c)
     foreach(source IN LISTS sources)
         get_filename_component(name ${source} NAME_WE)
@@ -45,6 +46,9 @@ foreach(kind IN ITEMS unit model fault compat recall hostile)
             target_link_libraries(${name} PRIVATE nphd_test_support)
         endif()
         target_link_libraries(${name} PRIVATE nphd_test_flags)
+        if(kind STREQUAL "crash")
+            target_sources(${name} PRIVATE ${NPHD_CRASH_SUPPORT})
+        endif()
         add_test(NAME ${name} COMMAND ${name})
         if(kind STREQUAL "recall")
             nphd_test_properties(${name} recall slow)
@@ -53,6 +57,18 @@ foreach(kind IN ITEMS unit model fault compat recall hostile)
         endif()
     endforeach()
 endforeach()
+
+# ---- what the crash tests kill ----
+
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/crash/tool_*.c)
+add_executable(crash_tool ${sources})
+set_target_properties(crash_tool PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+target_link_libraries(crash_tool PRIVATE nphd_test_flags)
+if(NOT CMAKE_CROSSCOMPILING AND NOT NPHD_SANITIZE)
+    add_test(NAME crash_processes COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/tools/run_crash
+        --tool $<TARGET_FILE:crash_tool> --small --only L3,L9)
+    nphd_test_properties(crash_processes crash)
+endif()
 
 # ---- tests of the program ----
 

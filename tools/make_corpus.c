@@ -128,6 +128,17 @@ int main(void)
     static const uint8_t steps[] = {0,  0, 2, 1, 3,  9, 8, 7, 2,  1, 0xff, 13, 0,  4, 1, 1, 0, 0xaa,
                                     13, 1, 7, 1, 11, 2, 1, 2, 10, 2, 5,    14, 12, 3, 9, 9, 9, 9};
 
+    /* how, then what follows from it; see fuzz_journal.c */
+    static const uint8_t journal_bytes[] = {0, 'n', 'p', 'h', 'd', 'J', 'N', 'L', '\n', 1, 0, 0, 0};
+    static const uint8_t journal_changes[] = {1, 0x10, 0x08, 1, 0x00, 0x20, 1};
+    static const uint8_t journal_records[] = {2, 1,  70, 0, 0, 0, 0, 0, 0, 0, 2, 9, 9, /* add */
+                                              2, 3,  0,  0, 0, 0, 0, 0, 0, 1, 8,       /* replace */
+                                              3, 12, 0,  0, 0, 0, 0, 0, 0,             /* remove */
+                                              5, 99, 0,  0, 0, 0, 0, 0, 0, 4};
+    /* file, how, where (2 bytes), value; see fuzz_directory.c */
+    static const uint8_t each_file[] = {0,  2, 0, 9, 3, 1,    3, 0, 90, 1, 2,  2, 0,
+                                        40, 7, 3, 7, 1, 0x10, 2, 4, 0,  0, 32, 1};
+
     (void)mkdir("fuzz/corpus", 0777);
     put_fixture("nphd256_n0", SIZE_MAX);
     put_fixture("nphd256_n1", SIZE_MAX);
@@ -167,6 +178,18 @@ int main(void)
     put_npy("npy_order", "{\"shape\": ( 7 , ), 'fortran_order':False,\n'descr': '<u8'}");
     put_npy("npy_records", "{'descr': [('a', '<u8')], 'fortran_order': False, 'shape': (7,), }");
     put_npy("npy_two_dimensions", "{'descr': '<u8', 'fortran_order': False, 'shape': (7, 2), }");
+
+    put("journal", "bytes", journal_bytes, sizeof(journal_bytes));
+    put("journal", "changes", journal_changes, sizeof(journal_changes));
+    put("journal", "records", journal_records, sizeof(journal_records));
+    put("journal", "cut_record", journal_records, sizeof(journal_records) - 3);
+    put_noise("journal", "noise_1", 21, 200);
+    put_noise("journal", "noise_2", 22, 200);
+    put("directory", "nothing", nothing, 0);
+    put("directory", "each_file", each_file, sizeof(each_file));
+    put_noise("directory", "noise_1", 31, 20);
+    put_noise("directory", "noise_2", 32, 100);
+    put_noise("directory", "noise_3", 33, 300);
 
     put("operations", "each_step", steps, sizeof(steps));
     put_noise("operations", "noise_1", 11, 100);

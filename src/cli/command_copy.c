@@ -63,7 +63,9 @@ static cli_exit copy_snapshot(const char *from, const char *to)
 
 static void copy_missing(void *context, const char *text)
 {
-    (void)context;
+    bool *damaged = context;
+
+    *damaged = true;
     cli_complain("%s", text);
 }
 
@@ -71,14 +73,19 @@ static cli_exit copy_salvage(const char *from, const char *to)
 {
     nphd_salvage_report report = {0};
     nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status = NPHD_OK;
+    bool damaged = false;
     const double start = cli_seconds();
-    const cli_exit result = cli_store_find_directory(from);
+    cli_exit result = cli_store_find_directory(from);
 
     if (result != CLI_SUCCESS) {
         return result;
     }
-    if (nphd_directory_salvage(from, to, NULL, copy_missing, NULL, &report, &err) != NPHD_OK) {
-        return cli_fail(&err);
+    status = nphd_directory_salvage(from, to, NULL, copy_missing, &damaged, &report, &err);
+    if (status != NPHD_OK) {
+        result = cli_fail(&err);
+        /* nothing found because all is damaged */
+        return status == NPHD_NOT_FOUND && damaged ? CLI_BAD_INPUT : result;
     }
     printf("salvaged %llu, unreadable %llu, damaged or missing files %llu, %.2f s\n",
            (unsigned long long)report.vectors, (unsigned long long)report.unreadable,

@@ -5,6 +5,7 @@
 #define _FILE_OFFSET_BITS 64
 #endif
 
+#include "base/seeded_bug.h"
 #include "platform/interrupt.h"
 #include "platform/platform.h"
 
@@ -197,7 +198,7 @@ static int posix_sync(void *context, nphd_file file)
     }
     return fsync(descriptor) != 0 ? errno : 0;
 #elif defined(_POSIX_SYNCHRONIZED_IO) && _POSIX_SYNCHRONIZED_IO > 0
-    return fdatasync(descriptor) != 0 ? errno : 0;
+    return !NPHDI_BUG(29) && fdatasync(descriptor) != 0 ? errno : 0;
 #else
     return fsync(descriptor) != 0 ? errno : 0;
 #endif
@@ -268,7 +269,7 @@ static int posix_sync_directory(void *context, const char *path)
     if (os_error != 0) {
         return os_error;
     }
-    if (fsync(descriptor) != 0) {
+    if (!NPHDI_BUG(28) && fsync(descriptor) != 0) {
         os_error = errno;
     }
     (void)close(descriptor); /* only read from: nothing that close could still lose */
@@ -313,7 +314,7 @@ static int posix_lock_descriptor(int descriptor)
 {
 #ifdef F_OFD_SETLK
     const struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    const int failed = fcntl(descriptor, F_OFD_SETLK, &whole);
+    const int failed = fcntl(descriptor, NPHDI_BUG(27) ? F_SETLK : F_OFD_SETLK, &whole);
 #else
     const int failed = flock(descriptor, LOCK_EX | LOCK_NB);
 #endif

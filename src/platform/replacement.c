@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/seeded_bug.h"
 #include "platform/interrupt.h"
 
 #include <errno.h>
@@ -88,7 +89,7 @@ static void replacement_discard(nphdi_replacement *replacement)
         replacement->open = false;
         (void)io->close(io->context, replacement->file);
     }
-    if (replacement->created) {
+    if (replacement->created && !NPHDI_BUG(6)) {
         int os_error;
         replacement->created = false;
         NPHDI_REPEAT_INTERRUPTED(os_error, io->remove(io->context, replacement->temporary));
@@ -145,6 +146,7 @@ nphd_status nphdi_replacement_write(nphdi_replacement *replacement, const void *
                                  replacement->temporary, bytes,
                                  (unsigned long long)replacement->written_bytes);
         }
+        done = NPHDI_BUG(4) ? bytes : done;
         from += done;
         bytes -= done;
         replacement->written_bytes += done;
@@ -157,14 +159,17 @@ nphd_status nphdi_replacement_write(nphdi_replacement *replacement, const void *
 static nphd_status replacement_publish(nphdi_replacement *replacement, nphd_error *err)
 {
     const nphd_io *io = replacement->io;
-    int os_error = io->sync(io->context, replacement->file);
+    int os_error = NPHDI_BUG(1) ? 0 : io->sync(io->context, replacement->file);
 
+    if (os_error != 0 && NPHDI_BUG(5)) {
+        os_error = io->sync(io->context, replacement->file);
+    }
     if (os_error != 0) {
         return nphdi_fail_os(err, os_error, "%s: cannot flush the file", replacement->temporary);
     }
     replacement->open = false; /* whatever close answers */
     os_error = io->close(io->context, replacement->file);
-    if (os_error != 0) {
+    if (os_error != 0 && !NPHDI_BUG(3)) {
         return nphdi_fail_os(err, os_error, "%s: cannot close the file", replacement->temporary);
     }
     NPHDI_REPEAT_INTERRUPTED(os_error,
@@ -191,8 +196,8 @@ nphd_status nphdi_replacement_commit(nphdi_replacement *replacement, nphd_error 
         replacement_discard(replacement);
         return status;
     }
-    os_error = io->sync_directory(io->context, replacement->directory);
-    if (os_error != 0 && os_error != EINVAL) {
+    os_error = NPHDI_BUG(2) ? 0 : io->sync_directory(io->context, replacement->directory);
+    if (os_error != 0 && os_error != EINVAL && !NPHDI_BUG(30)) {
         (void)nphdi_fail_os(err, os_error, "%s: replaced, but cannot flush the directory %s",
                             replacement->path, replacement->directory);
         if (err != NULL) {

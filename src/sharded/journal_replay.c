@@ -7,7 +7,7 @@
  * Salvage goes on behind a damaged frame, and with the oldest journal of a chain whose beginning is
  * missing: what a record says of its key is newer than what any shard has. */
 #include "base/error.h"
-#include "base/hash.h"
+#include "base/seeded_bug.h"
 #include "index/source.h"
 #include "sharded/journal.h"
 #include "sharded/sharded_internal.h"
@@ -300,7 +300,7 @@ static found_journal *first_of(const replay *of, uint64_t generation)
 
     for (size_t i = 0; i < of->found_count; i++) {
         found_journal *journal = &of->found[i];
-        if (journal->valid && journal->head.base == generation &&
+        if (journal->valid && (journal->head.base == generation || NPHDI_BUG(15)) &&
             journal->head.before_base < generation &&
             (first == NULL || journal->head.sequence < first->head.sequence)) {
             first = journal;

@@ -1,5 +1,6 @@
 /* Life of a sharded index, its parameters and its state. */
 #include "base/error.h"
+#include "base/seeded_bug.h"
 #include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
 
@@ -101,6 +102,7 @@ static nphd_status lock_directory(nphd_sharded *sharded, nphd_error *err)
     TRY(nphdi_path_join(sharded->allocator, sharded->path, NPHDI_LOCK_NAME, &path, &room, err));
     NPHDI_REPEAT_INTERRUPTED(failed,
                              sharded->io->lock(sharded->io->context, path, &sharded->lock_file));
+    failed = NPHDI_BUG(7) ? 0 : failed;
     if (failed == EWOULDBLOCK || failed == EAGAIN || failed == EACCES) {
         status = nphdi_fail(err, failed == EACCES ? NPHD_IO : NPHD_BUSY,
                             failed == EACCES
@@ -266,7 +268,7 @@ void nphd_sharded_free(nphd_sharded *sharded)
 
 /* ---- the frame of a call ---- */
 
-nphd_status nphdi_change_begin(nphd_sharded *sharded, const char *what, nphd_error *err)
+nphd_status nphdi_drain_begin(nphd_sharded *sharded, const char *what, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
 
@@ -276,12 +278,23 @@ nphd_status nphdi_change_begin(nphd_sharded *sharded, const char *what, nphd_err
     } else if (sharded->read_only) {
         status =
             nphdi_fail(err, NPHD_READ_ONLY, "%s: %s: the index is read-only", sharded->path, what);
-    } else {
-        status = nphdi_rotation_report(sharded, err);
     }
     if (status != NPHD_OK) {
         (void)pthread_mutex_unlock(&sharded->change_lock);
     }
+    return status;
+}
+
+nphd_status nphdi_change_begin(nphd_sharded *sharded, const char *what, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(nphdi_drain_begin(sharded, what, err));
+    status = nphdi_rotation_report(sharded, err);
+    if (status != NPHD_OK) {
+        nphdi_change_end(sharded);
+    }
+done:
     return status;
 }
 
@@ -355,8 +368,13 @@ static void note_breadth(nphd_sharded *sharded, uint32_t build_breadth, uint32_t
     const uint32_t build = build_breadth != 0 ? build_breadth : parameters->build_breadth;
     const uint32_t search = search_breadth != 0 ? search_breadth : parameters->search_breadth;
 
-    if (!sharded->read_only &&
-        (build != parameters->build_breadth || search != parameters->search_breadth)) {
+    if (sharded->read_only) {
+        /* for a refresh */
+        sharded->options.build_breadth =
+            build_breadth != 0 ? build_breadth : sharded->options.build_breadth;
+        sharded->options.search_breadth =
+            search_breadth != 0 ? search_breadth : sharded->options.search_breadth;
+    } else if (build != parameters->build_breadth || search != parameters->search_breadth) {
         sharded->unsaved = true;
         sharded->record_is_right = false;
     }
@@ -396,7 +414,7 @@ static nphd_status fill_shard_info(const nphdi_shard *shard, nphd_shard_info *ou
     memset(out, 0, sizeof(*out));
     out->number = shard->number;
     out->dead = nphdi_shard_dead(shard);
-    out->vectors = nphdi_index_stored(shard->index) - out->dead;
+    out->vectors = nphdi_shard_visible(shard);
     out->slots = nphdi_index_slots(shard->index);
     out->pending = shard->file_bytes == 0;
     out->file_bytes = shard->file_bytes;

@@ -333,6 +333,19 @@ done:
     return status;
 }
 
+/* After an error nobody else knows which automatic keys were stored: those of the parts before, all
+ * of them new. */
+static void give_keys(const change *work, nphd_status status, const nphd_key *automatic,
+                      nphd_key *out_keys)
+{
+    const size_t stored = automatic != NULL ? (size_t)work->counts.added : 0;
+    const size_t count = status == NPHD_OK ? work->count : stored;
+
+    if (count > 0) {
+        memcpy(out_keys, work->keys, count * sizeof(*out_keys));
+    }
+}
+
 static nphd_status change_vectors(change *work, const nphd_batch_options *options,
                                   nphd_key *out_keys, const char *what, nphd_error *err)
 {
@@ -363,9 +376,12 @@ static nphd_status change_vectors(change *work, const nphd_batch_options *option
     nphdi_change_end(work->sharded);
     if (status == NPHD_OK) {
         status = nphdi_change_commit(work->sharded, err);
+    } else if (work->counts.added + work->counts.replaced > 0) {
+        /* the parts before count; why the call ended matters more than how this does */
+        (void)nphdi_change_commit(work->sharded, NULL);
     }
-    if (out_keys != NULL && status == NPHD_OK && work->count > 0) {
-        memcpy(out_keys, work->keys, work->count * sizeof(*out_keys));
+    if (out_keys != NULL) {
+        give_keys(work, status, automatic, out_keys);
     }
 done:
     nphdi_free(work->sharded->allocator, automatic, work->count, sizeof(nphd_key));

@@ -7,6 +7,7 @@
  * force, one after the new ones. The save at the beginning has made the newest vector of every key
  * durable before an older one is dropped. */
 #include "base/error.h"
+#include "base/seeded_bug.h"
 #include "sharded/sharded_internal.h"
 
 #include <string.h>
@@ -22,11 +23,6 @@ typedef struct group {
     uint64_t dead;
 } group;
 
-static uint64_t visible_of(const nphdi_shard *shard)
-{
-    return nphdi_index_stored(shard->index) - nphdi_shard_dead(shard);
-}
-
 /* About the size of the shard's file without its dead and removed entries. */
 static uint64_t lean_bytes(const nphdi_shard *shard)
 {
@@ -34,7 +30,7 @@ static uint64_t lean_bytes(const nphdi_shard *shard)
 
     return slots == 0 ? 0
                       : (uint64_t)((double)nphdi_index_foreign_bytes(shard->index) / (double)slots *
-                                   (double)visible_of(shard));
+                                   (double)nphdi_shard_visible(shard));
 }
 
 /* The next group from `begin` on: as many neighbours as fit the shard size together. */
@@ -49,7 +45,7 @@ static group next_group(const nphd_sharded *sharded, uint64_t begin)
         if (of.end > begin && bytes > sharded->shard_bytes) {
             break;
         }
-        of.visible += visible_of(shard);
+        of.visible += nphdi_shard_visible(shard);
         of.dead += nphdi_shard_dead(shard);
         of.end++;
     }
@@ -235,6 +231,8 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     TRY(build_group(sharded, of, options, &index, err));
     TRY(nphdi_shard_create(sharded, sharded->sealed[of->end - 1]->number, &shard, err));
     TRY(capture_without(sharded, of, &capture, err));
+    TRY(NPHDI_BUG(9) ? nphdi_file_remove(sharded->io, sharded->sealed[of->begin]->path, true, err)
+                     : NPHD_OK);
     status = nphdi_commit_shard(sharded, index, shard, &capture, generation, NULL,
                                 &shard->file_bytes, err);
     if (status != NPHD_OK && status != NPHD_DURABILITY_UNKNOWN) {
@@ -353,7 +351,7 @@ nphd_status nphd_sharded_compact(nphd_sharded *sharded, const nphd_batch_options
 
     nphdi_error_clear(err);
     TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
-    TRY(nphdi_change_begin(sharded, "compact", err));
+    TRY(nphdi_drain_begin(sharded, "compact", err));
     status = compact_now(sharded, &known, &removed, err);
     nphdi_change_end(sharded);
 done:
@@ -380,7 +378,7 @@ nphd_status nphd_sharded_rebuild_bloom(nphd_sharded *sharded, uint64_t *out_keys
     uint64_t keys = 0;
 
     nphdi_error_clear(err);
-    TRY(nphdi_change_begin(sharded, "rebuild the bloom filter", err));
+    TRY(nphdi_drain_begin(sharded, "rebuild the bloom filter", err));
     if (sharded->want_bloom) {
         status = rebuild_now(sharded, &keys, err);
     }

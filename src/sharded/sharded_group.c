@@ -98,6 +98,10 @@ void nphdi_groups_refresh(nphd_sharded *sharded)
 
 /* ---- making one ---- */
 
+/* Every key of 16 shards is read for a group: beyond this many, one rotation in 16 would take
+ * seconds longer than the others. Where shards are so large, few of them hold very much. */
+#define GROUP_KEYS_MOST (4ULL << 20)
+
 typedef struct members {
     nphdi_group_head head;
     nphdi_shard *shards[NPHDI_GROUP_SHARDS]; /* the one that is written too */
@@ -171,6 +175,7 @@ void nphdi_group_make(nphd_sharded *sharded, nphd_index *index, const nphdi_capt
 {
     members of;
     uint64_t most = 0;
+    uint64_t total = 0;
     uint8_t *data = NULL;
 
     memset(out, 0, sizeof(*out));
@@ -181,6 +186,10 @@ void nphdi_group_make(nphd_sharded *sharded, nphd_index *index, const nphdi_capt
     for (uint32_t i = 0; i < NPHDI_GROUP_SHARDS; i++) {
         const uint64_t stored = nphdi_index_stored(of.indexes[i]);
         most = stored > most ? stored : most;
+        total += stored;
+    }
+    if (total > GROUP_KEYS_MOST) {
+        return;
     }
     of.head.rows = NPHDI_GROUP_FILTER_ROWS;
     of.head.lines = nphdi_group_filter_lines(most);

@@ -173,6 +173,14 @@ nphd_status nphdi_shard_map(const nphd_sharded *sharded, const nphdi_shard *shar
 /* Room for hiding; the caller holds state_lock for writing, or nobody else knows the shard. */
 nphd_status nphdi_shard_prepare_hiding(nphdi_shard *shard, nphd_error *err);
 uint64_t nphdi_shard_dead(const nphdi_shard *shard);
+/* Entries that are not hidden; the entries of a damaged view may be unknown, and count as none. */
+static inline uint64_t nphdi_shard_visible(const nphdi_shard *shard)
+{
+    const uint64_t stored = nphdi_index_stored(shard->index);
+    const uint64_t dead = nphdi_shard_dead(shard);
+
+    return stored > dead ? stored - dead : 0;
+}
 const char *nphdi_shard_name(const nphdi_shard *shard); /* the file without its folder */
 nphd_index_options nphdi_shard_options(const nphd_sharded *sharded);
 /* Room for more sealed shards. */
@@ -297,6 +305,8 @@ nphd_status nphdi_sharded_save_now(nphd_sharded *sharded, const nphd_batch_optio
 
 /* ---- rotations (sharded_rotate.c) ---- */
 
+/* The number of the active shard, or the one that it gets with its file. Errors: NPHD_FULL. */
+nphd_status nphdi_active_number(const nphd_sharded *sharded, uint32_t *out, nphd_error *err);
 /* Seals the active shard and has it written, at once or by the thread. */
 nphd_status nphdi_rotate(nphd_sharded *sharded, nphd_error *err);
 nphd_status nphdi_drain(nphd_sharded *sharded, uint64_t timeout_ms, nphd_error *err);
@@ -325,6 +335,8 @@ nphd_status nphdi_replay_reset(nphd_sharded *sharded, nphd_error *err);
 
 /* Takes change_lock and sees that the index may be changed; on an error the lock is not held. */
 nphd_status nphdi_change_begin(nphd_sharded *sharded, const char *what, nphd_error *err);
+/* The same for calls that wait for rotations: a failed one is tried again, not reported. */
+nphd_status nphdi_drain_begin(nphd_sharded *sharded, const char *what, nphd_error *err);
 void nphdi_change_end(nphd_sharded *sharded);
 /* Makes the last shard the active one if it has room; for calls that change vectors. */
 nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err);

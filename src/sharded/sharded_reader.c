@@ -137,14 +137,29 @@ static void swap_content(nphd_sharded *a, nphd_sharded *b)
     SWAP(uint64_t, generation);
     SWAP(uint64_t, tombstone_file_bytes);
     SWAP(uint64_t, bloom_file_bytes);
-    SWAP(nphd_index_options, parameters);
+    SWAP(uint32_t, parameters.connectivity);
+    SWAP(uint32_t, parameters.build_breadth);
+    SWAP(uint32_t, parameters.search_breadth);
     SWAP(nphdi_journal_file *, journal.files);
     SWAP(uint64_t, stamp);
+}
+
+/* As it was opened; what calls rely on without a lock stays as it is. */
+static nphd_sharded_options options_again(const nphd_sharded *sharded)
+{
+    nphd_sharded_options options = sharded->options;
+
+    options.max_bits = sharded->parameters.max_bits;
+    options.key_bits = sharded->parameters.key_bits;
+    options.metric = sharded->parameters.metric;
+    options.multi = sharded->parameters.multi ? 2 : 1;
+    return options;
 }
 
 nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphd_sharded_options options;
     nphd_sharded *fresh = NULL;
     uint64_t stamp = 0;
 
@@ -160,11 +175,15 @@ nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_
     if (!sharded->read_only) {
         goto done;
     }
-    TRY(nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, true, &stamp, err));
-    if (stamp == sharded->stamp) {
+    status =
+        nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, true, &stamp, err);
+    if (status == NPHD_OK && stamp == sharded->stamp) {
         goto done;
     }
-    TRY(nphdi_sharded_open_reader(sharded->path, &sharded->options, &fresh, err));
+    /* a file that was listed is gone: the writer is at work */
+    TRY(status == NPHD_NOT_FOUND ? NPHD_OK : status);
+    options = options_again(sharded);
+    TRY(nphdi_sharded_open_reader(sharded->path, &options, &fresh, err));
     nphdi_rwlock_write(&sharded->state_lock);
     swap_content(sharded, fresh);
     nphdi_rwlock_write_end(&sharded->state_lock);

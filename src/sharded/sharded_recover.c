@@ -55,7 +55,11 @@ static nphd_status apply_shard(nphdi_shard *shard, const nphdi_hidden_head *head
         uint64_t word = nphdi_get64(words + 8 * i);
         for (; word != 0; word &= word - 1) {
             const uint64_t slot = 64 * i + (uint64_t)__builtin_ctzll(word);
-            TRY(slot < head->slots ? hide(shard, (uint32_t)slot, err) : NPHD_OK);
+            /* a bit without an entry would count as one that is dead */
+            if (slot < head->slots &&
+                nphdi_content_is_stored(shard->index->content, (uint32_t)slot)) {
+                TRY(hide(shard, (uint32_t)slot, err));
+            }
         }
     }
 done:

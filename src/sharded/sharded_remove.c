@@ -1,5 +1,6 @@
 /* Removing keys, removing everything, and making the last shard writable again. */
 #include "base/error.h"
+#include "base/seeded_bug.h"
 #include "sharded/sharded_internal.h"
 
 #include <string.h>
@@ -75,7 +76,7 @@ static size_t remove_keys(nphd_sharded *sharded, const nphd_key *keys, size_t co
         if (remove_key(sharded, keys[i])) {
             record.key = keys[i];
             removed++;
-            if (note) {
+            if (note && !NPHDI_BUG(26)) {
                 nphdi_journal_append(sharded, &record);
             }
         }
@@ -93,6 +94,13 @@ nphd_status nphdi_replay_removal(nphd_sharded *sharded, const nphd_key *keys, si
 
     TRY(prepare_removal(sharded, keys, count, err));
     (void)remove_keys(sharded, keys, count, false);
+    if (sharded->salvage) {
+        /* what salvage still finds in a shard that was left out is deleted too */
+        TRY(nphdi_key_set_reserve(&sharded->tombstones, count, err));
+        for (size_t i = 0; i < count; i++) {
+            (void)nphdi_key_set_add(&sharded->tombstones, keys[i]);
+        }
+    }
 done:
     return status;
 }
@@ -216,7 +224,7 @@ nphd_status nphd_sharded_reset(nphd_sharded *sharded, nphd_error *err)
     const nphdi_journal_record record = {NPHDI_JOURNAL_RESET, {0, 0}, {NULL, 0}};
 
     nphdi_error_clear(err);
-    TRY(nphdi_change_begin(sharded, "reset", err));
+    TRY(nphdi_drain_begin(sharded, "reset", err));
     status = nphdi_drain(sharded, UINT64_MAX, err);
     if (status == NPHD_OK) {
         status = nphdi_journal_reserve(sharded, NPHDI_JOURNAL_RECORD_MOST, err);
@@ -296,11 +304,22 @@ static void drop_tombstones(nphd_sharded *sharded, const nphdi_shard *head)
     }
 }
 
+/* It cannot be read as a whole. As a view it still answers from the rest, and what is added gets a
+ * shard of its own. */
+static void leave_head(nphd_sharded *sharded, const nphd_error *why)
+{
+    nphdi_sharded_damage(sharded, "%s", why->text);
+    nphdi_rwlock_write(&sharded->state_lock);
+    sharded->head_waits = false;
+    nphdi_rwlock_write_end(&sharded->state_lock);
+}
+
 nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
     const nphd_index_options create = nphdi_shard_options(sharded);
+    nphd_error why = NPHD_ERROR_INIT;
     nphd_index *index = NULL;
     nphdi_shard *head;
 
@@ -311,7 +330,16 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
     options.build_breadth = sharded->parameters.build_breadth;
     options.search_breadth = sharded->parameters.search_breadth;
     TRY(nphd_index_create(&create, &index, err));
-    TRY(nphd_index_load(index, head->path, &options, err));
+    status = nphd_index_load(index, head->path, &options, &why);
+    if (status == NPHD_CORRUPT && sharded->salvage) {
+        leave_head(sharded, &why);
+        status = NPHD_OK;
+        goto done;
+    }
+    if (status != NPHD_OK) {
+        nphdi_error_copy(err, &why);
+        goto done;
+    }
     TRY(remove_hidden(head, index, err));
     nphdi_rwlock_write(&sharded->state_lock);
     nphd_index *empty = sharded->active;

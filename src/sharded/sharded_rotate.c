@@ -5,6 +5,7 @@
  * stood then, whenever they are written. Rotations are written oldest first, one at a time; one
  * that fails keeps its shard in memory and holds up those behind it until it is tried again. */
 #include "base/error.h"
+#include "base/seeded_bug.h"
 #include "sharded/sharded_internal.h"
 
 #include <string.h>
@@ -197,6 +198,17 @@ nphd_status nphdi_rotation_report(nphd_sharded *sharded, nphd_error *err)
 
 /* ---- sealing ---- */
 
+nphd_status nphdi_active_number(const nphd_sharded *sharded, uint32_t *out, nphd_error *err)
+{
+    *out =
+        sharded->active_number != NPHDI_NO_NUMBER ? sharded->active_number : sharded->next_number;
+    return *out != NPHDI_NO_NUMBER
+               ? NPHD_OK
+               : nphdi_fail(err, NPHD_FULL,
+                            "%s: shard_%u.usearch has the last number; rename it to a lower one",
+                            sharded->path, NPHDI_NO_NUMBER - 1);
+}
+
 /* The active shard becomes the newest sealed one and `fresh` the active one. */
 static nphd_status seal(nphd_sharded *sharded, nphdi_shard *shard, nphd_index *fresh,
                         nphd_error *err)
@@ -242,9 +254,9 @@ static nphd_status begin_rotation(nphd_sharded *sharded, nphd_error *err)
     nphdi_shard *shard = NULL;
     nphd_index *fresh = NULL;
     const nphd_index_options options = nphdi_shard_options(sharded);
-    const uint32_t number =
-        sharded->active_number != NPHDI_NO_NUMBER ? sharded->active_number : sharded->next_number;
+    uint32_t number;
 
+    TRY(nphdi_active_number(sharded, &number, err));
     TRY(nphd_index_create(&options, &fresh, err));
     TRY(nphdi_shard_create(sharded, number, &shard, err));
     TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*rotation), &rotation, err));
@@ -259,7 +271,7 @@ static nphd_status begin_rotation(nphd_sharded *sharded, nphd_error *err)
     shard = NULL;
     rotation->generation = atomic_fetch_add(&sharded->generation, 1) + 1;
     rotation->shard->generation = rotation->generation;
-    nphdi_journal_continue(sharded, rotation->generation);
+    nphdi_journal_continue(sharded, rotation->generation - (NPHDI_BUG(25) ? 1 : 0));
     sharded->record_is_right = !rotation->capture.keep_tombstones && sharded->doomed_count == 0;
     /* the files of the rotation hold all that there is; only leftovers wait for a save */
     sharded->unsaved = sharded->doomed_count > 0;

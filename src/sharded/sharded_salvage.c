@@ -3,6 +3,7 @@
  * Shards that open are gone through as they are, so that deletions count. Of one that does not, or
  * that has damaged blocks, those entries are taken whose row and node lie in undamaged blocks. They
  * are entered oldest shard first, each replacing what an older shard had for its key. */
+#include "base/bytes.h"
 #include "base/error.h"
 #include "index/source.h"
 #include "sharded/sharded_internal.h"
@@ -35,6 +36,14 @@ static void tell(void *context, const char *text)
     if (of->damage != NULL) {
         of->damage(of->damage_context, text);
     }
+}
+
+/* The log of the damaged directory would repeat what `damage` is told. */
+static void say_nothing(void *context, nphd_log_level level, const char *text)
+{
+    (void)context;
+    (void)level;
+    (void)text;
 }
 
 static nphd_status enter_gathered(salvage *of, nphd_error *err)
@@ -121,34 +130,91 @@ static bool is_whole(const block_map *map, uint64_t offset, uint64_t bytes)
     return true;
 }
 
-/* Do row, level and node of the slot lie in undamaged blocks? */
-static bool slot_is_whole(const nphdi_mapped *mapped, const block_map *map, uint32_t slot)
-{
-    const uint8_t *node;
-    uint32_t level;
+/* Going through the slots of a shard with damaged blocks, in order. */
+typedef struct walk {
+    const nphdi_mapped *mapped;
+    const block_map *map;
+    uint64_t lists;    /* above level 0, of the slots before */
+    bool levels_whole; /* and so is that number */
+} walk;
 
-    return is_whole(map, mapped->head.rows_offset + slot * mapped->head.row_bytes,
-                    mapped->head.row_bytes) &&
-           nphdi_mapped_node(mapped, slot, &node, &level) &&
-           is_whole(map, (uint64_t)(node - mapped->base), mapped->head.node.key_bytes + 2);
+/* Can the place of a node be had from the node directory? */
+static bool directory_is_whole(const walk *at, uint32_t slot)
+{
+    const nphdi_mapped *mapped = at->mapped;
+    const uint32_t first = slot - slot % NPHDI_DIRECTORY_SLOTS;
+    const uint8_t *record =
+        mapped->directory + (uint64_t)first / NPHDI_DIRECTORY_SLOTS * NPHDI_DIRECTORY_RECORD_BYTES;
+
+    if (mapped->derived_directory != NULL ||
+        !is_whole(at->map, (uint64_t)(record - mapped->base), NPHDI_DIRECTORY_RECORD_BYTES)) {
+        return false;
+    }
+    return (nphdi_get64(record) & NPHDI_DIRECTORY_DEEP) == 0 ||
+           is_whole(at->map, mapped->head.levels_offset + 2 * (uint64_t)first,
+                    2 * NPHDI_DIRECTORY_SLOTS);
+}
+
+/* The node of the next slot by the levels of all before it, or by the directory. */
+static bool next_node(walk *at, uint32_t slot, const uint8_t **out_node)
+{
+    const nphdi_mapped *mapped = at->mapped;
+    const nphdi_node_shape *shape = &mapped->head.node;
+    const int16_t level = (int16_t)nphdi_get16(mapped->levels + 2 * (uint64_t)slot);
+    const uint64_t start =
+        slot * nphdi_node_base_bytes(shape) + at->lists * nphdi_list_upper_bytes(shape);
+    const bool known = at->levels_whole;
+    uint32_t unused;
+
+    at->levels_whole = known && level >= 0 &&
+                       is_whole(at->map, mapped->head.levels_offset + 2 * (uint64_t)slot, 2);
+    at->lists += level > 0 ? (uint64_t)level : 0;
+    if (known && start <= mapped->nodes_bytes &&
+        nphdi_node_base_bytes(shape) <= mapped->nodes_bytes - start) {
+        *out_node = mapped->nodes + start;
+        return true;
+    }
+    return directory_is_whole(at, slot) && nphdi_mapped_node(mapped, slot, out_node, &unused);
 }
 
 /* ---- shards ---- */
+
+/* An entry of a shard with damage; false: it cannot be read. */
+static bool damaged_key(walk *at, const nphd_index *index, uint32_t slot, nphd_key *out,
+                        bool *out_visible)
+{
+    const nphdi_mapped *mapped = at->mapped;
+    const nphdi_hidden *hidden = index->content->hidden;
+    const uint8_t *node;
+
+    *out_visible = false;
+    if (!next_node(at, slot, &node) ||
+        !is_whole(at->map, (uint64_t)(node - mapped->base), mapped->head.node.key_bytes)) {
+        return false;
+    }
+    *out = nphdi_usearch_get_key(node, mapped->head.node.key_bytes);
+    *out_visible = !nphdi_is_free_key(*out, mapped->head.node.key_bytes) &&
+                   (hidden == NULL || !nphdi_hidden_get(hidden, slot));
+    return !*out_visible ||
+           is_whole(at->map, mapped->head.rows_offset + slot * mapped->head.row_bytes,
+                    mapped->head.row_bytes);
+}
 
 static nphd_status take_entries(salvage *of, nphd_index *index, const block_map *map,
                                 nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(index);
-    const nphdi_mapped *mapped = &index->content->mapped;
+    const bool damaged = index->content->view && map->damaged > 0;
+    walk at = {&index->content->mapped, map, 0, true};
 
     for (uint64_t slot = 0; slot < slots; slot++) {
         nphd_key key;
         bool visible = false;
         bool stored = false;
-        if ((index->content->view && map->damaged > 0 &&
-             !slot_is_whole(mapped, map, (uint32_t)slot)) ||
-            nphdi_index_key_at(index, (uint32_t)slot, &key, &visible, &stored, NULL) != NPHD_OK) {
+        if (damaged ? !damaged_key(&at, index, (uint32_t)slot, &key, &visible)
+                    : nphdi_index_key_at(index, (uint32_t)slot, &key, &visible, &stored, NULL) !=
+                          NPHD_OK) {
             of->report.unreadable++;
             continue;
         }
@@ -172,6 +238,15 @@ static nphdi_shard *find_open(const salvage *of, uint32_t number)
     return NULL;
 }
 
+/* Is a shard that was left out worth a look? It was told of already. An older one that opens is
+ * what an interruption left, or contradicts the others; the newest has only lost its record. */
+static bool is_wanted(const salvage *of, const nphd_index *index)
+{
+    return of->from == NULL ||
+           (index->generation > atomic_load(&of->from->newest_generation) &&
+            memcmp(index->identity, of->from->identity, sizeof(index->identity)) == 0);
+}
+
 static nphd_status take_shard(salvage *of, const char *name, uint32_t number, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -183,9 +258,12 @@ static nphd_status take_shard(salvage *of, const char *name, uint32_t number, np
     char *path = NULL;
     size_t room = 0;
 
+    if (of->from != NULL && of->from->active_number == number) {
+        return NPHD_OK; /* read as a whole, and changed by the journal: it comes last */
+    }
     TRY(nphdi_path_join(of->allocator, of->path, name, &path, &room, err));
     TRY(map_blocks(of, path, &map, err));
-    if (map.damaged > 0) {
+    if (map.damaged > 0 && (open != NULL || of->from == NULL)) {
         (void)nphdi_fail(&why, NPHD_CORRUPT, "%s: %llu of %llu blocks are damaged", path,
                          (unsigned long long)map.damaged, (unsigned long long)map.blocks);
         tell(of, why.text);
@@ -194,7 +272,9 @@ static nphd_status take_shard(salvage *of, const char *name, uint32_t number, np
         options.io = of->io;
         status = nphd_index_restore(path, true, &options, &index, &why);
         if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED || status == NPHD_NOT_FOUND) {
-            tell(of, why.text);
+            if (of->from == NULL && map.damaged == 0) {
+                tell(of, why.text);
+            }
             status = NPHD_OK;
             goto done;
         }
@@ -203,7 +283,9 @@ static nphd_status take_shard(salvage *of, const char *name, uint32_t number, np
             goto done;
         }
     }
-    TRY(take_entries(of, open != NULL ? open->index : index, &map, err));
+    if (open != NULL || is_wanted(of, index)) {
+        TRY(take_entries(of, open != NULL ? open->index : index, &map, err));
+    }
 done:
     nphd_index_close(index);
     nphdi_free(of->allocator, map.bad, map.blocks, 1);
@@ -257,7 +339,7 @@ static nphd_status take_all(salvage *of, nphd_error *err)
         }
     }
     if (of->from != NULL) {
-        /* what the journal added */
+        /* what the journal added, to the newest shard or to a new one */
         TRY(take_entries(of, of->from->active, &none, err));
     }
 done:
@@ -288,8 +370,12 @@ nphd_status nphd_directory_salvage(const char *path, const char *new_path, const
     options.salvage = true;
     options.damage = tell;
     options.damage_context = of;
-    if (nphd_sharded_open(path, &options, &of->from, &why) != NPHD_OK) {
-        tell(of, why.text);
+    options.logger = damage != NULL ? say_nothing : NULL;
+    status = nphd_sharded_open(path, &options, &of->from, &why);
+    if (status != NPHD_OK && status != NPHD_CORRUPT && status != NPHD_MISMATCH &&
+        status != NPHD_UNSUPPORTED) {
+        nphdi_error_copy(err, &why);
+        goto done;
     }
     TRY(open_new(of, new_path, err));
     TRY(take_all(of, err));

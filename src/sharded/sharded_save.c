@@ -7,6 +7,7 @@
  * file may run ahead, as it only ever says "perhaps". */
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/seeded_bug.h"
 #include "formats/usearch_format.h"
 #include "sharded/sharded_internal.h"
 
@@ -61,7 +62,7 @@ static nphd_status capture_hidden(const nphd_sharded *sharded, nphdi_capture *ca
     uint8_t *out;
 
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        if (nphdi_shard_dead(sharded->sealed[i]) > 0) {
+        if (nphdi_shard_dead(sharded->sealed[i]) > 0 && !NPHDI_BUG(17)) {
             bytes += nphdi_hidden_bytes(sharded->sealed[i]->hidden.slots);
         }
     }
@@ -69,7 +70,7 @@ static nphd_status capture_hidden(const nphd_sharded *sharded, nphdi_capture *ca
     capture->hidden_bytes = bytes;
     out = capture->hidden;
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        if (nphdi_shard_dead(sharded->sealed[i]) > 0) {
+        if (nphdi_shard_dead(sharded->sealed[i]) > 0 && !NPHDI_BUG(17)) {
             encode_hidden(sharded->sealed[i], out);
             out += nphdi_hidden_bytes(sharded->sealed[i]->hidden.slots);
         }
@@ -198,14 +199,14 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
     list_shard(capture, shard->number, generation);
     record_bytes = nphdi_record_bytes(capture->shard_count);
     TRY(nphdi_alloc(sharded->allocator, record_bytes, 1, &record, err));
-    nphdi_record_encode(flags, capture->shards, capture->shard_count, record);
+    nphdi_record_encode(NPHDI_BUG(12) ? 0 : flags, capture->shards, capture->shard_count, record);
     memset(extra, 0, sizeof(extra));
     extra[0].id = NPHDI_SECTION_SHARDS;
     extra[0].data = record;
     extra[0].bytes = record_bytes;
     extra[1].id = NPHDI_SECTION_TOMBSTONES;
     extra[1].data = capture->tombstones;
-    extra[1].bytes = capture->tombstone_bytes;
+    extra[1].bytes = NPHDI_BUG(8) ? 0 : capture->tombstone_bytes;
     group = &extra[as.extra_count];
     nphdi_group_make(sharded, index, capture, shard->number,
                      extra_end(index, extra, as.extra_count), group);
@@ -275,15 +276,18 @@ static nphd_status save_active(nphd_sharded *sharded, nphdi_capture *capture, ui
                               sharded->bloom_renewed || !counter_is_kept(sharded) ||
                               (sharded->sealed_count > 0 && !sharded->record_is_right);
     nphdi_shard *shard = NULL;
+    uint32_t number;
 
     if (nphd_index_size(sharded->active) == 0 && !needs_record &&
         sharded->active_number == NPHDI_NO_NUMBER) {
         return NPHD_OK;
     }
+    TRY(nphdi_active_number(sharded, &number, err));
     if (sharded->active_number == NPHDI_NO_NUMBER) {
         /* a cursor must not see one without the other */
         nphdi_rwlock_write(&sharded->state_lock);
-        sharded->active_number = sharded->next_number++;
+        sharded->active_number = number;
+        sharded->next_number++;
         nphdi_rwlock_write_end(&sharded->state_lock);
     }
     TRY(nphdi_shard_create(sharded, sharded->active_number, &shard, err));
@@ -350,11 +354,15 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     /* the record of what follows goes into the last shard, which must be writable then */
     TRY(nphdi_promote_head(sharded, err));
     TRY(nphdi_capture_take(sharded, &capture, err));
-    generation = atomic_fetch_add(&sharded->generation, 1) + 1;
+    generation = atomic_fetch_add(&sharded->generation, NPHDI_BUG(18) ? 0 : 1) + 1;
     if (sharded->bloom_renewed) {
         sharded->bloom_valid_from = generation;
     }
-    TRY(nphdi_bloom_save(sharded, generation, err));
+    TRY(NPHDI_BUG(10) ? NPHD_OK : nphdi_bloom_save(sharded, generation, err));
+    TRY(NPHDI_BUG(11) ? nphdi_tombstones_save(sharded, &capture, generation, err) : NPHD_OK);
+    if (NPHDI_BUG(16)) {
+        nphdi_journal_drop(sharded, generation);
+    }
     status = save_active(sharded, &capture, generation, options, err);
     if (status == NPHD_DURABILITY_UNKNOWN) {
         nphdi_journal_doubt(sharded);
@@ -363,6 +371,7 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     /* it counts, whatever becomes of the rest: records for an older one would be passed over */
     nphdi_journal_continue(sharded, atomic_load(&sharded->newest_generation));
     TRY(nphdi_tombstones_save(sharded, &capture, generation, err));
+    TRY(NPHDI_BUG(10) ? nphdi_bloom_save(sharded, generation, err) : NPHD_OK);
     TRY(remove_doomed(sharded, err));
     TRY(remove_empty_head(sharded, &capture, err));
     nphdi_journal_continue(sharded, atomic_load(&sharded->newest_generation));
@@ -402,7 +411,7 @@ nphd_status nphd_sharded_save(nphd_sharded *sharded, const nphd_batch_options *o
 
     nphdi_error_clear(err);
     TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
-    TRY(nphdi_change_begin(sharded, "save", err));
+    TRY(nphdi_drain_begin(sharded, "save", err));
     status = nphdi_drain(sharded, UINT64_MAX, err);
     if (status == NPHD_OK) {
         status = nphdi_sharded_save_now(sharded, &known, err);

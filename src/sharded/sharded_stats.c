@@ -7,10 +7,9 @@
 static void add_shard(const nphdi_shard *shard, nphd_sharded_stats *stats)
 {
     const nphdi_content *content = shard->index->content;
-    const uint64_t dead = nphdi_shard_dead(shard);
 
-    stats->size += nphdi_index_stored(shard->index) - dead;
-    stats->dead += dead;
+    stats->size += nphdi_shard_visible(shard);
+    stats->dead += nphdi_shard_dead(shard);
     stats->view_shards++;
     stats->memory_bytes +=
         nphdi_content_memory(content) + (shard->hidden.words != NULL ? shard->hidden.slots / 8 : 0);
@@ -40,7 +39,7 @@ static void count_head(const nphd_sharded *sharded, nphd_sharded_stats *stats)
     const nphdi_shard *head = sharded->sealed[sharded->sealed_count - 1];
 
     stats->view_shards--;
-    stats->active_vectors = nphdi_index_stored(head->index) - nphdi_shard_dead(head);
+    stats->active_vectors = nphdi_shard_visible(head);
     stats->active_bytes = nphdi_index_foreign_bytes(head->index);
     stats->active_capacity = nphdi_index_slots(head->index);
 }

@@ -192,6 +192,11 @@ static void test_head_that_cannot_be_used(void **state)
         assert_false(nphdi_group_decode_head(data, cut, &read));
     }
     assert_false(nphdi_group_decode_head(data, NPHDI_GROUP_HEAD_BYTES + 6, &read));
+    nphdi_put64(data + 8, 0);
+    assert_false(nphdi_group_decode_head(data, NPHDI_GROUP_HEAD_BYTES + 7, &read));
+    nphdi_put64(data + 8, 8);
+    nphdi_put32(data + 16, 64 + 7);
+    assert_false(nphdi_group_decode_head(data, bytes, &read));
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
         nphdi_group_encode_head(&head, data);
         if (changes[i].at == 8) {

@@ -127,6 +127,10 @@ static void test_many_groups(void **state)
     for (uint64_t key = 0; key < KEYS * (35 * GROUP + 9); key++) {
         assert_int_equal(dirlab_has(sharded, key), key < KEYS * (35 * GROUP + 7));
     }
+    for (uint64_t key = 0; key < KEYS * (35 * GROUP + 7); key += 400) {
+        dirlab_remove(lab, sharded, key);
+        assert_false(dirlab_has(sharded, key));
+    }
     nphd_sharded_free(sharded);
 }
 
@@ -212,6 +216,9 @@ static void test_compaction_breaks_groups_and_rotations_mend_them(void **state)
     dirlab *lab = *state;
     nphd_sharded_options options = dirlab_small(lab);
     nphd_sharded *sharded;
+    uint64_t section_bytes = 0;
+    size_t bytes = 0;
+    uint8_t *file;
 
     /* so small that no two neighbours fit in one */
     options.shard_bytes = 700;
@@ -224,6 +231,12 @@ static void test_compaction_breaks_groups_and_rotations_mend_them(void **state)
     assert_int_equal(sharded->sealed_count, before);
     EXPECT_GROUPS(sharded, GROUP);
     expect_all(lab, sharded);
+    /* the file of an active shard is written again and again, and is left without */
+    dirlab_add(lab, sharded, KEYS * 2 * GROUP, KEYS * 2 * GROUP + 1);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    file = memory_io_get(lab->disk, dirlab_path("shard_032.usearch"), &bytes);
+    assert_null(group_section(file, bytes, &section_bytes));
+    free(file);
     rotate(lab, sharded, 2 * GROUP, 2 * GROUP + 1);
     EXPECT_GROUPS(sharded, 0, GROUP);
     expect_all(lab, sharded);
@@ -409,6 +422,7 @@ static void test_damaged_member(void **state)
         }
     }
     EXPECT_GROUPS(sharded, 2);
+    assert_true(sharded->sealed[1]->left_alone);
     for (uint64_t key = 0; key < KEYS * (GROUP + 3); key++) {
         if (key != KEYS + 3) {
             assert_true(dirlab_has(sharded, key));

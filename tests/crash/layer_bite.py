@@ -1,0 +1,138 @@
+"""Do the tests bite (L11)? Each seeded bug (src/base/seeded_bug.h) is built into a copy of the tests
+that should notice it, and they must fail. Only the files of the library that have the bug are
+compiled again, and linked before the library."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+
+from lab import Failure, Lab
+from layer_beside import layer_beside
+from layer_disk import layer_power, may_mount
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+DISK = "fault_sharded_crash"    # power cuts on the model disk: saves and rotations
+COMMIT = "crash_commit_crash"   # the same: commits
+FAILURE = "crash_commit_failures"
+FAULTS = "fault_sharded_faults"
+PARTS = "unit_platform"
+HOSTILE = "hostile_usearch_hostile"
+
+BUGS = [
+    (1, "a file is not flushed before its rename", DISK),
+    (2, "the directory is not flushed after a rename", DISK),
+    (3, "the answer of close is ignored", PARTS),
+    (4, "a short write is taken as a whole one", PARTS),
+    (5, "a failed flush is tried again", PARTS),
+    (6, "a temporary file is kept after an error", PARTS),
+    (7, "the lock is not taken", layer_beside),
+    (8, "a shard does not carry the tombstones of its save", DISK),
+    (9, "compaction removes an old shard before the new one is there", DISK),
+    (10, "the bloom filter is written last, and an old one believed", DISK),
+    (11, "tombstones are written before the shard", DISK),
+    (12, "the record does not say that there are tombstones", DISK),
+    (13, "the checksum of a journal frame is ignored", COMMIT),
+    (14, "a journal does not name the one it continues", COMMIT),
+    (15, "old journals are kept, and applied", COMMIT),
+    (16, "the journal is deleted before the save is there", COMMIT),
+    (17, "dead entries of views are not saved", DISK),
+    (18, "the generation does not advance with a save", COMMIT),
+    (19, "the head of a journal is not flushed", COMMIT),
+    (20, "the name of a journal is not flushed", COMMIT),
+    (21, "a commit is not flushed", COMMIT),
+    (22, "a reader deletes temporary files", DISK),
+    (23, "opening does not flush what a dead process left", FAILURE),
+    (24, "a commit that failed is forgotten", FAILURE),
+    (25, "after a rotation the journal continues the save before", COMMIT),
+    (26, "removals are not in the journal", COMMIT),
+    (27, "the lock is one of the process", layer_beside),
+    (28, "the system is not asked to flush directories", layer_power),
+    (29, "the system is not asked to flush files", layer_power),
+    (30, "a failed flush of the directory is success", FAULTS),
+    (31, "links to nodes are not checked", HOSTILE),
+    (32, "the number of links is not checked", HOSTILE),
+]
+
+
+def files_with(number):
+    text = f"NPHDI_BUG({number})"
+    return [path for path in sorted((ROOT / "src").rglob("*.c")) if text in path.read_text()]
+
+
+def compile_files(build, folder, number):
+    with open(build / "compile_commands.json") as file:
+        commands = {entry["file"]: entry for entry in json.load(file)}
+    objects = []
+    for path in files_with(number):
+        entry = commands[str(path)]
+        command = shlex.split(entry["command"])
+        command[command.index("-o") + 1] = str(folder / (path.stem + ".o"))
+        command.insert(1, f"-DNPHD_SEED_BUG={number}")
+        subprocess.run(command, cwd=entry["directory"], check=True)
+        objects.append(str(folder / (path.stem + ".o")))
+    return objects
+
+
+def link(build, folder, objects, name):
+    with open(build / "CMakeFiles" / f"{name}.dir" / "link.txt") as file:
+        command = shlex.split(file.readline())
+    at = command.index("-o")
+    command[at + 1] = str(folder / name)
+    subprocess.run(command[:at + 2] + objects + command[at + 2:], cwd=build, check=True)
+
+
+def fails(lab, folder, test, seed):
+    """The words of the failure, or None."""
+    if isinstance(test, str):
+        try:
+            done = subprocess.run(
+                [folder / test], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+                cwd=ROOT, text=True, errors="replace",
+                env=dict(os.environ, NPHD_TEST_SEED=str(seed), NPHD_TEST_STATES="2000",
+                         NPHD_SOURCE_DIR=str(ROOT)))
+        except subprocess.TimeoutExpired:
+            return "does not end"
+        found = re.search(r"\[  FAILED  \] (\w+)", done.stdout)
+        return (found.group(1) if found else "crashed") if done.returncode != 0 else None
+    inner = Lab(folder / "crash_tool", seed, False, not isinstance(test, str) and
+                test is layer_beside, 0)
+    try:
+        test(inner)
+        return None
+    except Failure as failure:
+        return str(failure).split(": ", 1)[1].split("\n")[-1][:70]
+    finally:
+        inner.keep = False
+        inner.close()
+
+
+def layer_bite(lab):
+    build = pathlib.Path(lab.tool).parent.parent
+    missed = []
+    caught = skipped = 0
+    for number, what, test in BUGS:
+        if lab.bugs and number not in lab.bugs:
+            continue
+        folder = pathlib.Path(lab.slow) / f"bug-{number}"
+        folder.mkdir()
+        if test is layer_power and may_mount():
+            print(f"     bug {number}: {what}: SKIPPED: {may_mount()}", flush=True)
+            skipped += 1
+            continue
+        name = test if isinstance(test, str) else "crash_tool"
+        link(build, folder, compile_files(build, folder, number), name)
+        how = fails(lab, folder, test, lab.seed)
+        print(f"     bug {number}: {what}: {'NOT CAUGHT' if how is None else 'caught: ' + how}",
+              flush=True)
+        if how is None:
+            missed.append(number)
+        else:
+            caught += 1
+    text = f"{caught} of {caught + skipped + len(missed)} seeded bugs caught" + (
+        f", SKIPPED {skipped}" if skipped else "")
+    if missed:
+        raise Failure(f"{text}; not caught: {missed}")
+    return text
