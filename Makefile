@@ -21,7 +21,9 @@ help:
 	@echo "make test      build with asserts and run all tests"
 	@echo "make check     everything that CI checks: compilers, sanitizers, other processors"
 	@echo "make python-test  build the Python package and run its tests"
+	@echo "make interop   our package and the reference open and change each other's files"
 	@echo "make bench     run the benchmarks"
+	@echo "make bench-reference  our package and the reference in one run; writes docs/benchmarks.md"
 	@echo "make crash     kill it, cut its power, fill its disk; LONG=1 as before a release"
 	@echo "make fuzz      fuzz each target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make coverage  which lines the tests run"
@@ -44,6 +46,12 @@ check:
 
 python-test:
 	@tools/python_test
+
+interop:
+	@tools/interop
+
+bench-reference:
+	@tools/bench_reference
 
 bench: release
 	@for bench in build/release/bench/bench_*; do \
@@ -102,5 +110,5 @@ install:
 clean:
 	@rm -rf build
 
-.PHONY: help demo test check python-test bench crash crash-bite fuzz coverage format \
+.PHONY: help demo test check python-test interop bench-reference bench crash crash-bite fuzz coverage format \
         format-check lint release install clean

@@ -112,8 +112,8 @@ NPHD_API void nphd_sharded_free(nphd_sharded *sharded);
  * Shapes, Errors  as nphd_index_add(), and NPHD_CLOSED. NPHD_READ_ONLY: opened read_only. A full
  *          shard that cannot be written: its error, with *out_added true; the vector is there, the
  *          full shard stays in memory, and the next rotation, save or drain tries again. A failure
- *          of a background rotation is reported by the next changing call, which then does
- *          nothing.
+ *          of a background rotation is reported by the next call that adds, replaces or removes,
+ * which then does nothing.
  */
 NPHD_API nphd_status nphd_sharded_add(nphd_sharded *sharded, nphd_key key, nphd_vector vector,
                                       bool *out_added, nphd_error *err);
@@ -128,6 +128,7 @@ NPHD_API nphd_status nphd_sharded_add(nphd_sharded *sharded, nphd_key key, nphd_
  * Shapes   keys: `count` keys, or NULL for automatic keys (64-bit keys only), from a counter that
  *          survives rotations and reopening, passing over keys in use. out_keys: NULL, or room for
  *          `count` keys: the key of each vector. out_added may be NULL.
+ *          After an error out_keys names the first *out_added automatic ones.
  * Errors   as nphd_index_add_many() and nphd_sharded_add(). NPHD_CANCELLED: between two parts.
  */
 NPHD_API nphd_status nphd_sharded_add_many(nphd_sharded *sharded, const nphd_key *keys,

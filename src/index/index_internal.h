@@ -56,6 +56,9 @@ nphd_status nphdi_options_read(const void *options, size_t known_bytes, void *de
 nphd_status nphdi_index_create(const nphd_index_options *options, bool view, nphd_index **out,
                                nphd_error *err);
 
+/* A path from a caller must be there and not empty. */
+nphd_status nphdi_check_path(const char *path, nphd_error *err);
+
 nphd_status nphdi_index_borrow(nphd_index *index, nphdi_pooled_scratch **out, nphd_error *err);
 void nphdi_index_give_back(nphd_index *index, nphdi_pooled_scratch *scratch);
 

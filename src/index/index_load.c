@@ -429,7 +429,7 @@ done:
     return status;
 }
 
-static nphd_status check_path(const char *path, nphd_error *err)
+nphd_status nphdi_check_path(const char *path, nphd_error *err)
 {
     if (path == NULL || path[0] == '\0') {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "the path is empty");
@@ -450,7 +450,7 @@ nphd_status nphd_index_load(nphd_index *index, const char *path, const nphd_open
 {
     nphd_status status = NPHD_OK;
 
-    TRY(check_path(path, err));
+    TRY(nphdi_check_path(path, err));
     TRY(open_locked(index, path, NULL, 0, false, options, err));
 done:
     return status;
@@ -472,7 +472,7 @@ nphd_status nphd_index_view(nphd_index *index, const char *path, const nphd_open
 {
     nphd_status status = NPHD_OK;
 
-    TRY(check_path(path, err));
+    TRY(nphdi_check_path(path, err));
     TRY(open_locked(index, path, NULL, 0, true, options, err));
 done:
     return status;

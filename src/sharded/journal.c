@@ -213,6 +213,9 @@ static nphd_status write_all(const nphd_sharded *sharded, nphdi_journal_file *fi
         if (failed != 0) {
             return nphdi_fail_os(err, failed, "%s: write", file->path);
         }
+        if (done == 0 || done > bytes) {
+            return nphdi_fail_os(err, EIO, "%s: write", file->path);
+        }
         data += done;
         offset += done;
         bytes -= done;
@@ -348,7 +351,8 @@ static nphd_status flush_files(const nphd_sharded *sharded, nphdi_journal_file *
         if (file == last) {
             break;
         }
-        before = file;
+        /* one that was set apart at opening is no part of the chain */
+        before = file->base > 0 ? file : before;
         file = file->next;
     }
     return status;
@@ -416,7 +420,7 @@ nphd_status nphd_sharded_commit(nphd_sharded *sharded, nphd_error *err)
     bool save = false;
 
     nphdi_error_clear(err);
-    TRY(nphdi_change_begin(sharded, "commit", err));
+    TRY(nphdi_drain_begin(sharded, "commit", err));
     nphdi_change_end(sharded);
     if (!sharded->journal.on) {
         return nphd_sharded_save(sharded, NULL, err);
@@ -466,11 +470,13 @@ nphd_status nphdi_journal_start(nphd_sharded *sharded, nphd_error *err)
     nphd_status status = NPHD_OK;
     nphdi_journal *journal = &sharded->journal;
 
-    if (journal->every_ms > 0 && !sharded->read_only) {
-        TRY(nphdi_thread_start(&journal->thread, commit_thread, sharded, err));
-        journal->thread_runs = true;
+    nphdi_signal_lock(&journal->lock);
+    if (journal->every_ms > 0 && !sharded->read_only && !journal->thread_runs) {
+        journal->thread_stop = false;
+        status = nphdi_thread_start(&journal->thread, commit_thread, sharded, err);
+        journal->thread_runs = status == NPHD_OK;
     }
-done:
+    nphdi_signal_unlock(&journal->lock);
     return status;
 }
 
@@ -478,14 +484,22 @@ void nphdi_journal_stop(nphd_sharded *sharded)
 {
     nphdi_journal *journal = &sharded->journal;
 
-    if (!journal->thread_runs) {
-        return;
+    if (!journal->lock_made) {
+        return; /* opening failed before it */
     }
     nphdi_signal_lock(&journal->lock);
-    journal->thread_stop = true;
-    nphdi_signal_broadcast(&journal->lock);
+    if (journal->thread_runs && !journal->thread_stop) {
+        journal->thread_stop = true;
+        nphdi_signal_broadcast(&journal->lock);
+        nphdi_signal_unlock(&journal->lock);
+        nphdi_thread_join(&journal->thread);
+        nphdi_signal_lock(&journal->lock);
+        journal->thread_runs = false;
+        nphdi_signal_broadcast(&journal->lock);
+    }
+    /* another thread that closes at the same time has it in hand */
+    while (journal->thread_runs) {
+        (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
+    }
     nphdi_signal_unlock(&journal->lock);
-    nphdi_thread_join(&journal->thread);
-    journal->thread_runs = false;
-    journal->thread_stop = false;
 }

@@ -197,8 +197,8 @@ done:
 }
 
 /* What was read of a journal, kept so that its successor can name it. */
-static nphd_status remember(nphd_sharded *sharded, const found_journal *journal, uint64_t bytes,
-                            nphd_error *err)
+static nphd_status remember(nphd_sharded *sharded, const char *path, uint64_t base,
+                            uint64_t sequence, uint64_t bytes, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_journal_file **end = &sharded->journal.files;
@@ -209,11 +209,11 @@ static nphd_status remember(nphd_sharded *sharded, const found_journal *journal,
     }
     TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*file), &file, err));
     *end = file;
-    file->path_room = strlen(journal->path) + 1;
+    file->path_room = strlen(path) + 1;
     TRY(nphdi_alloc(sharded->allocator, file->path_room, 1, &file->path, err));
-    memcpy(file->path, journal->path, file->path_room);
-    file->base = journal->head.base;
-    file->sequence = journal->head.sequence;
+    memcpy(file->path, path, file->path_room);
+    file->base = base;
+    file->sequence = sequence;
     file->created = true;
     file->closed = true;
     file->written_bytes = bytes;
@@ -284,7 +284,8 @@ static nphd_status apply_journal(replay *of, found_journal *journal, uint64_t li
     TRY(check_end(of, journal, reader.offset, limit, err));
     journal->used = true;
     if (!journal->damaged) {
-        TRY(remember(of->sharded, journal, reader.offset, err));
+        TRY(remember(of->sharded, journal->path, journal->head.base, journal->head.sequence,
+                     reader.offset, err));
     }
 done:
     nphdi_journal_reader_close(&reader);
@@ -420,6 +421,35 @@ static void release(replay *of)
     nphdi_free(allocator, of->vectors, REPLAY_AT_ONCE, sizeof(*of->vectors));
 }
 
+/* Journals that the shards do not continue: not applied, and gone with the next save, whose
+ * generation may be any. */
+static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    char *path = NULL;
+    size_t room = 0;
+
+    for (size_t i = 0; i < names->count; i++) {
+        uint64_t sequence;
+        if (!nphdi_journal_is_name(names->names[i], &sequence)) {
+            continue;
+        }
+        if (sequence >= sharded->journal.next_sequence) {
+            sharded->journal.next_sequence = sequence + 1;
+        }
+        TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &path, &room, err));
+        nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
+                        "%s: not applied, as the shards were not written by us since", path);
+        TRY(remember(sharded, path, 0, sequence, 0, err));
+        nphdi_free(sharded->allocator, path, room, 1);
+        path = NULL;
+        room = 0;
+    }
+done:
+    nphdi_free(sharded->allocator, path, room, 1);
+    return status;
+}
+
 nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names,
                                  uint64_t generation, bool reference, uint32_t threads,
                                  nphd_error *err)
@@ -434,16 +464,8 @@ nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names
     if (generation > 0 && !reference) {
         TRY(find_journals(&of, names, generation, err));
     }
-    for (size_t i = 0; (generation == 0 || reference) && i < names->count; i++) {
-        uint64_t sequence;
-        if (nphdi_journal_is_name(names->names[i], &sequence)) {
-            sharded->journal.next_sequence = sequence >= sharded->journal.next_sequence
-                                                 ? sequence + 1
-                                                 : sharded->journal.next_sequence;
-            nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
-                            "%s/%s: not applied, as the shards were not written by us since",
-                            sharded->path, names->names[i]);
-        }
+    if (generation == 0 || reference) {
+        TRY(set_apart(sharded, names, err));
     }
     if (of.found_count == 0) {
         sharded->journal.base = reference ? 0 : generation;

@@ -449,7 +449,9 @@ nphd_status nphd_sharded_shards(nphd_sharded *sharded, nphd_shard_info *out, siz
     *out_count = 0;
     (void)pthread_mutex_lock(&sharded->change_lock);
     TRY(nphdi_look_begin(sharded, err));
-    with_active = !sharded->read_only && !sharded->head_waits;
+    /* a reader has one when there is a journal to apply */
+    with_active =
+        !sharded->head_waits && (!sharded->read_only || nphd_index_size(sharded->active) > 0);
     *out_count = (size_t)sharded->sealed_count + (with_active ? 1 : 0);
     if (*out_count > capacity) {
         status = nphdi_fail(err, NPHD_TOO_SMALL, "shards: %zu, room for %zu", *out_count, capacity);

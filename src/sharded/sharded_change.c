@@ -327,6 +327,7 @@ static nphd_status automatic_keys(nphd_sharded *sharded, size_t count, nphd_key 
     }
     TRY(nphdi_journal_reserve(sharded, NPHDI_JOURNAL_RECORD_MOST, err));
     sharded->next_automatic = next;
+    sharded->unsaved = true;
     record.key = nphd_key_u64(next);
     nphdi_journal_append(sharded, &record);
 done:

@@ -229,8 +229,8 @@ nphd_status nphdi_sharded_load(nphd_sharded *sharded, const nphd_sharded_options
  * out. */
 nphd_status nphdi_sharded_recover(nphd_sharded *sharded, const nphdi_shard *newest,
                                   uint32_t record_flags, bool incomplete, nphd_error *err);
-/* Makes durable what was found: a process that died may have written it and not flushed it, and from
- * now on others rely on it. */
+/* Makes durable what was found: a process that died may have written it and not flushed it, and
+ * from now on others rely on it. */
 nphd_status nphdi_sharded_settle(const nphd_sharded *sharded, nphd_error *err);
 
 /* Without a lock a reader may meet the files in the middle of a save: tries until nothing changed

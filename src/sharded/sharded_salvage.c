@@ -258,9 +258,6 @@ static nphd_status take_shard(salvage *of, const char *name, uint32_t number, np
     char *path = NULL;
     size_t room = 0;
 
-    if (of->from != NULL && of->from->active_number == number) {
-        return NPHD_OK; /* read as a whole, and changed by the journal: it comes last */
-    }
     TRY(nphdi_path_join(of->allocator, of->path, name, &path, &room, err));
     TRY(map_blocks(of, path, &map, err));
     if (map.damaged > 0 && (open != NULL || of->from == NULL)) {
@@ -339,7 +336,7 @@ static nphd_status take_all(salvage *of, nphd_error *err)
         }
     }
     if (of->from != NULL) {
-        /* what the journal added, to the newest shard or to a new one */
+        /* what the journal added */
         TRY(take_entries(of, of->from->active, &none, err));
     }
 done:
@@ -358,6 +355,8 @@ nphd_status nphd_directory_salvage(const char *path, const char *new_path, const
     salvage *of = NULL;
 
     nphdi_error_clear(err);
+    TRY(nphdi_check_path(path, err));
+    TRY(nphdi_check_path(new_path, err));
     TRY(nphdi_alloc(allocator, 1, sizeof(*of), &of, err));
     of->io = io != NULL ? io : nphdi_io_posix();
     of->allocator = allocator;

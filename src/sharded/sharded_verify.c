@@ -27,6 +27,7 @@ nphd_status nphd_directory_metadata(const char *path, const nphd_io *io, nphd_me
 
     nphdi_error_clear(err);
     memset(&names, 0, sizeof(names));
+    TRY(nphdi_check_path(path, err));
     io = io != NULL ? io : nphdi_io_posix();
     TRY(nphdi_io_check_directories(io, err));
     TRY(nphdi_directory_list(io, path, allocator, &names, err));
@@ -354,6 +355,7 @@ nphd_status nphd_directory_verify(const char *path, const nphd_io *io, nphd_dama
     of.damage = damage;
     of.damage_context = damage_context;
     of.first.struct_size = sizeof(of.first);
+    TRY(nphdi_check_path(path, err));
     TRY(nphdi_io_check_directories(of.io, err));
     TRY(verify_files(&of, path, err));
     if (of.first.status != NPHD_OK) {

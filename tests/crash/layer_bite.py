@@ -91,7 +91,7 @@ def fails(lab, folder, test, seed):
             done = subprocess.run(
                 [folder / test], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
                 cwd=ROOT, text=True, errors="replace",
-                env=dict(os.environ, NPHD_TEST_SEED=str(seed), NPHD_TEST_STATES="2000",
+                env=dict(os.environ, NPHD_TEST_SEED=str(seed), NPHD_TEST_STATES="4000",
                          NPHD_SOURCE_DIR=str(ROOT)))
         except subprocess.TimeoutExpired:
             return "does not end"
