@@ -202,8 +202,8 @@ static void info_put_totals(json_t *facts, const nphd_sharded_stats *stats)
     }
 }
 
-/* For programs. A reader has no active shard and changes nothing, so that a person learns nothing
- * from these. */
+/* For programs. A reader changes nothing and has an active shard only of what a journal added, so
+ * that a person learns nothing from these. */
 static void info_put_handle(json_t *facts, const nphd_sharded_stats *stats)
 {
     cli_facts_put(facts, "dirty", cli_fact_number(stats->dirty));

@@ -142,6 +142,7 @@ struct nphd_sharded {
     _Atomic uint64_t newest_generation;    /* of a shard file */
     _Atomic uint64_t tombstone_file_bytes; /* 0: there is no such file */
     _Atomic bool tombstones_unsure;        /* writing or removing it has not succeeded */
+    _Atomic bool directory_unsure;         /* a shard is in place, but perhaps not durably */
     _Atomic uint64_t bloom_file_bytes;
     nphdi_shard **doomed; /* whose files go with the next save */
     uint64_t doomed_count;

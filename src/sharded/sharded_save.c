@@ -9,8 +9,10 @@
 #include "base/error.h"
 #include "base/seeded_bug.h"
 #include "formats/usearch_format.h"
+#include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,6 +178,27 @@ static uint64_t shard_file_bytes(uint64_t end, uint32_t extra_count)
            (4 + extra_count) * (uint64_t)NPHDI_TRAILER_SECTION_BYTES + NPHDI_TRAILER_FOOTER_BYTES;
 }
 
+/* A shard lists the others as they are in place. Where the flush of the directory failed behind one
+ * of them, a cut could take that one back and leave the new list. */
+static nphd_status settle_directory(nphd_sharded *sharded, nphd_error *err)
+{
+    int failed = 0;
+
+    if (atomic_load(&sharded->directory_unsure)) {
+        NPHDI_REPEAT_INTERRUPTED(failed,
+                                 sharded->io->sync_directory(sharded->io->context, sharded->path));
+        if (failed != 0 && failed != EINVAL) {
+            (void)nphdi_fail_os(err, failed, "%s: flush of the directory", sharded->path);
+            if (err != NULL) {
+                err->status = NPHD_DURABILITY_UNKNOWN;
+            }
+            return NPHD_DURABILITY_UNKNOWN;
+        }
+        atomic_store(&sharded->directory_unsure, false);
+    }
+    return NPHD_OK;
+}
+
 nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const nphdi_shard *shard,
                                nphdi_capture *capture, uint64_t generation,
                                const nphd_batch_options *options, uint64_t *out_file_bytes,
@@ -196,6 +219,7 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
     const uint32_t flags = (capture->keep_tombstones ? NPHDI_RECORD_TOMBSTONES : 0) |
                            (before ? NPHDI_RECORD_TOMBSTONES_BEFORE : 0);
 
+    TRY(settle_directory(sharded, err));
     list_shard(capture, shard->number, generation);
     record_bytes = nphdi_record_bytes(capture->shard_count);
     TRY(nphdi_alloc(sharded->allocator, record_bytes, 1, &record, err));
@@ -214,6 +238,7 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
     batch.progress = watch_save;
     batch.progress_context = &watch;
     status = nphdi_index_save_as(index, shard->path, &as, &batch, err);
+    atomic_store(&sharded->directory_unsure, status == NPHD_DURABILITY_UNKNOWN);
     if (status == NPHD_OK || status == NPHD_DURABILITY_UNKNOWN) {
         /* the file is in place, and goes when the shard goes */
         *out_file_bytes = shard_file_bytes(extra_end(index, extra, as.extra_count), as.extra_count);

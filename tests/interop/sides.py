@@ -162,7 +162,7 @@ def breaks_reference(path):
     live, slots = header["count_present"], header["count_present"] + header["count_deleted"]
 
     def table(entries):
-        return max(64, 1 << (3 * entries // 2).bit_length())
+        return max(64, 1 << (3 * entries // 2 - 1).bit_length())
 
     return live < slots and (live == 0 or table(live) < table(slots))
 

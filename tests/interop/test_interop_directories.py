@@ -1,5 +1,7 @@
 """Directories: what one side writes the other opens, changes and writes again."""
 
+import os
+
 import numpy as np
 import pytest
 from sides import (
@@ -205,6 +207,50 @@ def test_journal_is_ignored_by_the_reference(tmp_path, kind):
     life.check(OURS, read_only=True)
 
 
+def committed_and_dropped(life, added):
+    """A writer of ours that ends without a save after its last commit."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            index = life.open(OURS, journal=True)
+            life.add(index, added)
+            index.save()
+            life.add(index, 60)
+            index.commit()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert list(life.path.glob("journal*"))
+
+
+@pytest.mark.parametrize("added", [100, 500], ids=["one-shard", "shards"])
+def test_reference_writes_beside_a_journal(tmp_path, kind, added):
+    """Once the reference has written, the journal no longer belongs to the files: what it holds is
+    in none of our later states, whatever generations these have."""
+    life = Life(kind, tmp_path / "x")
+    committed_and_dropped(life, added)
+    with life.open(REFERENCE) as index:
+        life.model = contents(kind, index)
+        assert len(life.model) >= added
+        life.following = 10000
+        life.add(index, 70)
+    life.by_reference = True
+    life.check(OURS, read_only=True)
+    life.by_reference = False
+    for turn in range(4):
+        with life.open(OURS, journal=turn % 2 == 0) as index:
+            assert difference(contents(kind, index), life.model) == "", f"turn {turn}"
+            life.add(index, 20)
+            index.commit()
+            life.add(index, 10)
+            index.save()
+        life.check(OURS, read_only=True)
+        life.check(REFERENCE, read_only=True)
+    assert nphd.verify(life.path)
+
+
 def test_compact(tmp_path, kind, pair):
     writer, reader = pair
     life = Life(kind, tmp_path / "x")
@@ -230,7 +276,7 @@ def test_compact(tmp_path, kind, pair):
 
 @pytest.mark.parametrize("large", [KINDS[0], KINDS[3]], ids=lambda kind: kind.name)
 def test_large(tmp_path, large, pair, capsys):
-    """Five shards of 20,000 vectors: the graphs of one are as good under the search of the other."""
+    """20,000 vectors in several shards: the graphs are as good under the search of the other."""
     writer, reader = pair
     life = Life(large, tmp_path / "x")
     with life.open(writer, shard_size=900_000) as index:

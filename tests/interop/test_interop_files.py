@@ -6,7 +6,16 @@ import sys
 
 import numpy as np
 import pytest
-from sides import KINDS, OURS, REFERENCE, breaks_reference, check_exact, contents, difference, recall
+from sides import (
+    KINDS,
+    OURS,
+    REFERENCE,
+    breaks_reference,
+    check_exact,
+    contents,
+    difference,
+    recall,
+)
 
 SEED = 20240611
 PAIRS = [(OURS, REFERENCE), (REFERENCE, OURS)]
