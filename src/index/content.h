@@ -16,6 +16,7 @@
 #include "index/key_map.h"
 #include "index/mapped.h"
 #include "kernels/kernels.h"
+#include "scan/planes.h"
 
 #include <nphd/index.h>
 #include <stdatomic.h>
@@ -53,7 +54,9 @@ typedef struct nphdi_content {
     uint64_t used_count;
     uint64_t free_cursor; /* where the search for a free slot goes on */
     uint64_t next_automatic;
-    const nphdi_hidden *hidden; /* borrowed; NULL: every stored slot is live */
+    _Atomic(nphdi_planes *) planes; /* NULL until exact searches have made it worth its memory */
+    _Atomic uint64_t rows_scanned;  /* by exact searches without planes */
+    const nphdi_hidden *hidden;     /* borrowed; NULL: every stored slot is live */
 } nphdi_content;
 
 /* Empty content in memory, or (`view`) content whose `mapped` the caller opens. */
@@ -117,6 +120,12 @@ nphd_status nphdi_content_size(nphdi_content *content, uint64_t *out, nphd_error
 /* The stored vector of a slot. */
 nphd_vector nphdi_content_vector(const nphdi_content *content, uint32_t slot);
 const char *nphdi_content_name(const nphdi_content *content);
+
+/* ---- planes: beside the rows, for exact search ---- */
+
+/* The planes with all slots below `slots`, or NULL: the content is a view, not worth it yet for
+ * `queries` more scans, or there is no memory. Any number of threads that hold the content lock. */
+const nphdi_planes *nphdi_content_planes(nphdi_content *content, uint64_t slots, uint64_t queries);
 
 /* Going through the slots of one key. */
 typedef struct nphdi_probe {

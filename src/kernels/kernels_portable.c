@@ -67,10 +67,39 @@ static void range_portable(const nphdi_query *query, const nphdi_rows *rows, uin
     }
 }
 
+static uint32_t planes_count_portable(const nphdi_planes_run *run, size_t at)
+{
+    uint32_t differing = 0;
+
+    for (uint32_t plane = 0; plane < run->planes; plane++) {
+        differing += count_bits(nphdi_plane_difference(run, plane, at));
+    }
+    return differing;
+}
+
+static uint64_t planes_within_portable(const nphdi_planes_run *run, size_t count, uint32_t limit,
+                                       uint64_t *out)
+{
+    uint64_t any = 0;
+
+    for (size_t first = 0; first < count; first += 64) {
+        const size_t end = count - first < 64 ? count : first + 64;
+        uint64_t word = 0;
+
+        for (size_t i = first; i < end; i++) {
+            word |= (uint64_t)(planes_count_portable(run, i) <= limit) << (i - first);
+        }
+        out[first / 64] = word;
+        any |= word;
+    }
+    return any;
+}
+
 const nphdi_kernels *nphdi_kernels_portable(void)
 {
-    static const nphdi_kernels kernels = {"portable", hamming_portable, gather_portable,
-                                          range_portable};
+    static const nphdi_kernels kernels = {
+        "portable",     hamming_portable,       gather_portable,
+        range_portable, planes_within_portable, planes_count_portable};
 
     return &kernels;
 }
