@@ -123,9 +123,14 @@ const char *nphdi_content_name(const nphdi_content *content);
 
 /* ---- planes: beside the rows, for exact search ---- */
 
-/* The planes with all slots below `slots`, or NULL: the content is a view, not worth it yet for
- * `queries` more scans, or there is no memory. Any number of threads that hold the content lock. */
-const nphdi_planes *nphdi_content_planes(nphdi_content *content, uint64_t slots, uint64_t queries);
+/* Below these slots the rows are as good: they fit into a second-level cache. */
+#define NPHDI_PLANES_LEAST_SLOTS 2048
+
+/* Parts of the planes in which all slots below `slots` are, or 0: they are not worth making yet
+ * for `queries` more scans, there is no memory for them, or the mapped file has none. Any number
+ * of threads that hold the content lock. */
+uint64_t nphdi_content_parts(nphdi_content *content, uint64_t slots, uint64_t queries);
+nphdi_planes_part nphdi_content_part(const nphdi_content *content, uint64_t number);
 
 /* Going through the slots of one key. */
 typedef struct nphdi_probe {

@@ -15,6 +15,10 @@
 #define SCAN_STRIPE 32768
 #define PART_STRIPE 4
 
+/* Parts below which another worker costs more than it saves: a thread takes some 50 microseconds to
+ * begin, by bench_scan the time of these. */
+#define PARTS_FOR_WORKER 32
+
 /* Queries that go over a part together. More would save little of the reading, and their heaps
  * would push the part out of the cache. */
 #define MOST_GROUPED 32
@@ -93,10 +97,9 @@ static void scan_parts(exact_worker *self, size_t queries, uint64_t first, uint6
 {
     const nphdi_content *content = self->job->content;
     const nphdi_planes_scan scan = {content->kernels, nphdi_search_accept, self->prepared, queries};
-    const nphdi_planes *planes = atomic_load(&content->planes);
 
     for (uint64_t i = first; i < first + count; i++) {
-        const nphdi_planes_part part = nphdi_planes_part_at(planes, i);
+        const nphdi_planes_part part = nphdi_content_part(content, i);
         nphdi_planes_scan_part(&scan, &part);
     }
 }
@@ -190,11 +193,13 @@ done:
     return status;
 }
 
-/* Queries that go together: few enough that every worker gets some. */
+/* Queries that go together: few enough that of several workers each gets some twice, for they do
+ * not take the same time. */
 static size_t queries_at_a_time(const nphdi_search_job *job)
 {
-    const uint64_t threads = job->options.threads == 0 ? 1 : job->options.threads;
-    const uint64_t share = (job->query_count + threads - 1) / threads;
+    const uint64_t threads = job->options.threads;
+    const uint64_t shares = threads > 1 ? 2 * threads : 1;
+    const uint64_t share = (job->query_count + shares - 1) / shares;
     uint64_t most = MOST_GROUPED_MATCHES / job->keep;
 
     most = most < MOST_GROUPED ? most : MOST_GROUPED;
@@ -231,12 +236,11 @@ nphd_status nphdi_search_exact_plan(nphdi_search_job *job, uint64_t wanted, uint
                                     nphdi_scan_match **out_merged, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphdi_planes *planes = nphdi_content_planes(job->content, job->slots, job->query_count);
     uint64_t most = job->query_count;
 
-    job->parts = planes == NULL ? 0 : nphdi_planes_parts(planes);
+    job->parts = nphdi_content_parts(job->content, job->slots, job->query_count);
     if (job->query_count == 1) {
-        most = job_total(job) / job_stripe(job) + 1;
+        most = job_total(job) / (job->parts > 0 ? PARTS_FOR_WORKER : SCAN_STRIPE) + 1;
     }
     *out_workers = wanted < most ? wanted : most;
     if (job->query_count == 1 && *out_workers > 1) {

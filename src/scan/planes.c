@@ -13,8 +13,9 @@
 #define CHUNK_BITS 12
 #define CHUNK_VECTORS (1U << CHUNK_BITS)
 #define FIRST_CHUNK_VECTORS 64
-#define GROWING_CHUNKS 7 /* of a group, before all are of the full size, and one that is not full  \
-                          */
+#define GROWING_CHUNKS                                                                             \
+    7 /* of a group, before all are of the full size, and one that is not full                     \
+       */
 #define GROUPS 256
 #define NO_CHUNK UINT32_MAX
 

@@ -21,13 +21,18 @@
 #define MEAN_PER_PLANE 32
 #define SQUARED_MARGIN 100
 
+/* Queries that go over a block in turn. */
+#define GROUPED_QUERIES 32
+
 /* One query against vectors of one length. */
 typedef struct planes_pair {
     const nphdi_planes_scan *scan;
     const nphdi_planes_part *part;
     const nphdi_planes_query *query;
     uint32_t shared; /* bytes */
-    nphdi_planes_run run;
+    uint32_t limit;  /* most differing bits that may enter the heap */
+    nphdi_planes_run whole;
+    nphdi_planes_run first; /* the planes to begin with, which depend on the limit */
 } planes_pair;
 
 static uint32_t planes_to_begin_with(uint32_t limit, uint32_t planes)
@@ -52,43 +57,53 @@ static uint64_t last_mask(uint32_t shared)
     return mask;
 }
 
-static planes_pair pair_of(const nphdi_planes_scan *scan, const nphdi_planes_part *part,
-                           const nphdi_planes_query *query)
+/* The heap may have changed. */
+static void pair_refresh(planes_pair *pair)
 {
-    planes_pair pair;
+    nphdi_planes_run *first = &pair->first;
 
-    pair.scan = scan;
-    pair.part = part;
-    pair.query = query;
-    pair.shared = query->bytes < part->length ? query->bytes : part->length;
-    pair.run.base = part->words;
-    pair.run.stride = (size_t)part->stride;
-    pair.run.query = query->words;
-    pair.run.planes = nphdi_planes_words(pair.shared);
-    pair.run.last_mask = pair.shared == 0 ? 0 : last_mask(pair.shared);
-    return pair;
+    pair->limit = nphdi_scan_bound(pair->query->best, pair->shared);
+    first->planes = planes_to_begin_with(pair->limit, pair->whole.planes);
+    first->last_mask = first->planes < pair->whole.planes ? ~(uint64_t)0 : pair->whole.last_mask;
 }
 
-/* The survivors at..at+63, compared whole if need be, go to the heap. */
-static void offer(const planes_pair *pair, size_t at, uint64_t survivors)
+static void pair_begin(planes_pair *pair, const nphdi_planes_scan *scan,
+                       const nphdi_planes_part *part, const nphdi_planes_query *query)
+{
+    nphdi_planes_run *whole = &pair->whole;
+
+    pair->scan = scan;
+    pair->part = part;
+    pair->query = query;
+    pair->shared = query->bytes < part->length ? query->bytes : part->length;
+    whole->base = part->words;
+    whole->stride = (size_t)part->stride;
+    whole->query = query->words;
+    whole->planes = nphdi_planes_words(pair->shared);
+    whole->last_mask = pair->shared == 0 ? 0 : last_mask(pair->shared);
+    pair->first = *whole;
+    pair_refresh(pair);
+}
+
+/* The survivors among at..at+63, compared whole, go to the heap. */
+static void offer(planes_pair *pair, size_t at, uint64_t survivors)
 {
     const nphdi_planes_query *query = pair->query;
-    uint32_t limit = nphdi_scan_bound(query->best, pair->shared);
     nphdi_scan_match match = {{0, 0}, {0, (uint16_t)pair->shared}, 0};
 
     for (; survivors != 0; survivors &= survivors - 1) {
         const size_t i = at + (size_t)__builtin_ctzll(survivors);
         const uint32_t differing =
-            pair->shared == 0 ? 0 : pair->scan->kernels->planes_count(&pair->run, i);
+            pair->shared == 0 ? 0 : pair->scan->kernels->planes_count(&pair->whole, i);
 
-        if (differing > limit) {
+        if (differing > pair->limit) {
             continue;
         }
         match.bits.differing = (uint16_t)differing;
         match.slot = nphdi_get32(pair->part->slots + 4 * i);
-        if (pair->scan->accept(query->context, match.slot, &match.key)) {
-            (void)nphdi_scan_add(query->best, &match);
-            limit = nphdi_scan_bound(query->best, pair->shared);
+        if (pair->scan->accept(query->context, match.slot, &match.key) &&
+            nphdi_scan_add(query->best, &match)) {
+            pair_refresh(pair);
         }
     }
 }
@@ -104,47 +119,42 @@ static bool are_few(uint64_t set)
 }
 
 /* Vectors at..at+count-1 in the first planes, and what passes there in all of them. */
-static void scan_run(const planes_pair *pair, size_t at, size_t count, uint32_t limit)
+static void scan_run(planes_pair *pair, size_t at, size_t count)
 {
     const nphdi_kernels *kernels = pair->scan->kernels;
+    const bool partly = pair->first.planes < pair->whole.planes;
     uint64_t passed[BLOCK_VECTORS / WORD_VECTORS];
-    nphdi_planes_run run = pair->run;
+    nphdi_planes_run run = pair->first;
 
     run.base += 8 * at;
-    run.planes = planes_to_begin_with(limit, pair->run.planes);
-    run.last_mask = run.planes == pair->run.planes ? run.last_mask : ~(uint64_t)0;
-    if (kernels->planes_within(&run, count, limit, passed) == 0) {
+    if (kernels->planes_within(&run, count, pair->limit, passed) == 0) {
         return;
     }
     for (size_t i = 0; i < count; i += WORD_VECTORS) {
         uint64_t survivors = passed[i / WORD_VECTORS];
 
-        if (run.planes < pair->run.planes && !are_few(survivors)) {
-            const size_t rest = count - i < WORD_VECTORS ? count - i : WORD_VECTORS;
-            nphdi_planes_run whole = pair->run;
-
-            whole.base += 8 * (at + i);
-            (void)kernels->planes_within(&whole, rest, limit, &survivors);
+        if (partly && !are_few(survivors)) {
+            run = pair->whole;
+            run.base += 8 * (at + i);
+            (void)kernels->planes_within(&run, count - i < WORD_VECTORS ? count - i : WORD_VECTORS,
+                                         pair->limit, &survivors);
         }
         offer(pair, at + i, survivors);
     }
 }
 
-static void scan_block(const planes_pair *pair, size_t at, size_t count)
+static void scan_block(planes_pair *pair, size_t at, size_t count)
 {
-    while (count > 0) {
-        const uint32_t limit = nphdi_scan_bound(pair->query->best, pair->shared);
-        /* as long as everything enters, look at the limit again soon */
-        const bool all = limit >= 8 * pair->shared;
-        const size_t step = all && count > WORD_VECTORS ? WORD_VECTORS : count;
+    /* as long as everything may enter, the limit is looked at again soon */
+    while (count > 0 && pair->limit >= 8 * pair->shared) {
+        const size_t step = count < WORD_VECTORS ? count : WORD_VECTORS;
 
-        if (all) {
-            offer(pair, at, ~(uint64_t)0 >> (step < WORD_VECTORS ? WORD_VECTORS - step : 0));
-        } else {
-            scan_run(pair, at, step, limit);
-        }
+        offer(pair, at, ~(uint64_t)0 >> (WORD_VECTORS - step));
         at += step;
         count -= step;
+    }
+    if (count > 0) {
+        scan_run(pair, at, count);
     }
 }
 
@@ -158,15 +168,28 @@ void nphdi_planes_query_set(nphdi_planes_query *query, const nphdi_query *from,
     query->context = context;
 }
 
-void nphdi_planes_scan_part(const nphdi_planes_scan *scan, const nphdi_planes_part *part)
+static void scan_group(const nphdi_planes_scan *scan, const nphdi_planes_part *part, size_t first,
+                       size_t count)
 {
+    planes_pair pairs[GROUPED_QUERIES];
+
+    for (size_t i = 0; i < count; i++) {
+        pair_begin(&pairs[i], scan, part, &scan->queries[first + i]);
+    }
     for (size_t at = 0; at < part->vectors; at += BLOCK_VECTORS) {
         const size_t left = part->vectors - at;
 
-        for (size_t i = 0; i < scan->query_count; i++) {
-            const planes_pair pair = pair_of(scan, part, &scan->queries[i]);
-
-            scan_block(&pair, at, left < BLOCK_VECTORS ? left : BLOCK_VECTORS);
+        for (size_t i = 0; i < count; i++) {
+            scan_block(&pairs[i], at, left < BLOCK_VECTORS ? left : BLOCK_VECTORS);
         }
+    }
+}
+
+void nphdi_planes_scan_part(const nphdi_planes_scan *scan, const nphdi_planes_part *part)
+{
+    for (size_t i = 0; i < scan->query_count; i += GROUPED_QUERIES) {
+        const size_t rest = scan->query_count - i;
+
+        scan_group(scan, part, i, rest < GROUPED_QUERIES ? rest : GROUPED_QUERIES);
     }
 }
