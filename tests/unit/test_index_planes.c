@@ -6,6 +6,7 @@
 #include "index/index_internal.h"
 #include "index/index_shard.h"
 #include "platform/platform.h"
+#include "support/allocator_fault.h"
 #include "support/test_random.h"
 
 #include <nphd/nphd.h>
@@ -41,7 +42,7 @@ typedef struct answer {
     uint32_t shared;
 } answer;
 
-static list *list_begin(bool hamming)
+static list *list_begin_with(bool hamming, const nphd_allocator *allocator)
 {
     nphd_index_options options = NPHD_INDEX_OPTIONS_INIT;
     list *model = calloc(1, sizeof(*model));
@@ -53,8 +54,14 @@ static list *list_begin(bool hamming)
     options.metric = hamming ? NPHD_METRIC_HAMMING : NPHD_METRIC_NPHD;
     options.connectivity = 2;
     options.build_breadth = 1;
+    options.allocator = allocator;
     OK(nphd_index_create(&options, &model->index, NULL));
     return model;
+}
+
+static list *list_begin(bool hamming)
+{
+    return list_begin_with(hamming, NULL);
 }
 
 static void list_end(list *model)
@@ -63,13 +70,13 @@ static void list_end(list *model)
     free(model);
 }
 
-/* Half of the vectors lie near to one another, so that there are ties. */
-static nphd_vector random_vector(list *model, uint8_t out[WIDTH])
+/* Half of the vectors lie near to one another, so that there are ties. `bytes` 0: any length. */
+static nphd_vector random_vector(list *model, uint8_t out[WIDTH], size_t bytes)
 {
     const uint64_t kind = test_random_below(&model->random, 4);
-    nphd_vector vector = {out, WIDTH};
+    nphd_vector vector = {out, bytes == 0 ? WIDTH : bytes};
 
-    if (!model->hamming && kind != 0) {
+    if (!model->hamming && kind != 0 && bytes == 0) {
         vector.bytes = 1 + test_random_below(&model->random, WIDTH);
     }
     memset(out, 0, WIDTH);
@@ -85,7 +92,7 @@ static nphd_vector random_vector(list *model, uint8_t out[WIDTH])
     return vector;
 }
 
-static void upsert(list *model, uint64_t first, uint64_t count)
+static void upsert_of_length(list *model, uint64_t first, uint64_t count, size_t bytes)
 {
     nphd_key *keys = calloc(count, sizeof(*keys));
     nphd_vector *vectors = calloc(count, sizeof(*vectors));
@@ -93,13 +100,18 @@ static void upsert(list *model, uint64_t first, uint64_t count)
     assert_true(keys != NULL && vectors != NULL && first + count <= KEYS);
     for (uint64_t i = 0; i < count; i++) {
         keys[i] = nphd_key_u64(first + i);
-        vectors[i] = random_vector(model, model->bytes[first + i]);
+        vectors[i] = random_vector(model, model->bytes[first + i], bytes);
         model->length[first + i] = (uint8_t)vectors[i].bytes;
         model->there[first + i] = true;
     }
     OK(nphd_index_upsert(model->index, keys, vectors, count, NULL, NULL, NULL));
     free(keys);
     free(vectors);
+}
+
+static void upsert(list *model, uint64_t first, uint64_t count)
+{
+    upsert_of_length(model, first, count, 0);
 }
 
 static void remove_some(list *model, uint64_t first, uint64_t count)
@@ -181,7 +193,7 @@ static void check_searches(list *model, nphd_index *index)
     nphd_vector queries[QUERIES];
 
     for (size_t i = 0; i < QUERIES; i++) {
-        queries[i] = random_vector(model, bytes[i]);
+        queries[i] = random_vector(model, bytes[i], 0);
     }
     for (uint32_t kind = 0; kind < 6; kind++) {
         nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
@@ -239,6 +251,39 @@ static void test_changes(void **state)
         list_end(model);
     }
     (void)state;
+}
+
+/* Without memory for planes the rows answer, and with memory again the planes. Where a slot used
+ * again finds none for its new length, all planes are forgotten. */
+static void test_no_memory(void **state)
+{
+    static const uint32_t kinds[] = {ALLOCATOR_FAULT_RESERVE, ALLOCATOR_FAULT_COMMIT};
+    allocator_fault fault;
+
+    (void)state;
+    allocator_fault_init(&fault);
+    for (size_t i = 0; i < 2; i++) {
+        list *model = list_begin_with(false, &fault.table);
+
+        upsert(model, 0, 3000);
+        allocator_fault_arm(&fault, kinds[i], 1, true);
+        check_searches(model, model->index);
+        assert_true(fault.failed > 0);
+        assert_int_equal(nphdi_content_parts(model->index->content, 3000, 100), 0);
+        allocator_fault_arm(&fault, 0, 0, false);
+        check_searches(model, model->index);
+        assert_true(nphdi_content_parts(model->index->content, 3000, 0) > 0);
+        remove_some(model, 0, 2000);
+        allocator_fault_arm(&fault, ALLOCATOR_FAULT_COMMIT, 1, true);
+        upsert_of_length(model, 3000, 1900, 3);
+        assert_true(fault.failed > 0);
+        check_searches(model, model->index);
+        allocator_fault_arm(&fault, 0, 0, false);
+        check_searches(model, model->index);
+        list_end(model);
+    }
+    assert_true(allocator_fault_is_clean(&fault));
+    allocator_fault_destroy(&fault);
 }
 
 /* ---- in files ---- */
@@ -470,9 +515,10 @@ static void test_beside_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changes),       cmocka_unit_test(test_view),
-        cmocka_unit_test(test_hidden),        cmocka_unit_test(test_wrong_counts),
-        cmocka_unit_test(test_wrong_entries), cmocka_unit_test(test_beside_changes),
+        cmocka_unit_test(test_changes),        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_view),           cmocka_unit_test(test_hidden),
+        cmocka_unit_test(test_wrong_counts),   cmocka_unit_test(test_wrong_entries),
+        cmocka_unit_test(test_beside_changes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
