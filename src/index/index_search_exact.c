@@ -16,8 +16,8 @@
 #define PART_STRIPE 4
 
 /* Parts below which another worker costs more than it saves: a thread takes some 50 microseconds to
- * begin, by bench_scan the time of these. */
-#define PARTS_FOR_WORKER 32
+ * begin, by bench_scan the time of half of these. */
+#define PARTS_FOR_WORKER 64
 
 /* Queries that go over a part together. More would save little of the reading, and their heaps
  * would push the part out of the cache. */
