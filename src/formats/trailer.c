@@ -89,6 +89,12 @@ nphd_status nphdi_trailer_decode_footer(const char *name,
     return NPHD_OK;
 }
 
+static bool is_known(uint32_t id)
+{
+    return (id >= NPHDI_SECTION_CHECKSUMS && id <= NPHDI_SECTION_LIVE) ||
+           id == NPHDI_SECTION_PLANES;
+}
+
 static nphd_status decode_section(const char *name, const uint8_t *entry,
                                   const nphdi_trailer *trailer, nphdi_trailer_section *out,
                                   nphd_error *err)
@@ -104,8 +110,7 @@ static nphd_status decode_section(const char *name, const uint8_t *entry,
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer section %u lies outside the trailer",
                           name, out->id);
     }
-    if ((out->flags & NPHDI_SECTION_CRITICAL) != 0 &&
-        (out->id < NPHDI_SECTION_CHECKSUMS || out->id > NPHDI_SECTION_LIVE)) {
+    if ((out->flags & NPHDI_SECTION_CRITICAL) != 0 && !is_known(out->id)) {
         return nphdi_fail(err, NPHD_UNSUPPORTED,
                           "%s: trailer section %u is needed and not known to this version", name,
                           out->id);

@@ -16,6 +16,7 @@
 #include "index/key_map.h"
 #include "index/mapped.h"
 #include "kernels/kernels.h"
+#include "scan/planes.h"
 
 #include <nphd/index.h>
 #include <stdatomic.h>
@@ -53,7 +54,9 @@ typedef struct nphdi_content {
     uint64_t used_count;
     uint64_t free_cursor; /* where the search for a free slot goes on */
     uint64_t next_automatic;
-    const nphdi_hidden *hidden; /* borrowed; NULL: every stored slot is live */
+    _Atomic(nphdi_planes *) planes; /* NULL until exact searches have made it worth its memory */
+    _Atomic uint64_t rows_scanned;  /* by exact searches without planes */
+    const nphdi_hidden *hidden;     /* borrowed; NULL: every stored slot is live */
 } nphdi_content;
 
 /* Empty content in memory, or (`view`) content whose `mapped` the caller opens. */
@@ -117,6 +120,17 @@ nphd_status nphdi_content_size(nphdi_content *content, uint64_t *out, nphd_error
 /* The stored vector of a slot. */
 nphd_vector nphdi_content_vector(const nphdi_content *content, uint32_t slot);
 const char *nphdi_content_name(const nphdi_content *content);
+
+/* ---- planes: beside the rows, for exact search ---- */
+
+/* Below these slots the rows are as good: they fit into a second-level cache. */
+#define NPHDI_PLANES_LEAST_SLOTS 2048
+
+/* Parts of the planes in which all slots below `slots` are, or 0: they are not worth making yet
+ * for `queries` more scans, there is no memory for them, or the mapped file has none. Any number
+ * of threads that hold the content lock. */
+uint64_t nphdi_content_parts(nphdi_content *content, uint64_t slots, uint64_t queries);
+nphdi_planes_part nphdi_content_part(const nphdi_content *content, uint64_t number);
 
 /* Going through the slots of one key. */
 typedef struct nphdi_probe {

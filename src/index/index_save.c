@@ -10,6 +10,7 @@
 #include "index/index_internal.h"
 #include "index/index_shard.h"
 #include "platform/interrupt.h"
+#include "scan/planes_image.h"
 
 #include <string.h>
 
@@ -258,6 +259,41 @@ uint64_t nphdi_index_foreign_bytes_after(nphd_index *index, uint64_t more)
            fresh * (content->row_bytes + 2 + nphdi_node_base_bytes(&node));
 }
 
+static nphd_status put_to_sink(void *context, const void *data, uint64_t bytes, nphd_error *err)
+{
+    return nphdi_sink_put(context, data, bytes, err);
+}
+
+static nphd_status put_planes(nphdi_block_sink *to, const nphdi_content *content,
+                              const nphdi_trailer *trailer, nphd_error *err)
+{
+    const nphdi_trailer_section *section = nphdi_trailer_find(trailer, NPHDI_SECTION_PLANES);
+    const nphdi_rows rows = nphdi_content_rows(content);
+
+    return section == NULL ? NPHD_OK
+                           : nphdi_image_write(&rows, nphdi_content_slots(content), section->offset,
+                                               content->allocator, put_to_sink, to, err);
+}
+
+static void describe_planes(const nphdi_content *content, nphdi_trailer *trailer)
+{
+    const uint64_t slots = nphdi_content_slots(content);
+    const nphdi_rows rows = nphdi_content_rows(content);
+    nphdi_trailer_section *section = &trailer->sections[trailer->section_count];
+    uint64_t offset = trailer->foreign_bytes + NPHDI_TRAILER_MARK_BYTES;
+
+    if (slots < NPHDI_PLANES_LEAST_SLOTS) {
+        return;
+    }
+    for (uint32_t i = 0; i < trailer->section_count; i++) {
+        offset += trailer->sections[i].bytes;
+    }
+    const nphdi_image_counts counts = nphdi_image_count(&rows, slots);
+    section->id = NPHDI_SECTION_PLANES;
+    section->bytes = nphdi_image_bytes(&counts, offset);
+    trailer->section_count++;
+}
+
 /* Names our sections and their sizes; everything is known before the first byte is written. */
 static void describe(const nphdi_content *content, uint64_t stored, nphdi_trailer *trailer)
 {
@@ -275,6 +311,7 @@ static void describe(const nphdi_content *content, uint64_t stored, nphdi_traile
         trailer->sections[i].id = ids[i];
         trailer->sections[i].bytes = sizes[i];
     }
+    describe_planes(content, trailer);
 }
 
 uint64_t nphdi_index_serialized_bytes(const nphdi_content *content, uint64_t stored)
@@ -329,6 +366,7 @@ static nphd_status write_content(nphdi_block_sink *to, const nphdi_content *cont
     TRY(put_key_table(to, content, plan->trailer.live, err));
     TRY(put_directory(to, content, err));
     TRY(put_live(to, content, err));
+    TRY(put_planes(to, content, &plan->trailer, err));
     TRY(nphdi_sink_put_sections(to, plan->extra, plan->extra_count, err));
     TRY(nphdi_sink_finish(to, &plan->trailer, err));
 done:

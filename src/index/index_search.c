@@ -1,52 +1,19 @@
-/* Searching one index: exactly over all rows, or along the graph. */
+/* Searching one index: what both ways share, and the search along the graph. The exact one is in
+ * index_search_exact.c. */
 #include "base/error.h"
-#include "index/index_internal.h"
+#include "index/index_search_job.h"
 #include "index/index_shard.h"
-#include "scan/scan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows between two looks at the progress callback, and the smallest share of a worker: some 50
- * microseconds of work, so that neither shows in the time. */
-#define SCAN_STRIPE 32768
-
-/* One call: what all its workers share. */
-typedef struct search_job {
-    nphd_index *index;
-    nphdi_content *content;
-    const nphd_vector *queries;
-    size_t query_count;
-    size_t capacity;
-    uint64_t slots; /* when the call began: later ones are not looked at */
-    uint64_t keep;  /* matches that can be found: not more than there are slots */
-    nphd_search_options options;
-    bool exact;
-    uint32_t breadth;
-    nphd_match *out;
-    nphd_search_report *reports;
-    _Atomic uint64_t next; /* query, or stripe of rows, that is handed out next */
-    _Atomic uint64_t done;
-    _Atomic bool stop;
-    pthread_mutex_t lock; /* of the rest */
-    nphd_status status;
-    nphd_error *err;
-    nphdi_scan_best merged; /* one query scanned by several workers */
-} search_job;
-
-/* What a filter or a key lookup needs while one query runs. */
-typedef struct search_view {
-    const search_job *job;
-    bool broken;
-    uint32_t broken_slot;
-} search_view;
-
-static bool accept_slot(void *context, uint32_t slot, nphd_key *out_key)
+bool nphdi_search_accept(void *context, uint32_t slot, nphd_key *out_key)
 {
-    search_view *view = context;
+    nphdi_search_view *view = context;
     const nphdi_content *content = view->job->content;
 
-    if (!nphdi_content_is_live(content, slot)) {
+    /* planes may hold slots that came after the call began */
+    if (slot >= view->job->slots || !nphdi_content_is_live(content, slot)) {
         return false;
     }
     if (!nphdi_content_key(content, slot, out_key) ||
@@ -62,20 +29,15 @@ static bool accept_slot(void *context, uint32_t slot, nphd_key *out_key)
 static bool allow_slot(void *context, uint32_t slot)
 {
     nphd_key key;
-    const search_view *view = context;
+    const nphdi_search_view *view = context;
 
     if (view->job->options.filter == NULL) {
         return nphdi_content_is_live(view->job->content, slot);
     }
-    return accept_slot(context, slot, &key);
+    return nphdi_search_accept(context, slot, &key);
 }
 
-static float match_distance(const nphdi_shape *shape, nphdi_bits bits)
-{
-    return shape->metric == NPHD_METRIC_HAMMING ? (float)bits.differing : nphdi_bits_distance(bits);
-}
-
-static nphdi_query job_query(const search_job *job, size_t number)
+nphdi_query nphdi_search_query(const nphdi_search_job *job, size_t number)
 {
     const uint32_t most = job->content->shape.payload_bytes;
     const nphd_vector vector = job->queries[number];
@@ -84,74 +46,15 @@ static nphdi_query job_query(const search_job *job, size_t number)
     return query;
 }
 
-/* ---- exact ---- */
-
-static void scan_begin(const search_job *job, nphdi_scan_match *matches, nphdi_scan_best *best)
-{
-    nphdi_scan_begin(best, matches, job->keep);
-    if (job->options.use_radius) {
-        nphdi_scan_limit_radius(best, job->options.radius,
-                                job->content->shape.metric == NPHD_METRIC_HAMMING);
-    }
-}
-
-static void scan_report(search_job *job, size_t number, nphdi_scan_best *best, uint64_t computed)
-{
-    nphd_match *out = job->out + number * job->capacity;
-    nphd_search_report *report = &job->reports[number];
-
-    nphdi_scan_finish(best);
-    for (uint64_t i = 0; i < best->count; i++) {
-        out[i].key = best->matches[i].key;
-        out[i].distance = match_distance(&job->content->shape, best->matches[i].bits);
-    }
-    report->count = (size_t)best->count;
-    report->exact = true;
-    report->computed = computed;
-    report->visited = 0;
-}
-
-static bool ask_progress(search_job *job, uint64_t done, uint64_t total)
+bool nphdi_search_go_on(const nphdi_search_job *job, uint64_t done, uint64_t total)
 {
     return job->options.progress == NULL ||
            job->options.progress(job->options.progress_context, done, total) == 0;
 }
 
-static nphd_status scan_stripe(search_job *job, size_t number, uint64_t first, uint64_t count,
-                               nphdi_scan_best *best, nphd_error *err)
+nphd_status nphdi_search_cancelled(nphd_error *err)
 {
-    search_view view = {job, false, 0};
-    nphdi_scan_target target;
-
-    target.query = job_query(job, number);
-    target.rows = nphdi_content_rows(job->content);
-    target.kernels = job->content->kernels;
-    target.accept = accept_slot;
-    target.context = &view;
-    nphdi_scan_rows(&target, first, count, best);
-    return view.broken ? nphdi_mapped_broken(&job->content->mapped, view.broken_slot, err)
-                       : NPHD_OK;
-}
-
-static nphd_status scan_query(search_job *job, size_t number, nphdi_scan_match *matches,
-                              uint32_t worker, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    const uint64_t slots = job->slots;
-    nphdi_scan_best best;
-
-    scan_begin(job, matches, &best);
-    for (uint64_t first = 0; first < slots; first += SCAN_STRIPE) {
-        const uint64_t rest = slots - first;
-        TRY(scan_stripe(job, number, first, rest < SCAN_STRIPE ? rest : SCAN_STRIPE, &best, err));
-        if (worker == 0 && job->query_count == 1 && !ask_progress(job, first, slots)) {
-            status = nphdi_fail(err, NPHD_CANCELLED, "search: cancelled by the progress callback");
-            goto done;
-        }
-    }
-    scan_report(job, number, &best, slots);
-done:
-    return status;
+    return nphdi_fail(err, NPHD_CANCELLED, "search: cancelled by the progress callback");
 }
 
 /* ---- graph ---- */
@@ -168,7 +71,7 @@ static int compare_matches(const void *left, const void *right)
 }
 
 /* The kept candidates as matches, in our order. Ties at the cut go to the smaller keys. */
-static nphd_status graph_report(search_job *job, size_t number, nphdi_graph_scratch *scratch,
+static nphd_status graph_report(nphdi_search_job *job, size_t number, nphdi_graph_scratch *scratch,
                                 nphd_match *sorted, nphd_error *err)
 {
     const nphdi_content *content = job->content;
@@ -200,15 +103,15 @@ static nphd_status graph_report(search_job *job, size_t number, nphdi_graph_scra
     return NPHD_OK;
 }
 
-static nphd_status graph_query(search_job *job, size_t number, nphdi_graph_scratch *scratch,
+static nphd_status graph_query(nphdi_search_job *job, size_t number, nphdi_graph_scratch *scratch,
                                nphd_match *sorted, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    search_view view = {job, false, 0};
+    nphdi_search_view view = {job, false, 0};
     const nphdi_graph_reader reader = nphdi_content_reader(job->content);
     nphdi_graph_target target;
 
-    target.query = job_query(job, number);
+    target.query = nphdi_search_query(job, number);
     target.rows = nphdi_content_rows(job->content);
     target.kernels = job->content->kernels;
     target.allow = allow_slot;
@@ -232,7 +135,7 @@ static nphd_status graph_query(search_job *job, size_t number, nphdi_graph_scrat
 
 /* ---- workers ---- */
 
-static void job_fail(search_job *job, nphd_status status, const nphd_error *err)
+static void job_fail(nphdi_search_job *job, nphd_status status, const nphd_error *err)
 {
     atomic_store(&job->stop, true);
     (void)pthread_mutex_lock(&job->lock);
@@ -243,79 +146,46 @@ static void job_fail(search_job *job, nphd_status status, const nphd_error *err)
     (void)pthread_mutex_unlock(&job->lock);
 }
 
-static nphd_status work_queries(search_job *job, uint32_t worker, nphdi_graph_scratch *scratch,
-                                void *matches, nphd_error *err)
+static nphd_status work_queries(nphdi_search_job *job, uint32_t worker, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphdi_pooled_scratch *scratch = NULL;
+    nphd_match *matches = NULL;
 
+    TRY(nphdi_index_borrow(job->index, &scratch, err));
+    TRY(nphdi_alloc(job->index->allocator, job->breadth, sizeof(*matches), &matches, err));
     while (!atomic_load(&job->stop)) {
         const uint64_t number = atomic_fetch_add(&job->next, 1);
         if (number >= job->query_count) {
             break;
         }
-        TRY(job->exact ? scan_query(job, number, matches, worker, err)
-                       : graph_query(job, number, scratch, matches, err));
+        TRY(graph_query(job, number, &scratch->scratch, matches, err));
         const uint64_t done = atomic_fetch_add(&job->done, 1) + 1;
-        if (worker == 0 && job->query_count > 1 && !ask_progress(job, done, job->query_count)) {
-            status = nphdi_fail(err, NPHD_CANCELLED, "search: cancelled by the progress callback");
+        if (worker == 0 && job->query_count > 1 &&
+            !nphdi_search_go_on(job, done, job->query_count)) {
+            status = nphdi_search_cancelled(err);
             goto done;
         }
     }
 done:
-    return status;
-}
-
-/* One query, its rows shared among the workers. */
-static nphd_status work_stripes(search_job *job, uint32_t worker, nphdi_scan_match *matches,
-                                nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    const uint64_t slots = job->slots;
-    nphdi_scan_best best;
-
-    scan_begin(job, matches, &best);
-    while (!atomic_load(&job->stop)) {
-        const uint64_t first = atomic_fetch_add(&job->next, SCAN_STRIPE);
-        if (first >= slots) {
-            break;
-        }
-        const uint64_t rest = slots - first;
-        TRY(scan_stripe(job, 0, first, rest < SCAN_STRIPE ? rest : SCAN_STRIPE, &best, err));
-        if (worker == 0 && !ask_progress(job, first, slots)) {
-            status = nphdi_fail(err, NPHD_CANCELLED, "search: cancelled by the progress callback");
-            goto done;
-        }
-    }
-    (void)pthread_mutex_lock(&job->lock);
-    nphdi_scan_merge(&job->merged, &best);
-    (void)pthread_mutex_unlock(&job->lock);
-done:
+    nphdi_free(job->index->allocator, matches, job->breadth, sizeof(*matches));
+    nphdi_index_give_back(job->index, scratch);
     return status;
 }
 
 static void search_worker(void *context, uint32_t worker)
 {
-    search_job *job = context;
-    nphd_status status = NPHD_OK;
+    nphdi_search_job *job = context;
     nphd_error err = NPHD_ERROR_INIT;
-    nphdi_pooled_scratch *scratch = NULL;
-    void *matches = NULL;
-    const uint64_t room = job->exact ? job->keep : job->breadth;
-    const size_t size = job->exact ? sizeof(nphdi_scan_match) : sizeof(nphd_match);
+    const nphd_status status =
+        job->exact ? nphdi_search_exact(job, worker, &err) : work_queries(job, worker, &err);
 
-    TRY(nphdi_index_borrow(job->index, &scratch, &err));
-    TRY(nphdi_alloc(job->index->allocator, room, size, &matches, &err));
-    TRY(job->merged.matches != NULL ? work_stripes(job, worker, matches, &err)
-                                    : work_queries(job, worker, &scratch->scratch, matches, &err));
-done:
     if (status != NPHD_OK) {
         job_fail(job, status, &err);
     }
-    nphdi_free(job->index->allocator, matches, room, size);
-    nphdi_index_give_back(job->index, scratch);
 }
 
-static nphd_status check_search(const search_job *job, nphd_error *err)
+static nphd_status check_search(const nphdi_search_job *job, nphd_error *err)
 {
     const nphdi_shape *shape = &job->content->shape;
 
@@ -359,7 +229,7 @@ nphd_status nphdi_index_check_search(nphd_index *index, const nphd_vector *queri
                                      nphd_search_report *reports, nphd_error *err)
 {
     nphd_status status;
-    search_job job;
+    nphdi_search_job job;
 
     memset(&job, 0, sizeof(job));
     job.queries = queries;
@@ -375,7 +245,7 @@ nphd_status nphdi_index_check_search(nphd_index *index, const nphd_vector *queri
     return status;
 }
 
-static nphd_status choose_plan(search_job *job, nphd_error *err)
+static nphd_status choose_plan(nphdi_search_job *job, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint32_t breadth =
@@ -398,13 +268,12 @@ done:
     return status;
 }
 
-static nphd_status run_job(search_job *job, nphd_error *err)
+static nphd_status run_job(nphdi_search_job *job, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = job->slots;
-    nphdi_scan_match *matches = NULL;
+    nphdi_scan_match *merged = NULL;
     uint64_t workers = job->options.threads == 0 ? 1 : job->options.threads;
-    const uint64_t stripes = slots / SCAN_STRIPE + 1;
 
     TRY(check_search(job, err));
     if (job->query_count == 0) {
@@ -413,20 +282,18 @@ static nphd_status run_job(search_job *job, nphd_error *err)
     TRY(choose_plan(job, err));
     job->keep = job->capacity < slots ? job->capacity : slots;
     job->keep = job->keep == 0 ? 1 : job->keep;
-    if (job->exact && job->query_count == 1 && workers > 1 && stripes > 1) {
-        workers = workers < stripes ? workers : stripes;
-        TRY(nphdi_alloc(job->index->allocator, job->keep, sizeof(*matches), &matches, err));
-        scan_begin(job, matches, &job->merged);
+    if (job->exact) {
+        TRY(nphdi_search_exact_plan(job, workers, &workers, &merged, err));
     } else {
         workers = workers < job->query_count ? workers : job->query_count;
     }
     nphdi_threads_run((uint32_t)workers, search_worker, job);
     status = job->status;
-    if (status == NPHD_OK && matches != NULL) {
-        scan_report(job, 0, &job->merged, slots);
+    if (status == NPHD_OK && job->exact) {
+        nphdi_search_exact_end(job);
     }
 done:
-    nphdi_free(job->index->allocator, matches, job->keep, sizeof(*matches));
+    nphdi_free(job->index->allocator, merged, job->keep, sizeof(*merged));
     return status;
 }
 
@@ -437,7 +304,7 @@ nphd_status nphd_index_search_many(nphd_index *index, const nphd_vector *queries
 {
     nphd_status status = NPHD_OK;
     nphd_search_options known = NPHD_SEARCH_OPTIONS_INIT;
-    search_job job;
+    nphdi_search_job job;
 
     nphdi_error_clear(err);
     if (reports != NULL && query_count > 0) {

@@ -232,8 +232,27 @@ done:
     return status;
 }
 
+static nphd_status open_planes(nphdi_mapped *mapped, nphd_error *err)
+{
+    const nphdi_trailer_section *planes =
+        nphdi_trailer_find(&mapped->trailer, NPHDI_SECTION_PLANES);
+    const bool has_length = mapped->head.metric_code == NPHDI_METRIC_CODE_NPHD;
+    const uint64_t payload_bytes = mapped->head.row_bytes - (has_length ? 1 : 0);
+
+    if (planes != NULL &&
+        !nphdi_image_open(&mapped->planes, mapped->base + planes->offset, planes->bytes,
+                          planes->offset, (uint32_t)payload_bytes, mapped->head.slots)) {
+        return nphdi_fail(err, NPHD_CORRUPT,
+                          "%s: trailer: the planes are not those of %llu rows of %llu bytes",
+                          mapped->name, (unsigned long long)mapped->head.slots,
+                          (unsigned long long)mapped->head.row_bytes);
+    }
+    return NPHD_OK;
+}
+
 static nphd_status open_trailer(nphdi_mapped *mapped, nphd_error *err)
 {
+    nphd_status status = NPHD_OK;
     const uint64_t slots = mapped->head.slots;
     const nphdi_trailer_section *directory =
         nphdi_trailer_find(&mapped->trailer, NPHDI_SECTION_NODE_DIRECTORY);
@@ -260,11 +279,14 @@ static nphd_status open_trailer(nphdi_mapped *mapped, nphd_error *err)
         mapped->trailer_table.room = table->bytes / 4;
         mapped->trailer_table.slot_bits = nphdi_slot_table_bits(slots);
     }
+    TRY(open_planes(mapped, err));
     if (directory != NULL) {
         mapped->directory = mapped->base + directory->offset;
-        return NPHD_OK;
+    } else {
+        TRY(derive_directory(mapped, &lists, err));
     }
-    return derive_directory(mapped, &lists, err);
+done:
+    return status;
 }
 
 nphd_status nphdi_mapped_open(nphdi_mapped *mapped, const nphdi_source *source,

@@ -12,6 +12,7 @@
 #include "graph/graph.h"
 #include "index/slot_table.h"
 #include "index/source.h"
+#include "scan/planes_image.h"
 
 #include <nphd/status.h>
 #include <pthread.h>
@@ -38,6 +39,7 @@ typedef struct nphdi_mapped {
     const uint8_t *directory;
     const uint8_t *live_words;      /* a bit for each live slot; NULL: the key tells */
     nphdi_slot_table trailer_table; /* without places: derived at the first need */
+    nphdi_planes_image planes;      /* without parts: the file has none */
     void *derived_directory;
     uint64_t derived_directory_bytes;
     pthread_mutex_t derive_lock;

@@ -124,6 +124,56 @@ static nphd_status check_table_entries(const nphdi_mapped *mapped, uint64_t live
     return NPHD_OK;
 }
 
+/* What row `slot` is in planes, at a place of a part. */
+static bool part_has_row(const nphdi_mapped *mapped, const nphdi_planes_part *part, uint64_t at,
+                         uint32_t slot)
+{
+    const bool has_length = mapped->head.metric_code == NPHDI_METRIC_CODE_NPHD;
+    const uint8_t *row = mapped->base + mapped->head.rows_offset + slot * mapped->head.row_bytes;
+    const uint32_t payload_bytes = (uint32_t)mapped->head.row_bytes - (has_length ? 1 : 0);
+    uint32_t left = has_length && row[0] < payload_bytes ? row[0] : payload_bytes;
+
+    if (left != part->length) {
+        return false;
+    }
+    row += has_length ? 1 : 0;
+    for (uint32_t plane = 0; left > 0; plane++) {
+        const uint32_t bytes = left < 8 ? left : 8;
+        uint8_t word[8] = {0};
+        memcpy(word, row + 8 * (size_t)plane, bytes);
+        if (memcmp(word, part->words + 8 * (plane * part->stride + at), sizeof(word)) != 0) {
+            return false;
+        }
+        left -= bytes;
+    }
+    return true;
+}
+
+/* Each slot has one entry: there are as many as slots, they ascend inside a length, and a row has
+ * only one length. */
+static nphd_status check_planes(const nphdi_mapped *mapped, nphd_error *err)
+{
+    uint32_t length = 0;
+    uint64_t least = 0;
+
+    for (uint64_t number = 0; number < mapped->planes.parts; number++) {
+        const nphdi_planes_part part = nphdi_image_part(&mapped->planes, number);
+        least = part.length == length ? least : 0;
+        length = part.length;
+        for (uint64_t at = 0; at < part.vectors; at++) {
+            const uint32_t slot = nphdi_get32(part.slots + 4 * at);
+            if (slot < least || slot >= mapped->head.slots ||
+                !part_has_row(mapped, &part, at, slot)) {
+                return nphdi_fail(
+                    err, NPHD_CORRUPT, "%s: trailer: planes: entry %llu of part %llu is not row %u",
+                    mapped->name, (unsigned long long)at, (unsigned long long)number, slot);
+            }
+            least = (uint64_t)slot + 1;
+        }
+    }
+    return NPHD_OK;
+}
+
 nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -157,6 +207,7 @@ nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
     if (mapped->trailer_table.places != NULL) {
         TRY(check_table_entries(mapped, live_count, err));
     }
+    TRY(check_planes(mapped, err));
 done:
     return status;
 }

@@ -34,6 +34,21 @@ typedef struct nphdi_bits {
     uint16_t shared;    /* bytes, 0..255 */
 } nphdi_bits;
 
+/* Words of a query, or of a vector, in planes: NPHD_MAX_BYTES and what pads them. */
+#define NPHDI_PLANE_WORDS 32
+
+/* Vectors by planes: the first 8 bytes of all, then the second ones of all, and so on. Of word p of
+ * vector i the bytes lie at base + 8 * (p * stride + i), in the order of the payload; any
+ * alignment.
+ */
+typedef struct nphdi_planes_run {
+    const uint8_t *base;
+    size_t stride;
+    const uint64_t *query; /* words in the same order of bytes */
+    uint32_t planes;       /* compared: 1..NPHDI_PLANE_WORDS */
+    uint64_t last_mask;    /* the bits of the last of them that count */
+} nphdi_planes_run;
+
 typedef struct nphdi_kernels {
     const char *name;
     /* Differing bits of two byte strings of equal length 0..255. */
@@ -44,6 +59,12 @@ typedef struct nphdi_kernels {
     /* The query against rows first..first+count-1. */
     void (*range)(const nphdi_query *query, const nphdi_rows *rows, uint64_t first, size_t count,
                   nphdi_bits *out);
+    /* Which of vectors 0..count-1 differ in at most `limit` bits: bit i % 64 of out[i / 64], all of
+     * whose (count + 63) / 64 words are set. Reads no vector beyond. Returns all words or'ed. */
+    uint64_t (*planes_within)(const nphdi_planes_run *run, size_t count, uint32_t limit,
+                              uint64_t *out);
+    /* The differing bits of vector `at`. */
+    uint32_t (*planes_count)(const nphdi_planes_run *run, size_t at);
 } nphdi_kernels;
 
 /* The levels, best last; NULL where this build has none of the kind. */

@@ -264,9 +264,86 @@ static void range_avx2(const nphdi_query *query, const nphdi_rows *rows, uint64_
     visit_rows(query, rows, &visit, out);
 }
 
+/* ---- planes ---- */
+
+/* Which of the vectors at..at+3 that `present` names, all ones in their words, are near enough.
+ * `planes` is a constant where this is inlined, or run->planes. */
+NPHDI_INLINE uint64_t near_of_4(const nphdi_planes_run *run, uint32_t planes, size_t at,
+                                const __m256i *present, __m256i limit)
+{
+    const uint8_t *word = run->base + 8 * at;
+    __m256i sum = _mm256_setzero_si256();
+
+    for (uint32_t plane = 0; plane < planes; plane++) {
+        __m256i stored = present == NULL ? load_block(word)
+                                         : _mm256_maskload_epi64((const void *)word, *present);
+        __m256i differs = _mm256_xor_si256(stored, _mm256_set1_epi64x((int64_t)run->query[plane]));
+
+        if (plane + 1 == planes) {
+            differs = _mm256_and_si256(differs, _mm256_set1_epi64x((int64_t)run->last_mask));
+        }
+        sum = _mm256_add_epi64(sum, add_bytes(count_bytes(differs)));
+        word += 8 * run->stride;
+    }
+    __m256i far = _mm256_cmpgt_epi64(sum, limit);
+    return ~(uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(far)) & 0xfU;
+}
+
+NPHDI_INLINE uint64_t within_planes(const nphdi_planes_run *run, uint32_t planes, size_t count,
+                                    uint32_t most, uint64_t *out)
+{
+    const __m256i limit = _mm256_set1_epi64x((int64_t)most);
+    uint64_t any = 0;
+
+    for (size_t first = 0; first < count; first += 64) {
+        const size_t left = count - first < 64 ? count - first : 64;
+        uint64_t word = 0;
+        size_t i = 0;
+
+        for (; i + 4 <= left; i += 4) {
+            word |= near_of_4(run, planes, first + i, NULL, limit) << i;
+        }
+        if (i < left) {
+            const __m256i present = first_bytes_mask(8 * (uint32_t)(left - i));
+            const uint64_t near = near_of_4(run, planes, first + i, &present, limit);
+
+            word |= (near & ((1U << (left - i)) - 1)) << i;
+        }
+        out[first / 64] = word;
+        any |= word;
+    }
+    return any;
+}
+
+static uint64_t planes_within_avx2(const nphdi_planes_run *run, size_t count, uint32_t limit,
+                                   uint64_t *out)
+{
+    switch (run->planes) {
+    case 1:
+        return within_planes(run, 1, count, limit, out);
+    case 2:
+        return within_planes(run, 2, count, limit, out);
+    case 4:
+        return within_planes(run, 4, count, limit, out);
+    default:
+        return within_planes(run, run->planes, count, limit, out);
+    }
+}
+
+static uint32_t planes_count_avx2(const nphdi_planes_run *run, size_t at)
+{
+    uint64_t differing = 0;
+
+    for (uint32_t plane = 0; plane < run->planes; plane++) {
+        differing += (uint64_t)_mm_popcnt_u64(nphdi_plane_difference(run, plane, at));
+    }
+    return (uint32_t)differing;
+}
+
 const nphdi_kernels *nphdi_kernels_avx2(void)
 {
-    static const nphdi_kernels kernels = {"avx2", hamming_avx2, gather_avx2, range_avx2};
+    static const nphdi_kernels kernels = {"avx2",     hamming_avx2,       gather_avx2,
+                                          range_avx2, planes_within_avx2, planes_count_avx2};
 
     return &kernels;
 }

@@ -214,10 +214,95 @@ static void range_avx512vpopcntdq(const nphdi_query *query, const nphdi_rows *ro
     visit_rows(query, rows, &visit, out);
 }
 
+/* ---- planes ---- */
+
+/* Which of the vectors at..at+7 that `present` names are near enough. `planes` is a constant where
+ * this is inlined, or run->planes. */
+NPHDI_INLINE uint64_t near_of_8(const nphdi_planes_run *run, uint32_t planes, size_t at,
+                                __mmask8 present, __m512i limit)
+{
+    const uint8_t *word = run->base + 8 * at;
+    const uint32_t last = planes - 1;
+    __m512i sum = _mm512_setzero_si512();
+
+    for (uint32_t plane = 0; plane < last; plane++) {
+        __m512i stored = _mm512_maskz_loadu_epi64(present, word);
+        __m512i wanted = _mm512_set1_epi64((int64_t)run->query[plane]);
+
+        sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_xor_si512(stored, wanted)));
+        word += 8 * run->stride;
+    }
+    __m512i differs = _mm512_xor_si512(_mm512_maskz_loadu_epi64(present, word),
+                                       _mm512_set1_epi64((int64_t)run->query[last]));
+    differs = _mm512_and_si512(differs, _mm512_set1_epi64((int64_t)run->last_mask));
+    sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(differs));
+    return _mm512_mask_cmple_epu64_mask(present, sum, limit);
+}
+
+NPHDI_INLINE uint64_t within_planes(const nphdi_planes_run *run, uint32_t planes, size_t count,
+                                    uint32_t most, uint64_t *out)
+{
+    const __m512i limit = _mm512_set1_epi64((int64_t)most);
+    uint64_t any = 0;
+    size_t at = 0;
+
+    for (; at + 64 <= count; at += 64) {
+        uint64_t word = 0;
+
+        NPHDI_UNROLL_8
+        for (size_t i = 0; i < 64; i += 8) {
+            word |= near_of_8(run, planes, at + i, 0xff, limit) << i;
+        }
+        out[at / 64] = word;
+        any |= word;
+    }
+    if (at < count) {
+        uint64_t word = 0;
+
+        for (size_t i = 0; at + i < count; i += 8) {
+            const size_t left = count - at - i;
+            const __mmask8 present = (__mmask8)(left < 8 ? (1U << left) - 1 : 0xff);
+
+            word |= near_of_8(run, planes, at + i, present, limit) << i;
+        }
+        out[at / 64] = word;
+        any |= word;
+    }
+    return any;
+}
+
+static uint64_t planes_within_avx512(const nphdi_planes_run *run, size_t count, uint32_t limit,
+                                     uint64_t *out)
+{
+    switch (run->planes) {
+    case 1:
+        return within_planes(run, 1, count, limit, out);
+    case 2:
+        return within_planes(run, 2, count, limit, out);
+    case 3:
+        return within_planes(run, 3, count, limit, out);
+    case 4:
+        return within_planes(run, 4, count, limit, out);
+    default:
+        return within_planes(run, run->planes, count, limit, out);
+    }
+}
+
+static uint32_t planes_count_avx512(const nphdi_planes_run *run, size_t at)
+{
+    uint64_t differing = 0;
+
+    for (uint32_t plane = 0; plane < run->planes; plane++) {
+        differing += (uint64_t)_mm_popcnt_u64(nphdi_plane_difference(run, plane, at));
+    }
+    return (uint32_t)differing;
+}
+
 const nphdi_kernels *nphdi_kernels_avx512(void)
 {
-    static const nphdi_kernels kernels = {"avx512vpopcntdq", hamming_avx512vpopcntdq,
-                                          gather_avx512vpopcntdq, range_avx512vpopcntdq};
+    static const nphdi_kernels kernels = {"avx512vpopcntdq",      hamming_avx512vpopcntdq,
+                                          gather_avx512vpopcntdq, range_avx512vpopcntdq,
+                                          planes_within_avx512,   planes_count_avx512};
 
     return &kernels;
 }

@@ -192,9 +192,79 @@ static void range_neon(const nphdi_query *query, const nphdi_rows *rows, uint64_
     visit_rows(query, rows, &visit, out);
 }
 
+/* ---- planes ---- */
+
+/* Which of the vectors at and at + 1 are near enough, in bits 0 and 1. */
+NPHDI_INLINE uint64_t near_of_2(const nphdi_planes_run *run, uint32_t planes, size_t at,
+                                uint32_t limit)
+{
+    const uint8_t *word = run->base + 8 * at;
+    uint64x2_t sum = vdupq_n_u64(0);
+
+    for (uint32_t plane = 0; plane < planes; plane++) {
+        const uint64_t counted = plane + 1 == planes ? run->last_mask : ~(uint64_t)0;
+        uint8x16_t counts =
+            count_bytes(vld1q_u8(word), vreinterpretq_u8_u64(vdupq_n_u64(run->query[plane])),
+                        vreinterpretq_u8_u64(vdupq_n_u64(counted)));
+
+        sum = vaddq_u64(sum, vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(counts))));
+        word += 8 * run->stride;
+    }
+    return (uint64_t)(vgetq_lane_u64(sum, 0) <= limit) | (uint64_t)(vgetq_lane_u64(sum, 1) <= limit)
+                                                             << 1;
+}
+
+static uint32_t planes_count_neon(const nphdi_planes_run *run, size_t at)
+{
+    uint32_t differing = 0;
+
+    for (uint32_t plane = 0; plane < run->planes; plane++) {
+        differing += count_word(nphdi_plane_difference(run, plane, at));
+    }
+    return differing;
+}
+
+NPHDI_INLINE uint64_t within_planes(const nphdi_planes_run *run, uint32_t planes, size_t count,
+                                    uint32_t limit, uint64_t *out)
+{
+    uint64_t any = 0;
+
+    for (size_t first = 0; first < count; first += 64) {
+        const size_t left = count - first < 64 ? count - first : 64;
+        uint64_t word = 0;
+        size_t i = 0;
+
+        for (; i + 2 <= left; i += 2) {
+            word |= near_of_2(run, planes, first + i, limit) << i;
+        }
+        if (i < left) {
+            word |= (uint64_t)(planes_count_neon(run, first + i) <= limit) << i;
+        }
+        out[first / 64] = word;
+        any |= word;
+    }
+    return any;
+}
+
+static uint64_t planes_within_neon(const nphdi_planes_run *run, size_t count, uint32_t limit,
+                                   uint64_t *out)
+{
+    switch (run->planes) {
+    case 1:
+        return within_planes(run, 1, count, limit, out);
+    case 2:
+        return within_planes(run, 2, count, limit, out);
+    case 4:
+        return within_planes(run, 4, count, limit, out);
+    default:
+        return within_planes(run, run->planes, count, limit, out);
+    }
+}
+
 const nphdi_kernels *nphdi_kernels_neon(void)
 {
-    static const nphdi_kernels kernels = {"neon", hamming_neon, gather_neon, range_neon};
+    static const nphdi_kernels kernels = {"neon",     hamming_neon,       gather_neon,
+                                          range_neon, planes_within_neon, planes_count_neon};
 
     return &kernels;
 }

@@ -5,6 +5,7 @@
 #include "kernels/kernels_rows.h"
 
 #define WORD_BYTES 8
+#define BLOCK_VECTORS 64 /* a bit each in a word of what is near */
 
 /* Set bits of a word, by adding neighbouring fields of 1, 2 and 4 bits; the product then adds the
  * eight bytes up into the highest. Warren, Hacker's Delight, section 5-1. The compiler's builtin
@@ -67,10 +68,84 @@ static void range_portable(const nphdi_query *query, const nphdi_rows *rows, uin
     }
 }
 
+static uint32_t planes_count_portable(const nphdi_planes_run *run, size_t at)
+{
+    uint32_t differing = 0;
+
+    for (uint32_t plane = 0; plane < run->planes; plane++) {
+        differing += count_bits(nphdi_plane_difference(run, plane, at));
+    }
+    return differing;
+}
+
+/* Set bits of each byte of a word, the first steps of count_bits(). */
+static uint64_t count_byte_bits(uint64_t x)
+{
+    x -= (x >> 1) & 0x5555555555555555U;
+    x = (x & 0x3333333333333333U) + ((x >> 2) & 0x3333333333333333U);
+    return (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fU;
+}
+
+/* The bytes of a word added up, at most 8 * 255. */
+static uint64_t add_bytes(uint64_t x)
+{
+    x = (x & 0x00ff00ff00ff00ffU) + ((x >> 8) & 0x00ff00ff00ff00ffU);
+    return (x * 0x0001000100010001U) >> 48;
+}
+
+/* Differing bits of vectors first..first+count-1, plane by plane as they lie in memory; the bytes
+ * of a word are added up once for 16 planes, whose counts they can hold. */
+static void count_planes(const nphdi_planes_run *run, size_t first, size_t count,
+                         uint64_t differing[BLOCK_VECTORS])
+{
+    uint64_t bytes[BLOCK_VECTORS] = {0};
+
+    memset(differing, 0, BLOCK_VECTORS * sizeof(*differing));
+    for (uint32_t plane = 0; plane < run->planes; plane++) {
+        const uint8_t *words = run->base + 8 * (plane * run->stride + first);
+        const uint64_t mask = plane + 1 == run->planes ? run->last_mask : ~(uint64_t)0;
+        const uint64_t query = run->query[plane];
+
+        for (size_t i = 0; i < count; i++) {
+            uint64_t word;
+
+            memcpy(&word, words + 8 * i, sizeof(word));
+            bytes[i] += count_byte_bits((word ^ query) & mask);
+        }
+        if (plane % 16 == 15 || plane + 1 == run->planes) {
+            for (size_t i = 0; i < count; i++) {
+                differing[i] += add_bytes(bytes[i]);
+                bytes[i] = 0;
+            }
+        }
+    }
+}
+
+static uint64_t planes_within_portable(const nphdi_planes_run *run, size_t count, uint32_t limit,
+                                       uint64_t *out)
+{
+    uint64_t differing[BLOCK_VECTORS];
+    uint64_t any = 0;
+
+    for (size_t first = 0; first < count; first += BLOCK_VECTORS) {
+        const size_t left = count - first < BLOCK_VECTORS ? count - first : BLOCK_VECTORS;
+        uint64_t word = 0;
+
+        count_planes(run, first, left, differing);
+        for (size_t i = 0; i < left; i++) {
+            word |= (uint64_t)(differing[i] <= limit) << i;
+        }
+        out[first / BLOCK_VECTORS] = word;
+        any |= word;
+    }
+    return any;
+}
+
 const nphdi_kernels *nphdi_kernels_portable(void)
 {
-    static const nphdi_kernels kernels = {"portable", hamming_portable, gather_portable,
-                                          range_portable};
+    static const nphdi_kernels kernels = {
+        "portable",     hamming_portable,       gather_portable,
+        range_portable, planes_within_portable, planes_count_portable};
 
     return &kernels;
 }

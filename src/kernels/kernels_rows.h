@@ -122,6 +122,16 @@ NPHDI_INLINE uint64_t nphdi_word_mask(uint32_t shared, uint32_t at)
     return shared <= at ? 0 : ((uint64_t)1 << (8 * (shared - at))) - 1;
 }
 
+/* Word `plane` of vector `at`, differing from the query where it counts. */
+NPHDI_INLINE uint64_t nphdi_plane_difference(const nphdi_planes_run *run, uint32_t plane, size_t at)
+{
+    uint64_t word;
+
+    memcpy(&word, run->base + 8 * (plane * run->stride + at), sizeof(word));
+    word ^= run->query[plane];
+    return plane + 1 == run->planes ? word & run->last_mask : word;
+}
+
 /* Room for a query that is padded with zeros, so that it can be read at any payload offset. */
 #define NPHDI_PADDED_QUERY_BYTES 288
 

@@ -79,7 +79,7 @@ static void sift_down(nphdi_scan_match *matches, uint64_t count, uint64_t at)
     matches[at] = item;
 }
 
-static void best_add(nphdi_scan_best *best, const nphdi_scan_match *match)
+bool nphdi_scan_add(nphdi_scan_best *best, const nphdi_scan_match *match)
 {
     nphdi_scan_match *matches = best->matches;
 
@@ -94,11 +94,9 @@ static void best_add(nphdi_scan_best *best, const nphdi_scan_match *match)
         matches[0] = *match;
         sift_down(matches, best->count, 0);
     } else {
-        return;
+        return false;
     }
-    if (best->count == best->capacity) {
-        tighten(best);
-    }
+    return true;
 }
 
 void nphdi_scan_rows(const nphdi_scan_target *target, uint64_t first, uint64_t count,
@@ -117,8 +115,9 @@ void nphdi_scan_rows(const nphdi_scan_target *target, uint64_t first, uint64_t c
             }
             match.slot = (uint32_t)(first + done + i);
             match.bits = bits[i];
-            if (target->accept(target->context, match.slot, &match.key)) {
-                best_add(best, &match);
+            if (target->accept(target->context, match.slot, &match.key) &&
+                nphdi_scan_add(best, &match) && best->count == best->capacity) {
+                tighten(best);
             }
         }
         done += part;
@@ -128,7 +127,7 @@ void nphdi_scan_rows(const nphdi_scan_target *target, uint64_t first, uint64_t c
 void nphdi_scan_merge(nphdi_scan_best *best, const nphdi_scan_best *other)
 {
     for (uint64_t i = 0; i < other->count; i++) {
-        best_add(best, &other->matches[i]);
+        (void)nphdi_scan_add(best, &other->matches[i]);
     }
 }
 

@@ -41,6 +41,24 @@ void nphdi_scan_begin(nphdi_scan_best *best, nphdi_scan_match *matches, uint64_t
 /* Accept only distances whose f32 value is at most `radius`; in bits where `hamming`. */
 void nphdi_scan_limit_radius(nphdi_scan_best *best, float radius, bool hamming);
 
+/* Puts a match in, unless it is full of nearer ones; whether it did. Does not look at the limits,
+ * and leaves them as they are. */
+bool nphdi_scan_add(nphdi_scan_best *best, const nphdi_scan_match *match);
+
+/* The most differing bits of `shared` bytes that may enter now; equal distances go on to the keys.
+ */
+static inline uint32_t nphdi_scan_bound(const nphdi_scan_best *best, uint32_t shared)
+{
+    const uint32_t limit = best->limit[shared];
+
+    if (best->count < best->capacity) {
+        return limit;
+    }
+    const nphdi_bits worst = best->matches[0].bits;
+    const uint32_t most = worst.shared == 0 ? 0 : (uint32_t)worst.differing * shared / worst.shared;
+    return most < limit ? most : limit;
+}
+
 /* Rows first .. first+count-1. */
 void nphdi_scan_rows(const nphdi_scan_target *target, uint64_t first, uint64_t count,
                      nphdi_scan_best *best);

@@ -1,0 +1,90 @@
+/* Rows once more, turned for exact search: grouped by length, and in a group word by word.
+ *
+ * Vectors of one length lie in chunks; a chunk holds their slots and then plane after plane, the
+ * first 8 bytes of all, the second ones of all, and so on, the last padded with zeros. A scan reads
+ * the first planes in sequence and later ones only where a vector can still be an answer.
+ *
+ * Every slot below `covered` has exactly one entry, whether it is live or not: what may be an
+ * answer is asked when it is near enough, as in a scan over rows. Memory never moves.
+ *
+ * Threads  cover, covered, part and memory: any number at once. replace, clear, close: nobody else.
+ */
+#ifndef NPHDI_PLANES_H
+#define NPHDI_PLANES_H
+
+#include "kernels/kernels.h"
+#include "scan/scan.h"
+
+#include <nphd/allocator.h>
+#include <nphd/status.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct nphdi_planes nphdi_planes;
+
+/* Vectors of one length. */
+typedef struct nphdi_planes_part {
+    const uint8_t *slots; /* u32, little-endian */
+    const uint8_t *words;
+    uint64_t stride; /* vectors from plane to plane */
+    uint32_t length; /* bytes, 0..255 */
+    uint32_t vectors;
+} nphdi_planes_part;
+
+/* One query of a scan. Zero-initialise, then nphdi_planes_query_set(). */
+typedef struct nphdi_planes_query {
+    uint64_t words[NPHDI_PLANE_WORDS];
+    uint32_t bytes;
+    nphdi_scan_best *best;
+    void *context; /* of accept */
+} nphdi_planes_query;
+
+/* What several queries share. */
+typedef struct nphdi_planes_scan {
+    const nphdi_kernels *kernels;
+    bool (*accept)(void *context, uint32_t slot, nphd_key *out_key); /* as nphdi_scan_target's */
+    nphdi_planes_query *queries;
+    size_t query_count;
+} nphdi_planes_scan;
+
+/* ---- the store ---- */
+
+/* Empty, for rows of at most `payload_bytes` and up to `most_slots` slots. */
+nphd_status nphdi_planes_create(uint32_t payload_bytes, uint64_t most_slots,
+                                const nphd_allocator *allocator, nphdi_planes **out,
+                                nphd_error *err);
+void nphdi_planes_close(nphdi_planes *planes); /* takes NULL */
+
+/* Enters the rows of slots below `slots` that have no entry yet. On failure those before the one
+ * that found no memory are entered. */
+nphd_status nphdi_planes_cover(nphdi_planes *planes, const nphdi_rows *rows, uint64_t slots,
+                               nphd_error *err);
+uint64_t nphdi_planes_covered(const nphdi_planes *planes);
+
+/* The row of a slot has changed. Without memory for that everything is forgotten, so that the next
+ * cover begins anew. */
+void nphdi_planes_replace(nphdi_planes *planes, const nphdi_rows *rows, uint32_t slot);
+/* Forgets everything and keeps the memory. */
+void nphdi_planes_clear(nphdi_planes *planes);
+
+/* Parts in which all covered slots are; later ones may come in beside a scan. */
+uint64_t nphdi_planes_parts(const nphdi_planes *planes);
+nphdi_planes_part nphdi_planes_part_at(const nphdi_planes *planes, uint64_t number);
+
+uint64_t nphdi_planes_memory(const nphdi_planes *planes); /* takes NULL */
+
+/* ---- scanning ---- */
+
+void nphdi_planes_query_set(nphdi_planes_query *query, const nphdi_query *from,
+                            nphdi_scan_best *best, void *context);
+
+/* Compares each query with each vector of the part. */
+void nphdi_planes_scan_part(const nphdi_planes_scan *scan, const nphdi_planes_part *part);
+
+/* Words of a vector of `length` bytes. */
+static inline uint32_t nphdi_planes_words(uint32_t length)
+{
+    return (length + 7) / 8;
+}
+
+#endif
