@@ -110,5 +110,5 @@ install:
 clean:
 	@rm -rf build
 
-.PHONY: help demo test check python-test interop bench-reference bench crash crash-bite fuzz coverage format \
-        format-check lint release install clean
+.PHONY: help demo test check python-test interop bench-reference bench crash crash-bite fuzz \
+        coverage format format-check lint release install clean

@@ -316,6 +316,10 @@ static nphd_status save_active(nphd_sharded *sharded, nphdi_capture *capture, ui
         nphdi_rwlock_write_end(&sharded->state_lock);
     }
     TRY(nphdi_shard_create(sharded, sharded->active_number, &shard, err));
+    if (nphd_index_size(sharded->active) == 0 && nphdi_index_slots(sharded->active) > 0) {
+        /* the reference cannot load a file all of whose slots were removed */
+        TRY(nphd_index_reset(sharded->active, err));
+    }
     if (nphd_index_size(sharded->active) > 0 || needs_record) {
         sharded->active->content->next_automatic = sharded->next_automatic;
         TRY(nphdi_commit_shard(sharded, sharded->active, shard, capture, generation, options,

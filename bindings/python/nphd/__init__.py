@@ -35,10 +35,12 @@ from ._errors import (
 )
 from ._files import (
     IsccUnit,
+    SalvageReport,
     VerifyReport,
     decode_iscc,
     distance,
     hamming,
+    salvage,
     verify,
 )
 from ._index import Index, NphdIndex
@@ -77,6 +79,7 @@ __all__ = [
     "OutOfMemoryError",
     "ReadOnlyError",
     "RotationTimeoutError",
+    "SalvageReport",
     "ScalableBloomFilter",
     "ScalarKind",
     "ShardedIndex",
@@ -90,6 +93,7 @@ __all__ = [
     "decode_iscc",
     "distance",
     "hamming",
+    "salvage",
     "timer",
     "verify",
 ]

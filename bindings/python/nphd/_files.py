@@ -67,6 +67,30 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
     return VerifyReport(not damage, damage, counts)
 
 
+@dataclass(frozen=True)
+class SalvageReport:
+    """What salvage() found: vectors in the new directory, entries that could not be read, files
+    damaged or missing, and a line for each thing that is missing."""
+
+    vectors: int
+    unreadable: int
+    files: int
+    damage: list[str] = field(default_factory=list)
+
+
+def salvage(
+    path: str | os.PathLike[str], new_path: str | os.PathLike[str]
+) -> SalvageReport:
+    """Build a clean directory from what can be read of a damaged one, which stays as it is.
+
+    Every vector whose bytes are undamaged is there; deletions hold as far as they can be read.
+    new_path: does not exist yet, or is empty. Raises ValueError: there is something in it;
+    FileNotFoundError: nothing can be read at all; OSError.
+    """
+    damage, vectors, unreadable, files = _core.directory_salvage(path, new_path)
+    return SalvageReport(vectors, unreadable, files, damage)
+
+
 def _distances(a: Any, b: Any, hamming_bits: bool) -> Any:
     first, count, single = vectors_read(a)
     second, others, _ = vectors_read(b)

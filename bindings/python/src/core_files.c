@@ -1,4 +1,5 @@
-/* Files looked at without an index, and plain values: metadata, verification, distances, ISCC. */
+/* Files looked at without an index, and plain values: metadata, verification, salvage, distances,
+ * ISCC. */
 #include "core.h"
 
 #include <string.h>
@@ -157,6 +158,38 @@ static PyObject *directory_verify(PyObject *module, PyObject *source)
                                        report.blocks, "damaged_blocks", report.damaged_blocks));
 }
 
+static PyObject *directory_salvage(PyObject *module, PyObject *arguments)
+{
+    nphd_salvage_report report;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+    PyObject *from_object, *to_object;
+    PyObject *from = NULL, *to = NULL, *damage = NULL, *result = NULL;
+
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "OO:directory_salvage", &from_object, &to_object) ||
+        (from = core_path(from_object)) == NULL || (to = core_path(to_object)) == NULL ||
+        (damage = PyList_New(0)) == NULL) {
+        goto done;
+    }
+    memset(&report, 0, sizeof(report));
+    Py_BEGIN_ALLOW_THREADS;
+    status = nphd_directory_salvage(PyBytes_AS_STRING(from), PyBytes_AS_STRING(to), NULL,
+                                    take_damage, damage, &report, &err);
+    Py_END_ALLOW_THREADS;
+    core_log_deliver();
+    if (status != NPHD_OK) {
+        core_raise(status, &err);
+        goto done;
+    }
+    result = Py_BuildValue("(OKKK)", damage, report.vectors, report.unreadable, report.files);
+done:
+    Py_XDECREF(damage);
+    Py_XDECREF(to);
+    Py_XDECREF(from);
+    return result;
+}
+
 /* ---- distances ---- */
 
 static nphd_status distance_each(const core_vectors *a, const core_vectors *b, bool hamming,
@@ -241,6 +274,8 @@ PyMethodDef core_files_methods[] = {
     {"file_verify", file_verify, METH_O, "file_verify(path) -> (lines about damage, dict)"},
     {"directory_verify", directory_verify, METH_O,
      "directory_verify(path) -> (lines about damage, dict)"},
+    {"directory_salvage", directory_salvage, METH_VARARGS,
+     "directory_salvage(path, new_path) -> (lines about damage, vectors, unreadable, files)"},
     {"distances", distances, METH_VARARGS,
      "distances(a, b, hamming, out): between vectors in the same places, 32-bit floats."},
     {"iscc_decode", iscc_decode, METH_O,

@@ -87,7 +87,8 @@ static const core_calls sharded_calls = {
 
 PyDoc_STRVAR(sharded_doc,
              "Sharded(path, (max_bits, key_bits, metric, connectivity, multi, build, search),\n"
-             "        (shard_bytes, max_pending), (no_bloom, read_only, background, salvage))\n\n"
+             "        (shard_bytes, max_pending, commit_interval_ms),\n"
+             "        (no_bloom, read_only, background, salvage, journal, commit_each_call))\n\n"
              "0 stands for a default. metric: 0, 1 NPHD, 2 Hamming; multi: 0, 1 no, 2 yes.");
 
 static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
@@ -97,16 +98,16 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     nphd_sharded *handle = NULL;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
-    int metric, no_bloom, read_only, background, salvage;
+    int metric, no_bloom, read_only, background, salvage, journal, each_call;
     unsigned long long shard_bytes;
     core_store *store;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "O(IIiIIII)(KI)(pppp):Sharded", &path_object,
+    if (!PyArg_ParseTuple(arguments, "O(IIiIIII)(KII)(pppppp):Sharded", &path_object,
                           &options.max_bits, &options.key_bits, &metric, &options.connectivity,
                           &options.multi, &options.build_breadth, &options.search_breadth,
-                          &shard_bytes, &options.max_pending_rotations, &no_bloom, &read_only,
-                          &background, &salvage)) {
+                          &shard_bytes, &options.max_pending_rotations, &options.commit_interval_ms,
+                          &no_bloom, &read_only, &background, &salvage, &journal, &each_call)) {
         return NULL;
     }
     path = core_path(path_object);
@@ -119,6 +120,8 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     options.read_only = read_only != 0;
     options.background_rotation = background != 0;
     options.salvage = salvage != 0;
+    options.journal = journal != 0;
+    options.commit_each_call = each_call != 0;
     options.logger = core_log_take;
     Py_BEGIN_ALLOW_THREADS;
     status = nphd_sharded_open(PyBytes_AS_STRING(path), &options, &handle, &err);
@@ -238,6 +241,48 @@ static PyObject *sharded_save(PyObject *self, PyObject *progress)
     const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch};
     CORE_CALL(store, status = nphd_sharded_save(store->handle, &options, &err));
     return core_watch_end(&watch) != 0 ? NULL : finish(status, &err);
+}
+
+static PyObject *sharded_commit(PyObject *self, PyObject *unused)
+{
+    core_store *store = (core_store *)self;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    (void)unused;
+    CORE_CALL(store, status = nphd_sharded_commit(store->handle, &err));
+    return finish(status, &err);
+}
+
+static PyObject *sharded_refresh(PyObject *self, PyObject *unused)
+{
+    core_store *store = (core_store *)self;
+    bool changed = false;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    (void)unused;
+    CORE_CALL(store, status = nphd_sharded_refresh(store->handle, &changed, &err));
+    if (status != NPHD_OK) {
+        core_raise(status, &err);
+        return NULL;
+    }
+    return PyBool_FromLong(changed);
+}
+
+static PyObject *sharded_snapshot(PyObject *self, PyObject *path_object)
+{
+    core_store *store = (core_store *)self;
+    PyObject *path = core_path(path_object);
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    if (path == NULL) {
+        return NULL;
+    }
+    CORE_CALL(store, status = nphd_sharded_snapshot(store->handle, PyBytes_AS_STRING(path), &err));
+    Py_DECREF(path);
+    return finish(status, &err);
 }
 
 static PyObject *sharded_compact(PyObject *self, PyObject *progress)
@@ -403,6 +448,9 @@ static PyMethodDef sharded_methods[] = {
     {"closed", sharded_closed, METH_NOARGS, "closed() -> was it closed?"},
     {"add_once", sharded_add_once, METH_VARARGS, add_once_doc},
     {"save", sharded_save, METH_O, "save(progress): make every change durable."},
+    {"commit", sharded_commit, METH_NOARGS, "commit(): make the changes so far durable."},
+    {"refresh", sharded_refresh, METH_NOARGS, "refresh() -> is there a newer state?"},
+    {"snapshot", sharded_snapshot, METH_O, "snapshot(path): copy the directory."},
     {"compact", sharded_compact, METH_O, "compact(progress) -> dead entries dropped"},
     {"rotate", sharded_rotate, METH_NOARGS, "rotate(): end the active shard now."},
     {"drain", sharded_drain, METH_O, "drain(milliseconds or None): wait for rotations."},
