@@ -322,6 +322,16 @@ uint64_t nphdi_index_serialized_bytes(const nphdi_content *content, uint64_t sto
     return nphdi_sink_plan(&trailer);
 }
 
+uint64_t nphdi_index_extra_offset(nphd_index *index, uint32_t *out_sections)
+{
+    nphdi_trailer trailer;
+
+    describe(index->content, nphdi_index_stored(index), &trailer);
+    (void)nphdi_sink_plan(&trailer);
+    *out_sections = trailer.section_count;
+    return trailer.sections[trailer.section_count - 1].offset;
+}
+
 /* ---- the whole ---- */
 
 static nphd_status put_foreign(nphdi_block_sink *to, const nphdi_content *content, uint64_t stored,

@@ -27,6 +27,10 @@ typedef struct nphdi_save_as {
 nphd_status nphdi_index_save_as(nphd_index *index, const char *path, const nphdi_save_as *as,
                                 const nphd_batch_options *options, nphd_error *err);
 
+/* Where extra sections would begin in the file that a save would write now, and how many sections
+ * it has without them. Nobody may be changing the index. */
+uint64_t nphdi_index_extra_offset(nphd_index *index, uint32_t *out_sections);
+
 /* The trailer of the file behind a view, until the content is replaced; NULL: there is none. */
 const nphdi_trailer *nphdi_index_trailer(const nphd_index *index);
 

@@ -156,13 +156,12 @@ static int watch_save(void *context, uint64_t done, uint64_t total)
                : 0;
 }
 
-/* Where the last of the sections ends that a shard has behind those of its index. */
-static uint64_t extra_end(nphd_index *index, const nphdi_extra_section *extra, uint32_t count)
+/* Where the last of the sections ends that a shard has behind those of its index, of which there
+ * are *out_sections. */
+static uint64_t extra_end(nphd_index *index, const nphdi_extra_section *extra, uint32_t count,
+                          uint32_t *out_sections)
 {
-    const uint64_t slots = nphdi_index_slots(index);
-    uint64_t end = nphdi_index_foreign_bytes(index) + NPHDI_TRAILER_MARK_BYTES +
-                   4 * nphdi_slot_table_room(nphdi_index_stored(index)) +
-                   nphdi_directory_bytes(slots) + (slots + 63) / 64 * 8;
+    uint64_t end = nphdi_index_extra_offset(index, out_sections);
 
     for (uint32_t i = 0; i < count; i++) {
         end += extra[i].bytes;
@@ -170,12 +169,12 @@ static uint64_t extra_end(nphd_index *index, const nphdi_extra_section *extra, u
     return end;
 }
 
-/* The size of a file whose last section ends there: an index has four, the block checksums behind
- * all others included. */
-static uint64_t shard_file_bytes(uint64_t end, uint32_t extra_count)
+/* The size of a file of so many sections, the last of which ends there but for the block checksums
+ * behind all others. */
+static uint64_t shard_file_bytes(uint64_t end, uint64_t sections)
 {
     return end + 8 * nphdi_trailer_blocks(end) + NPHDI_TRAILER_DIRECTORY_HEAD_BYTES +
-           (4 + extra_count) * (uint64_t)NPHDI_TRAILER_SECTION_BYTES + NPHDI_TRAILER_FOOTER_BYTES;
+           sections * NPHDI_TRAILER_SECTION_BYTES + NPHDI_TRAILER_FOOTER_BYTES;
 }
 
 /* A shard lists the others as they are in place. Where the flush of the directory failed behind one
@@ -211,6 +210,7 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
         options};
     uint8_t *record = NULL;
     uint64_t record_bytes;
+    uint32_t sections = 0;
     nphdi_extra_section extra[3];
     nphdi_extra_section *group = NULL;
     nphdi_save_as as = {sharded->identity, generation, extra, capture->keep_tombstones ? 2 : 1};
@@ -233,7 +233,7 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
     extra[1].bytes = NPHDI_BUG(8) ? 0 : capture->tombstone_bytes;
     group = &extra[as.extra_count];
     nphdi_group_make(sharded, index, capture, shard->number,
-                     extra_end(index, extra, as.extra_count), group);
+                     extra_end(index, extra, as.extra_count, &sections), group);
     as.extra_count += group->data != NULL ? 1 : 0;
     batch.progress = watch_save;
     batch.progress_context = &watch;
@@ -241,7 +241,8 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
     atomic_store(&sharded->directory_unsure, status == NPHD_DURABILITY_UNKNOWN);
     if (status == NPHD_OK || status == NPHD_DURABILITY_UNKNOWN) {
         /* the file is in place, and goes when the shard goes */
-        *out_file_bytes = shard_file_bytes(extra_end(index, extra, as.extra_count), as.extra_count);
+        *out_file_bytes = shard_file_bytes(extra_end(index, extra, as.extra_count, &sections),
+                                           sections + as.extra_count);
     }
     TRY(status);
     if (watch.told) {
