@@ -168,7 +168,7 @@ static cli_exit info_put_shards(json_t *facts, nphd_sharded *sharded)
     } else if (nphd_sharded_shards(sharded, shards, count, &count, &err) != NPHD_OK) {
         result = cli_fail(&err);
     }
-    for (size_t i = 0; result == CLI_SUCCESS && i < count; i++) {
+    for (size_t i = 0; result == CLI_SUCCESS && shards != NULL && i < count; i++) {
         json_array_append_new(rows, info_shard(&shards[i]));
     }
     cli_facts_put(facts, "shards", rows);

@@ -94,7 +94,7 @@ static cli_exit keys_get_one(const keys_job *job, nphd_key key)
     } else {
         result = cli_store_get_all(&job->store, key, rows, lengths, count, &count);
     }
-    for (size_t i = 0; result == CLI_SUCCESS && i < count; i++) {
+    for (size_t i = 0; result == CLI_SUCCESS && lengths != NULL && i < count; i++) {
         printf("%s\t", text);
         cli_print_hex(rows + i * stride, lengths[i]);
         putchar('\n');

@@ -226,6 +226,7 @@ void nphdi_bloom_add(nphdi_bloom *bloom, nphd_key key)
         next = nphdi_bloom_filter_next(filter);
         filter = next == NULL ? filter : next;
     }
+    assert(filter != NULL);
     chain_publish(bloom, filter->number + 1);
     filter_set(filter, first, second);
 }

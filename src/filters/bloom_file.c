@@ -170,6 +170,7 @@ done:
 /* A filter joins when the ones before it are full, and no key comes without room. */
 static nphd_status check_count(const bloom_source *source, uint64_t count, const bloom_filter *last)
 {
+    assert(last != NULL);
     if (count > last->end || count < last->end - last->size.capacity) {
         return nphdi_fail(source->err, NPHD_CORRUPT,
                           "%s: filter head: %llu keys in %u filters for %llu" NPHDI_ISBF_ADVICE,

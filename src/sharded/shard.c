@@ -108,11 +108,11 @@ nphd_status nphdi_sealed_reserve(nphd_sharded *sharded, uint64_t more, nphd_erro
     while (room < wanted) {
         room *= 2;
     }
-    TRY(nphdi_alloc(sharded->allocator, room, sizeof(*sealed), &sealed, err));
+    TRY(nphdi_alloc(sharded->allocator, room, sizeof(nphdi_shard *), &sealed, err));
     TRY(nphdi_alloc(sharded->allocator, room, sizeof(*tables), &tables, err));
     TRY(nphdi_alloc(sharded->allocator, room, sizeof(*groups), &groups, err));
     if (sharded->sealed_count > 0) {
-        memcpy(sealed, sharded->sealed, sharded->sealed_count * sizeof(*sealed));
+        memcpy(sealed, sharded->sealed, sharded->sealed_count * sizeof(nphdi_shard *));
         memcpy(tables, sharded->tables, sharded->sealed_count * sizeof(*tables));
         memcpy(groups, sharded->groups, sharded->group_count * sizeof(*groups));
     }
@@ -127,7 +127,7 @@ nphd_status nphdi_sealed_reserve(nphd_sharded *sharded, uint64_t more, nphd_erro
     tables = NULL;
     groups = NULL;
 done:
-    nphdi_free(sharded->allocator, sealed, room, sizeof(*sealed));
+    nphdi_free(sharded->allocator, sealed, room, sizeof(nphdi_shard *));
     nphdi_free(sharded->allocator, tables, room, sizeof(*tables));
     nphdi_free(sharded->allocator, groups, room, sizeof(*groups));
     return status;
@@ -135,7 +135,7 @@ done:
 
 void nphdi_sealed_release(nphd_sharded *sharded)
 {
-    nphdi_free(sharded->allocator, sharded->sealed, sharded->sealed_room, sizeof(*sharded->sealed));
+    nphdi_free(sharded->allocator, sharded->sealed, sharded->sealed_room, sizeof(nphdi_shard *));
     nphdi_free(sharded->allocator, sharded->tables, sharded->sealed_room, sizeof(*sharded->tables));
     nphdi_free(sharded->allocator, sharded->groups, sharded->sealed_room, sizeof(*sharded->groups));
     sharded->sealed = NULL;

@@ -3,6 +3,8 @@
 #include "base/error.h"
 #include "sharded/sharded_internal.h"
 
+#include <assert.h>
+
 nphd_status nphd_sharded_contains(nphd_sharded *sharded, nphd_key key, bool *out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -225,6 +227,7 @@ static nphd_index *enter_shard(const nphd_sharded *sharded, nphd_sharded_cursor 
         place++;
     }
     if (place < sharded->sealed_count) {
+        assert(sharded->sealed[place] != NULL);
         number = sharded->sealed[place]->number;
     }
     cursor->moves = sharded->moves;

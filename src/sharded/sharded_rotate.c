@@ -8,6 +8,7 @@
 #include "base/seeded_bug.h"
 #include "sharded/sharded_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* ---- writing one ---- */
@@ -154,6 +155,7 @@ static nphd_status wait_for(nphd_sharded *sharded, uint64_t most, uint64_t deadl
     }
     while (sharded->rotation_count > most) {
         nphdi_rotation *oldest = sharded->rotations;
+        assert(oldest != NULL);
         if (oldest->state == NPHDI_ROTATION_FAILED) {
             oldest->reported = true;
             status = fail_rotation(oldest, err);

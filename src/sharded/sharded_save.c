@@ -209,7 +209,7 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
         sharded, nphdi_shard_name(shard), nphdi_index_stored(index), nphdi_clock_ms(), false,
         options};
     uint8_t *record = NULL;
-    uint64_t record_bytes;
+    uint64_t record_bytes = 0;
     uint32_t sections = 0;
     nphdi_extra_section extra[3];
     nphdi_extra_section *group = NULL;

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "sharded/sharded_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 typedef struct search_call {
@@ -274,6 +275,7 @@ static void run_call(search_call *call)
     const uint64_t threads = call->options.threads == 0 ? 1 : call->options.threads;
     const uint64_t shards = shard_count(call->sharded);
 
+    assert(shards > 0);
     if (call->query_count > 1) {
         call->options.threads = 1;
         nphdi_look_end(call->sharded);
