@@ -91,6 +91,14 @@ static void test_last_generation(void **state)
     dirlab_expect(lab, sharded);
     dirlab_close(sharded);
 }
+static bool has_told(dirlab *lab, const char *text)
+{
+    (void)pthread_mutex_lock(&lab->log_lock);
+    const bool told = strstr(lab->log, text) != NULL;
+    (void)pthread_mutex_unlock(&lab->log_lock);
+    return told;
+}
+
 /* The journal does not wait for a rotation that cannot be written. */
 static void test_commit_refused(void **state)
 {
@@ -105,8 +113,9 @@ static void test_commit_refused(void **state)
     dirlab_add(lab, sharded, 10, 20);
     io_fault_arm(&lab->fault, IO_FAULT_RENAME, 1, EIO, true);
     OK(nphd_sharded_rotate(sharded, NULL));
-    for (int i = 0; i < 2000 && strstr(lab->log, "rotation of") == NULL; i++)
+    for (int i = 0; i < 2000 && !has_told(lab, "rotation of"); i++) {
         (void)nanosleep(&moment, NULL);
+    }
     nphd_status first = nphd_sharded_commit(sharded, NULL);
     io_fault_disarm(&lab->fault);
     assert_int_equal(first, NPHD_OK);
