@@ -360,7 +360,7 @@ static void test_heads_that_do_not_fit(void **state)
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
         uint8_t *changed = malloc(bytes);
         uint64_t section_bytes = 0;
-        trailer_places places;
+        trailer_places places = {0, 0, 0, 0, 0, 0};
         nphdi_group_head head;
         assert_non_null(changed);
         memcpy(changed, file, bytes);
