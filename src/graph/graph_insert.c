@@ -215,6 +215,8 @@ static nphd_status insert_levels(nphdi_graph *graph, const nphdi_graph_target *t
     const int32_t low_top = (int32_t)level < reader.max_level ? (int32_t)level : reader.max_level;
     uint32_t start = reader.entry;
 
+    TRY(nphdi_graph_prepare(scratch, graph->allocator, breadth, graph->connectivity_base,
+                            reader.slots, err));
     TRY(nphdi_graph_descend(&reader, target, reader.max_level, low_top, scratch, &start));
     for (int32_t at = low_top; at >= 0; at--) {
         TRY(nphdi_graph_beam(&reader, target, (uint32_t)at, start, slot, breadth, scratch,
@@ -246,8 +248,6 @@ nphd_status nphdi_graph_insert(nphdi_graph *graph, const nphdi_rows *rows,
     const uint64_t raised = (uint64_t)(level + 1) << 32 | slot;
     bool raising = false;
 
-    TRY(nphdi_graph_prepare(scratch, graph->allocator, breadth, graph->connectivity_base, slots,
-                            err));
     if (atomic_load_explicit(&graph->top, memory_order_acquire) >> 32 < level + 1) {
         (void)pthread_mutex_lock(&graph->top_lock);
         raising = atomic_load_explicit(&graph->top, memory_order_acquire) >> 32 < level + 1;
@@ -256,9 +256,8 @@ nphd_status nphdi_graph_insert(nphdi_graph *graph, const nphdi_rows *rows,
         }
     }
     if (atomic_load_explicit(&graph->top, memory_order_acquire) != 0) {
-        TRY(insert_levels(graph, &target, slots, slot, reused, level, breadth, scratch, err));
+        status = insert_levels(graph, &target, slots, slot, reused, level, breadth, scratch, err);
     }
-done:
     if (raising) {
         if (status == NPHD_OK) {
             atomic_store_explicit(&graph->top, raised, memory_order_release);

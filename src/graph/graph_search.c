@@ -103,14 +103,18 @@ nphd_status nphdi_graph_descend(const nphdi_graph_reader *reader, const nphdi_gr
     for (int32_t level = from; level > above; level--) {
         for (bool moved = true; moved;) {
             const _Atomic uint32_t *links;
-            const uint32_t count =
+            const uint32_t link_count =
                 reader->links(reader->store, nearest, (uint32_t)level, scratch->copied, &links);
-            if (count == NPHDI_GRAPH_BROKEN) {
+            uint32_t count = 0;
+            if (link_count == NPHDI_GRAPH_BROKEN) {
                 return NPHD_CORRUPT;
             }
-            for (uint32_t i = 0; i < count; i++) {
-                scratch->links[i] = atomic_load_explicit(&links[i], memory_order_acquire);
-                nphdi_rows_prefetch(&target->rows, scratch->links[i]);
+            for (uint32_t i = 0; i < link_count; i++) {
+                const uint32_t link = atomic_load_explicit(&links[i], memory_order_acquire);
+                if (link < reader->slots) {
+                    scratch->links[count++] = link;
+                    nphdi_rows_prefetch(&target->rows, link);
+                }
             }
             nphdi_rows_gather(target, scratch->links, count, scratch->bits);
             scratch->computed += count;
@@ -157,6 +161,7 @@ static void beam_start(const nphdi_graph_target *target, uint32_t start, uint32_
     scratch->heap_count = 0;
     nphdi_best_start(&scratch->best, breadth);
     atomic_store_explicit(&scratch->copied[0], start, memory_order_relaxed);
+    /* it is one of the reader's slots, so there is room for its mark */
     (void)visited_add(scratch, &target->rows, scratch->copied, 1);
     nphdi_rows_gather(target, &start, 1, scratch->visited_bits);
     scratch->computed++;

@@ -131,15 +131,28 @@ uint32_t nphdi_graph_random_level(uint32_t slot, uint32_t connectivity)
     return level;
 }
 
+/* A list that is shortened right now may show its old length and, in the place of the links given
+ * up, the zeros that the file format wants there. On a level that slot 0 is not on they would lead
+ * into the lists of other slots. */
 static uint32_t store_links(const void *store, uint32_t slot, uint32_t level,
                             _Atomic uint32_t *buffer, const _Atomic uint32_t **out_links)
 {
     const nphdi_graph *graph = store;
     const _Atomic uint32_t *list = nphdi_graph_list(graph, slot, level);
+    const uint32_t count = nphdi_list_count(atomic_load_explicit(&list[0], memory_order_acquire));
+    uint32_t kept = 0;
 
-    (void)buffer;
-    *out_links = list + 1;
-    return nphdi_list_count(atomic_load_explicit(&list[0], memory_order_acquire));
+    if (level <= nphdi_graph_level(graph, 0)) {
+        *out_links = list + 1;
+        return count;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t link = atomic_load_explicit(&list[1 + i], memory_order_acquire);
+        atomic_store_explicit(&buffer[kept], link, memory_order_relaxed);
+        kept += link != 0 ? 1 : 0;
+    }
+    *out_links = buffer;
+    return kept;
 }
 
 static void store_prefetch(const void *store, uint32_t slot)
@@ -156,10 +169,15 @@ static void store_prefetch(const void *store, uint32_t slot)
 nphdi_graph_reader nphdi_graph_reader_of(const nphdi_graph *graph, uint64_t slots)
 {
     const uint64_t top = atomic_load_explicit(&graph->top, memory_order_acquire);
-    const nphdi_graph_reader reader = {graph,          store_links,
-                                       store_prefetch, graph->connectivity_base,
-                                       slots,          (int32_t)(top >> 32) - 1,
-                                       (uint32_t)top};
+    const uint32_t entry = (uint32_t)top;
+    /* the entry may be newer than the number that the caller has */
+    const nphdi_graph_reader reader = {graph,
+                                       store_links,
+                                       store_prefetch,
+                                       graph->connectivity_base,
+                                       entry < slots ? slots : (uint64_t)entry + 1,
+                                       (int32_t)(top >> 32) - 1,
+                                       entry};
 
     return reader;
 }

@@ -101,8 +101,9 @@ typedef struct watch {
     bool recovering; /* from a power cut; a third one is not tried */
 } watch;
 
-/* The disk whose changes are looked at; NULL: none. */
-static watch *watched;
+/* The disk whose changes are looked at; NULL: none. Of this thread: a rotation under way in another
+ * one is not looked at, it changes the disk whenever it likes. */
+static _Thread_local watch *watched;
 
 static void look_at_cuts(watch *of);
 
