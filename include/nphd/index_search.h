@@ -91,6 +91,23 @@ NPHD_API nphd_status nphd_index_search_many(nphd_index *index, const nphd_vector
                                             const nphd_search_options *options, nphd_match *out,
                                             nphd_search_report *reports, nphd_error *err);
 
+/**
+ * Make ready for exact searches: planes (the rows once more, by words) and hash tables, by which a
+ * search within a small radius looks at a few vectors only. Both are used wherever they make a
+ * search faster; no answer depends on them. What a file has already is not made again, and nothing
+ * is made for fewer than some thousand vectors.
+ *
+ * The tables take 40 to 70 bytes a vector of 256 bits, the planes 36; they are saved with the
+ * index. Vectors stored later are compared one by one, so it pays to prepare again when they have
+ * become many.
+ *
+ * Errors   NPHD_OUT_OF_MEMORY: the index is as it was.
+ * Threads  any; waits for calls that change vectors, and they for it; searches go on beside it.
+ *          `threads` workers; 0 and 1: the calling thread alone.
+ * Source   Norouzi, Punjani and Fleet 2012; see docs/references.md [MIH].
+ */
+NPHD_API nphd_status nphd_index_prepare(nphd_index *index, uint32_t threads, nphd_error *err);
+
 #ifdef __cplusplus
 }
 #endif

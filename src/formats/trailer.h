@@ -27,7 +27,8 @@ enum {
     NPHDI_SECTION_KEY_TABLE = 2,      /* u32 slots with fingerprints, by the hash of their keys */
     NPHDI_SECTION_NODE_DIRECTORY = 3, /* a record of 32 bytes for each 64 slots */
     NPHDI_SECTION_LIVE = 4,           /* a bit for each slot that is not removed, in u64 words */
-    NPHDI_SECTION_PLANES = 10         /* the rows by length and word */
+    NPHDI_SECTION_PLANES = 10,        /* the rows by length and word */
+    NPHDI_SECTION_MIH = 11            /* the slots by chunks of their rows */
 };
 
 /* A reader that does not know a section with this flag must not use the file. */

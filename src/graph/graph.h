@@ -256,18 +256,6 @@ static inline void nphdi_rows_distances(const nphdi_rows *rows, const nphdi_bits
     }
 }
 
-/* The stored row of a slot as a query. bytes is 0 for a row without payload. */
-static inline nphdi_query nphdi_rows_query(const nphdi_rows *rows, uint32_t slot)
-{
-    const uint8_t *row = rows->base + slot * rows->stride;
-    nphdi_query query = {row + rows->prefix_bytes, rows->payload_bytes};
-
-    if (rows->prefix_bytes != 0 && row[0] < query.bytes) {
-        query.bytes = row[0];
-    }
-    return query;
-}
-
 /* Compares the query with rows; a query without bytes is at distance 0 from all. */
 static inline void nphdi_rows_gather(const nphdi_graph_target *target, const uint32_t *slots,
                                      uint32_t count, nphdi_bits *out)

@@ -153,6 +153,7 @@ void nphdi_content_close(nphdi_content *content)
     nphdi_mapped_close(&content->mapped);
     release_regions(content);
     nphdi_planes_close(atomic_load(&content->planes));
+    nphdi_content_mih_set(content, NULL);
     nphdi_key_map_release(&content->map);
     if (content->slot_lock_made) {
         (void)pthread_mutex_destroy(&content->slot_lock);
@@ -203,7 +204,7 @@ uint64_t nphdi_content_memory(const nphdi_content *content)
            content->graph.base_lists.committed_bytes + content->graph.levels.committed_bytes +
            content->graph.upper_index.committed_bytes + content->graph.upper_lists.committed_bytes +
            content->graph.reused.committed_bytes + nphdi_key_map_bytes(&content->map) +
-           nphdi_planes_memory(atomic_load(&content->planes)) +
+           nphdi_planes_memory(atomic_load(&content->planes)) + nphdi_content_mih_memory(content) +
            content->mapped.derived_directory_bytes + content->mapped.derived_table_room * 4 +
            (content->graph.locks != NULL ? NPHDI_GRAPH_LOCKS * sizeof(nphdi_spinlock) : 0);
 }
@@ -282,10 +283,13 @@ void nphdi_content_put(nphdi_content *content, uint32_t slot, nphd_key key, nphd
     if (slot == atomic_load_explicit(&content->slots, memory_order_relaxed)) {
         /* a scan looks at every slot that is counted, so the row comes first */
         atomic_store_explicit(&content->slots, (uint64_t)slot + 1, memory_order_release);
-    } else if (atomic_load(&content->planes) != NULL) {
+        return;
+    }
+    if (atomic_load(&content->planes) != NULL) {
         const nphdi_rows rows = nphdi_content_rows(content);
         nphdi_planes_replace(atomic_load(&content->planes), &rows, slot);
     }
+    nphdi_content_mih_changed(content, slot);
 }
 
 bool nphdi_content_adopt(nphdi_content *content, uint32_t slot, nphd_key key)
@@ -346,6 +350,7 @@ void nphdi_content_clear(nphdi_content *content)
     if (atomic_load(&content->planes) != NULL) {
         nphdi_planes_clear(atomic_load(&content->planes));
     }
+    nphdi_content_mih_set(content, NULL);
     atomic_store(&content->slots, 0);
     atomic_store(&content->live_count, 0);
     content->used_count = 0;

@@ -16,6 +16,7 @@
 #include "index/key_map.h"
 #include "index/mapped.h"
 #include "kernels/kernels.h"
+#include "scan/mih.h"
 #include "scan/planes.h"
 
 #include <nphd/index.h>
@@ -33,6 +34,8 @@ typedef struct nphdi_shape {
     uint32_t connectivity_base;
     bool multi;
 } nphdi_shape;
+
+typedef struct nphdi_content_mih nphdi_content_mih;
 
 typedef struct nphdi_content {
     const nphd_allocator *allocator;
@@ -54,9 +57,10 @@ typedef struct nphdi_content {
     uint64_t used_count;
     uint64_t free_cursor; /* where the search for a free slot goes on */
     uint64_t next_automatic;
-    _Atomic(nphdi_planes *) planes; /* NULL until exact searches have made it worth its memory */
-    _Atomic uint64_t rows_scanned;  /* by exact searches without planes */
-    const nphdi_hidden *hidden;     /* borrowed; NULL: every stored slot is live */
+    _Atomic(nphdi_planes *) planes;   /* NULL until exact searches have made it worth its memory */
+    _Atomic uint64_t rows_scanned;    /* by exact searches without planes */
+    _Atomic(nphdi_content_mih *) mih; /* NULL: none was made */
+    const nphdi_hidden *hidden;       /* borrowed; NULL: every stored slot is live */
 } nphdi_content;
 
 /* Empty content in memory, or (`view`) content whose `mapped` the caller opens. */
@@ -131,6 +135,35 @@ const char *nphdi_content_name(const nphdi_content *content);
  * of threads that hold the content lock. */
 uint64_t nphdi_content_parts(nphdi_content *content, uint64_t slots, uint64_t queries);
 nphdi_planes_part nphdi_content_part(const nphdi_content *content, uint64_t number);
+/* Makes them now, if there is memory for them. */
+void nphdi_content_make_planes(nphdi_content *content);
+
+/* ---- multi-index hashing: tables of the file, or made on request ---- */
+
+/* What a search uses: the tables, and what they do not tell. */
+typedef struct nphdi_mih_view {
+    const nphdi_mih *mih;
+    const uint64_t *stale; /* NULL, or a bit for each slot that the tables are wrong about */
+    const uint32_t *loose; /* the same slots */
+    uint64_t loose_count;
+} nphdi_mih_view;
+
+/* false: there are none. Slots from mih->covered on are newer. The caller holds the content lock.
+ */
+bool nphdi_content_mih_look(const nphdi_content *content, nphdi_mih_view *out);
+/* There are tables, and they tell about all slots. */
+bool nphdi_content_mih_is_whole(const nphdi_content *content);
+
+/* Makes tables of all slots; no slot may change meanwhile. *out is for nphdi_content_mih_set() or
+ * nphdi_content_mih_free(), also on failure; NULL: there are tables, or too few slots for any. */
+nphd_status nphdi_content_mih_make(const nphdi_content *content, uint32_t threads,
+                                   nphdi_content_mih **out, nphd_error *err);
+/* Replaces those in memory, by none where `tables` is NULL; nobody may be looking. */
+void nphdi_content_mih_set(nphdi_content *content, nphdi_content_mih *tables);
+void nphdi_content_mih_free(nphdi_content_mih *tables, const nphd_allocator *allocator);
+/* A slot got a new row; nobody may be looking. */
+void nphdi_content_mih_changed(nphdi_content *content, uint32_t slot);
+uint64_t nphdi_content_mih_memory(const nphdi_content *content);
 
 /* Going through the slots of one key. */
 typedef struct nphdi_probe {

@@ -26,11 +26,6 @@ static nphdi_planes *make_planes(nphdi_content *content)
     return planes;
 }
 
-static uint32_t mapped_prefix_bytes(const nphdi_mapped *mapped)
-{
-    return mapped->head.metric_code == NPHDI_METRIC_CODE_NPHD ? 1 : 0;
-}
-
 uint64_t nphdi_content_parts(nphdi_content *content, uint64_t slots, uint64_t queries)
 {
     nphdi_planes *planes = atomic_load(&content->planes);
@@ -38,7 +33,7 @@ uint64_t nphdi_content_parts(nphdi_content *content, uint64_t slots, uint64_t qu
 
     if (content->view) {
         /* a file of Hamming rows may be opened as one of NPHD rows from before that metric */
-        return mapped_prefix_bytes(&content->mapped) == content->shape.prefix_bytes
+        return nphdi_mapped_prefix_bytes(&content->mapped) == content->shape.prefix_bytes
                    ? content->mapped.planes.parts
                    : 0;
     }
@@ -63,4 +58,18 @@ nphdi_planes_part nphdi_content_part(const nphdi_content *content, uint64_t numb
 {
     return content->view ? nphdi_image_part(&content->mapped.planes, number)
                          : nphdi_planes_part_at(atomic_load(&content->planes), number);
+}
+
+void nphdi_content_make_planes(nphdi_content *content)
+{
+    const uint64_t slots = nphdi_content_slots(content);
+
+    if (!content->view && slots >= NPHDI_PLANES_LEAST_SLOTS) {
+        nphdi_planes *planes = make_planes(content);
+        const nphdi_rows rows = nphdi_content_rows(content);
+        if (planes != NULL) {
+            /* without memory the rows are as good, only slower */
+            (void)nphdi_planes_cover(planes, &rows, slots, NULL);
+        }
+    }
 }

@@ -294,6 +294,32 @@ static void describe_planes(const nphdi_content *content, nphdi_trailer *trailer
     trailer->section_count++;
 }
 
+static nphd_status put_mih(nphdi_block_sink *to, const nphdi_content *content,
+                           const nphdi_trailer *trailer, nphd_error *err)
+{
+    nphdi_mih_view view;
+
+    if (nphdi_trailer_find(trailer, NPHDI_SECTION_MIH) == NULL) {
+        return NPHD_OK;
+    }
+    (void)nphdi_content_mih_look(content, &view);
+    return nphdi_sink_put(to, view.mih->block, view.mih->bytes, err);
+}
+
+/* Tables that are there go with the file. */
+static void describe_mih(const nphdi_content *content, nphdi_trailer *trailer)
+{
+    nphdi_trailer_section *section = &trailer->sections[trailer->section_count];
+    nphdi_mih_view view;
+
+    if (nphdi_content_mih_is_whole(content)) {
+        (void)nphdi_content_mih_look(content, &view);
+        section->id = NPHDI_SECTION_MIH;
+        section->bytes = view.mih->bytes;
+        trailer->section_count++;
+    }
+}
+
 /* Names our sections and their sizes; everything is known before the first byte is written. */
 static void describe(const nphdi_content *content, uint64_t stored, nphdi_trailer *trailer)
 {
@@ -312,6 +338,7 @@ static void describe(const nphdi_content *content, uint64_t stored, nphdi_traile
         trailer->sections[i].bytes = sizes[i];
     }
     describe_planes(content, trailer);
+    describe_mih(content, trailer);
 }
 
 uint64_t nphdi_index_serialized_bytes(const nphdi_content *content, uint64_t stored)
@@ -377,6 +404,7 @@ static nphd_status write_content(nphdi_block_sink *to, const nphdi_content *cont
     TRY(put_directory(to, content, err));
     TRY(put_live(to, content, err));
     TRY(put_planes(to, content, &plan->trailer, err));
+    TRY(put_mih(to, content, &plan->trailer, err));
     TRY(nphdi_sink_put_sections(to, plan->extra, plan->extra_count, err));
     TRY(nphdi_sink_finish(to, &plan->trailer, err));
 done:

@@ -232,12 +232,13 @@ done:
     return status;
 }
 
-static nphd_status open_planes(nphdi_mapped *mapped, nphd_error *err)
+static nphd_status open_scan_sections(nphdi_mapped *mapped, nphd_error *err)
 {
+    nphd_status status = NPHD_OK;
     const nphdi_trailer_section *planes =
         nphdi_trailer_find(&mapped->trailer, NPHDI_SECTION_PLANES);
-    const bool has_length = mapped->head.metric_code == NPHDI_METRIC_CODE_NPHD;
-    const uint64_t payload_bytes = mapped->head.row_bytes - (has_length ? 1 : 0);
+    const nphdi_trailer_section *mih = nphdi_trailer_find(&mapped->trailer, NPHDI_SECTION_MIH);
+    const uint64_t payload_bytes = mapped->head.row_bytes - nphdi_mapped_prefix_bytes(mapped);
 
     if (planes != NULL &&
         !nphdi_image_open(&mapped->planes, mapped->base + planes->offset, planes->bytes,
@@ -247,7 +248,19 @@ static nphd_status open_planes(nphdi_mapped *mapped, nphd_error *err)
                           mapped->name, (unsigned long long)mapped->head.slots,
                           (unsigned long long)mapped->head.row_bytes);
     }
-    return NPHD_OK;
+    if (mih == NULL) {
+        return NPHD_OK;
+    }
+    TRY(nphdi_alloc(mapped->allocator, 1, sizeof(*mapped->mih), &mapped->mih, err));
+    if (!nphdi_mih_open(mapped->mih, mapped->base + mih->offset, mih->bytes,
+                        (uint32_t)payload_bytes, mapped->head.slots)) {
+        return nphdi_fail(err, NPHD_CORRUPT,
+                          "%s: trailer: the hash tables are not those of %llu rows of %llu bytes",
+                          mapped->name, (unsigned long long)mapped->head.slots,
+                          (unsigned long long)mapped->head.row_bytes);
+    }
+done:
+    return status;
 }
 
 static nphd_status open_trailer(nphdi_mapped *mapped, nphd_error *err)
@@ -279,7 +292,7 @@ static nphd_status open_trailer(nphdi_mapped *mapped, nphd_error *err)
         mapped->trailer_table.room = table->bytes / 4;
         mapped->trailer_table.slot_bits = nphdi_slot_table_bits(slots);
     }
-    TRY(open_planes(mapped, err));
+    TRY(open_scan_sections(mapped, err));
     if (directory != NULL) {
         mapped->directory = mapped->base + directory->offset;
     } else {
@@ -353,6 +366,7 @@ void nphdi_mapped_close(nphdi_mapped *mapped)
     }
     nphdi_free(mapped->allocator, mapped->derived_directory, mapped->derived_directory_bytes, 1);
     nphdi_free(mapped->allocator, mapped->derived_table_memory, mapped->derived_table_room, 4);
+    nphdi_free(mapped->allocator, mapped->mih, 1, sizeof(*mapped->mih));
     nphdi_free(mapped->allocator, mapped->name, mapped->name_bytes, 1);
     (void)pthread_mutex_destroy(&mapped->derive_lock);
     memset(mapped, 0, sizeof(*mapped));

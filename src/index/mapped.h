@@ -12,6 +12,7 @@
 #include "graph/graph.h"
 #include "index/slot_table.h"
 #include "index/source.h"
+#include "scan/mih.h"
 #include "scan/planes_image.h"
 
 #include <nphd/status.h>
@@ -40,6 +41,7 @@ typedef struct nphdi_mapped {
     const uint8_t *live_words;      /* a bit for each live slot; NULL: the key tells */
     nphdi_slot_table trailer_table; /* without places: derived at the first need */
     nphdi_planes_image planes;      /* without parts: the file has none */
+    nphdi_mih *mih;                 /* NULL: the file has none */
     void *derived_directory;
     uint64_t derived_directory_bytes;
     pthread_mutex_t derive_lock;
@@ -54,6 +56,12 @@ nphd_status nphdi_mapped_open(nphdi_mapped *mapped, const nphdi_source *source,
                               const nphdi_usearch_head *head, const nphdi_trailer *trailer,
                               bool has_trailer, const nphd_allocator *allocator, nphd_error *err);
 void nphdi_mapped_close(nphdi_mapped *mapped);
+
+/* 1 where rows begin with a length, as the file says. */
+static inline uint32_t nphdi_mapped_prefix_bytes(const nphdi_mapped *mapped)
+{
+    return mapped->head.metric_code == NPHDI_METRIC_CODE_NPHD ? 1 : 0;
+}
 
 /* The node of a slot and its level; false: a bound does not hold. */
 bool nphdi_mapped_node(const nphdi_mapped *mapped, uint32_t slot, const uint8_t **out_node,

@@ -174,6 +174,19 @@ static nphd_status check_planes(const nphdi_mapped *mapped, nphd_error *err)
     return NPHD_OK;
 }
 
+static nphd_status check_mih(const nphdi_mapped *mapped, nphd_error *err)
+{
+    const uint32_t prefix_bytes = nphdi_mapped_prefix_bytes(mapped);
+    const nphdi_rows rows = {mapped->base + mapped->head.rows_offset, mapped->head.row_bytes,
+                             (uint32_t)mapped->head.row_bytes - prefix_bytes, prefix_bytes};
+
+    if (mapped->mih != NULL && !nphdi_mih_check(mapped->mih, &rows)) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: the hash tables do not fit the rows",
+                          mapped->name);
+    }
+    return NPHD_OK;
+}
+
 nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -208,6 +221,7 @@ nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
         TRY(check_table_entries(mapped, live_count, err));
     }
     TRY(check_planes(mapped, err));
+    TRY(check_mih(mapped, err));
 done:
     return status;
 }

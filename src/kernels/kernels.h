@@ -27,6 +27,18 @@ typedef struct nphdi_rows {
     uint32_t prefix_bytes;  /* 1: the row begins with its length (NPHD); 0: all rows are full */
 } nphdi_rows;
 
+/* The stored row of a slot as a query. bytes is 0 for a row without payload. */
+static inline nphdi_query nphdi_rows_query(const nphdi_rows *rows, uint32_t slot)
+{
+    const uint8_t *row = rows->base + slot * rows->stride;
+    nphdi_query query = {row + rows->prefix_bytes, rows->payload_bytes};
+
+    if (rows->prefix_bytes != 0 && row[0] < query.bytes) {
+        query.bytes = row[0];
+    }
+    return query;
+}
+
 /* The outcome of one comparison. `shared` is min(query bytes, row length, payload_bytes); a length
  * byte above payload_bytes, which foreign files may hold, is clamped. */
 typedef struct nphdi_bits {

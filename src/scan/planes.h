@@ -87,4 +87,22 @@ static inline uint32_t nphdi_planes_words(uint32_t length)
     return (length + 7) / 8;
 }
 
+/* Of unrelated vectors 64 p bits of p planes differ by half, with a deviation of 4 sqrt(p). Where
+ * the limit lies 2.5 deviations below that, one in 160 passes. */
+#define NPHDI_PLANE_MEAN 32
+#define NPHDI_PLANES_SQUARED_MARGIN 100
+
+/* Planes that decide on nearly all of the vectors where so many bits may differ. */
+static inline uint32_t nphdi_planes_to_begin_with(uint32_t limit, uint32_t planes)
+{
+    for (uint32_t few = 1; few < planes; few++) {
+        const uint32_t mean = NPHDI_PLANE_MEAN * few;
+
+        if (mean > limit && (mean - limit) * (mean - limit) >= NPHDI_PLANES_SQUARED_MARGIN * few) {
+            return few;
+        }
+    }
+    return planes;
+}
+
 #endif

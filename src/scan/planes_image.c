@@ -32,16 +32,6 @@ static uint64_t group_bytes(uint64_t vectors, uint32_t length)
     return stride_of(vectors) * (4 + 8 * (uint64_t)nphdi_planes_words(length));
 }
 
-static uint32_t length_of(const nphdi_rows *rows, uint64_t slot)
-{
-    const uint8_t *row = rows->base + slot * rows->stride;
-
-    if (rows->prefix_bytes == 0 || row[0] > rows->payload_bytes) {
-        return rows->payload_bytes;
-    }
-    return row[0];
-}
-
 /* ---- writing ---- */
 
 nphdi_image_counts nphdi_image_count(const nphdi_rows *rows, uint64_t slots)
@@ -54,7 +44,7 @@ nphdi_image_counts nphdi_image_count(const nphdi_rows *rows, uint64_t slots)
         return counts;
     }
     for (uint64_t slot = 0; slot < slots; slot++) {
-        counts.of[length_of(rows, slot)]++;
+        counts.of[nphdi_rows_query(rows, (uint32_t)slot).bytes]++;
     }
     return counts;
 }
@@ -84,7 +74,7 @@ static nphd_status sort_slots(const nphdi_rows *rows, uint64_t slots,
         before += counts->of[length];
     }
     for (uint64_t slot = 0; slot < slots; slot++) {
-        (*out)[next[length_of(rows, slot)]++] = (uint32_t)slot;
+        (*out)[next[nphdi_rows_query(rows, (uint32_t)slot).bytes]++] = (uint32_t)slot;
     }
 done:
     return status;

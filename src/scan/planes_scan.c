@@ -16,11 +16,6 @@
 /* More survivors than these of 64 are compared plane by plane, fewer one by one. */
 #define FEW_SURVIVORS 4
 
-/* Of unrelated vectors 64 p bits of p planes differ by half, with a deviation of 4 sqrt(p). Where
- * the limit lies 2.5 deviations below that, one in 160 passes. */
-#define MEAN_PER_PLANE 32
-#define SQUARED_MARGIN 100
-
 /* Queries that go over a block in turn. */
 #define GROUPED_QUERIES 32
 
@@ -34,18 +29,6 @@ typedef struct planes_pair {
     nphdi_planes_run whole;
     nphdi_planes_run first; /* the planes to begin with, which depend on the limit */
 } planes_pair;
-
-static uint32_t planes_to_begin_with(uint32_t limit, uint32_t planes)
-{
-    for (uint32_t few = 1; few < planes; few++) {
-        const uint32_t mean = MEAN_PER_PLANE * few;
-
-        if (mean > limit && (mean - limit) * (mean - limit) >= SQUARED_MARGIN * few) {
-            return few;
-        }
-    }
-    return planes;
-}
 
 /* The bits of the last shared word that count, in the order of bytes of the payload. */
 static uint64_t last_mask(uint32_t shared)
@@ -63,7 +46,7 @@ static void pair_refresh(planes_pair *pair)
     nphdi_planes_run *first = &pair->first;
 
     pair->limit = nphdi_scan_bound(pair->query->best, pair->shared);
-    first->planes = planes_to_begin_with(pair->limit, pair->whole.planes);
+    first->planes = nphdi_planes_to_begin_with(pair->limit, pair->whole.planes);
     first->last_mask = first->planes < pair->whole.planes ? ~(uint64_t)0 : pair->whole.last_mask;
 }
 

@@ -1,0 +1,27 @@
+/* Making an index ready for exact searches. */
+#include "base/error.h"
+#include "index/index_internal.h"
+
+nphd_status nphd_index_prepare(nphd_index *index, uint32_t threads, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_content_mih *tables = NULL;
+
+    nphdi_error_clear(err);
+    nphdi_rwlock_write(&index->change_lock);
+    nphdi_rwlock_read(&index->content_lock);
+    status = nphdi_content_mih_make(index->content, threads, &tables, err);
+    if (status == NPHD_OK) {
+        nphdi_content_make_planes(index->content);
+    }
+    nphdi_rwlock_read_end(&index->content_lock);
+    if (status == NPHD_OK && tables != NULL) {
+        nphdi_rwlock_write(&index->content_lock);
+        nphdi_content_mih_set(index->content, tables);
+        nphdi_rwlock_write_end(&index->content_lock);
+    } else {
+        nphdi_content_mih_free(tables, index->allocator);
+    }
+    nphdi_rwlock_write_end(&index->change_lock);
+    return status;
+}

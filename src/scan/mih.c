@@ -1,0 +1,301 @@
+/* The tables: their layout, making, opening and checking. */
+#include "scan/mih.h"
+
+#include "base/bytes.h"
+#include "platform/platform.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#define WORD_BITS 64
+#define HEAD_BYTES ((uint64_t)(NPHDI_MIH_LENGTHS + 16) * 4)
+#define ALIGNMENT 64
+
+/* With three chunks a word a value has 2 to 5 of 2^22 slots on average, with four 1 to 64 of those
+ * below. More chunks take more memory and find more that is not within the radius; fewer have more
+ * values than can be looked up. By bench_mih the two are equally fast here. */
+#define FOUR_CHUNKS_BELOW ((uint64_t)3 << 20)
+
+/* Rows whose values are known before the first is counted or placed: enough to hide what a miss in
+ * the table costs. */
+#define AHEAD 64
+
+uint32_t nphdi_mih_chunks(uint64_t slots)
+{
+    return slots < FOUR_CHUNKS_BELOW ? 4 : 3;
+}
+
+static uint64_t padded(uint64_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static uint64_t starts_bytes(const nphdi_mih_table *table)
+{
+    return padded(4 * (((uint64_t)1 << table->bits) + 1));
+}
+
+/* The tables without their places, for the counts that are set. */
+static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, uint32_t chunks)
+{
+    uint64_t longer = 0; /* slots whose vector has the chunk */
+    uint32_t least = 0;  /* bytes that it needs */
+    uint32_t end = 0;
+
+    for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
+        longer += mih->counts[length];
+    }
+    mih->covered = longer;
+    memset(mih->tables_of, 0, sizeof(mih->tables_of));
+    mih->bytes = HEAD_BYTES;
+    mih->table_count = 0;
+    for (uint32_t chunk = 0;; chunk++) {
+        const uint32_t number = chunk % chunks;
+        const uint32_t bits = WORD_BITS / chunks + (number < WORD_BITS % chunks ? 1 : 0);
+        nphdi_mih_table *table = &mih->tables[mih->table_count];
+        if (end + bits > 8 * payload_bytes) {
+            break;
+        }
+        table->word = chunk / chunks;
+        table->shift = end % WORD_BITS;
+        table->bits = bits;
+        end += bits;
+        table->end = end;
+        for (; 8 * least < end; least++) {
+            longer -= mih->counts[least];
+        }
+        table->entries = (uint32_t)longer;
+        mih->bytes += starts_bytes(table) + padded(4 * longer);
+        mih->table_count++;
+    }
+    for (uint32_t length = 0, tables = 0; length < NPHDI_MIH_LENGTHS; length++) {
+        while (tables < mih->table_count && mih->tables[tables].end <= 8 * length) {
+            tables++;
+        }
+        mih->tables_of[length] = (uint8_t)tables;
+    }
+}
+
+static void place(nphdi_mih *mih, const uint8_t *block)
+{
+    const uint8_t *at = block + HEAD_BYTES;
+
+    mih->block = block;
+    for (uint32_t i = 0; i < mih->table_count; i++) {
+        nphdi_mih_table *table = &mih->tables[i];
+        table->starts = at;
+        at += starts_bytes(table);
+        table->slots = at;
+        at += padded(4 * (uint64_t)table->entries);
+    }
+}
+
+/* ---- rows ---- */
+
+/* Chunks lie in whole bytes of the row or in bits of its last ones, so what is behind does not
+ * matter, but must not be read. */
+static uint32_t value_of(const nphdi_rows *rows, const nphdi_mih_table *table, uint64_t slot)
+{
+    const uint8_t *payload = rows->base + slot * rows->stride + rows->prefix_bytes;
+    const uint32_t at = 8 * table->word;
+    const uint32_t rest = rows->payload_bytes - at;
+    uint8_t word[8] = {0};
+
+    if (rest >= 8) {
+        return (uint32_t)(nphdi_get64(payload + at) >> table->shift) & ((1U << table->bits) - 1);
+    }
+    memcpy(word, payload + at, rest);
+    return (uint32_t)(nphdi_get64(word) >> table->shift) & ((1U << table->bits) - 1);
+}
+
+void nphdi_mih_count(const nphdi_rows *rows, uint64_t slots, uint32_t *counts)
+{
+    memset(counts, 0, NPHDI_MIH_LENGTHS * sizeof(*counts));
+    if (rows->prefix_bytes == 0) {
+        counts[rows->payload_bytes] = (uint32_t)slots;
+        return;
+    }
+    for (uint64_t slot = 0; slot < slots; slot++) {
+        counts[nphdi_rows_query(rows, (uint32_t)slot).bytes]++;
+    }
+}
+
+uint64_t nphdi_mih_bytes(const uint32_t *counts, uint32_t payload_bytes, uint64_t slots)
+{
+    nphdi_mih mih;
+
+    memcpy(mih.counts, counts, sizeof(mih.counts));
+    lay_out(&mih, payload_bytes, nphdi_mih_chunks(slots));
+    return mih.bytes;
+}
+
+/* ---- making ---- */
+
+typedef struct build {
+    const nphdi_rows *rows;
+    uint64_t slots;
+    const nphdi_mih *mih;
+    _Atomic uint32_t next;
+} build;
+
+/* The next rows that have the chunk, from *slot on. */
+static size_t next_values(const build *of, const nphdi_mih_table *table, uint64_t *slot,
+                          uint32_t *slots, uint32_t *values)
+{
+    const uint8_t *starts = table->starts;
+    size_t count = 0;
+
+    for (; *slot < of->slots && count < AHEAD; ++*slot) {
+        if (8 * nphdi_rows_query(of->rows, (uint32_t)*slot).bytes >= table->end) {
+            slots[count] = (uint32_t)*slot;
+            values[count] = value_of(of->rows, table, *slot);
+            __builtin_prefetch(starts + 4 * (uint64_t)values[count], 1);
+            count++;
+        }
+    }
+    return count;
+}
+
+/* Sorts by counting: how many slots each value has, where they begin, and each to its place, which
+ * moves every beginning to that of the value behind. */
+static void build_table(const build *of, const nphdi_mih_table *table)
+{
+    uint8_t *starts = (uint8_t *)(uintptr_t)table->starts;
+    uint8_t *places = (uint8_t *)(uintptr_t)table->slots;
+    const uint64_t values_count = (uint64_t)1 << table->bits;
+    uint32_t slots[AHEAD];
+    uint32_t values[AHEAD];
+    uint32_t before = 0;
+
+    for (uint64_t slot = 0; slot < of->slots;) {
+        const size_t count = next_values(of, table, &slot, slots, values);
+        for (size_t i = 0; i < count; i++) {
+            uint8_t *start = starts + 4 * (uint64_t)values[i];
+            nphdi_put32(start, nphdi_get32(start) + 1);
+        }
+    }
+    for (uint64_t value = 0; value < values_count; value++) {
+        const uint32_t some = nphdi_get32(starts + 4 * value);
+        nphdi_put32(starts + 4 * value, before);
+        before += some;
+    }
+    for (uint64_t slot = 0; slot < of->slots;) {
+        const size_t count = next_values(of, table, &slot, slots, values);
+        for (size_t i = 0; i < count; i++) {
+            __builtin_prefetch(places + 4 * (uint64_t)nphdi_get32(starts + 4 * (uint64_t)values[i]),
+                               1);
+        }
+        for (size_t i = 0; i < count; i++) {
+            uint8_t *start = starts + 4 * (uint64_t)values[i];
+            const uint32_t at = nphdi_get32(start);
+            nphdi_put32(places + 4 * (uint64_t)at, slots[i]);
+            nphdi_put32(start, at + 1);
+        }
+    }
+    memmove(starts + 4, starts, 4 * values_count);
+    nphdi_put32(starts, 0);
+}
+
+static void build_worker(void *context, uint32_t worker)
+{
+    build *of = context;
+
+    (void)worker;
+    for (;;) {
+        const uint32_t number = atomic_fetch_add(&of->next, 1);
+        if (number >= of->mih->table_count) {
+            return;
+        }
+        build_table(of, &of->mih->tables[number]);
+    }
+}
+
+void nphdi_mih_build(const nphdi_rows *rows, uint64_t slots, const uint32_t *counts,
+                     uint32_t threads, uint8_t *out)
+{
+    const uint32_t chunks = nphdi_mih_chunks(slots);
+    nphdi_mih mih;
+    build of;
+
+    memcpy(mih.counts, counts, sizeof(mih.counts));
+    lay_out(&mih, rows->payload_bytes, chunks);
+    place(&mih, out);
+    for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
+        nphdi_put32(out + 4 * (size_t)length, counts[length]);
+    }
+    nphdi_put32(out + 4 * NPHDI_MIH_LENGTHS, chunks);
+    of.rows = rows;
+    of.slots = slots;
+    of.mih = &mih;
+    atomic_init(&of.next, 0);
+    nphdi_threads_run(threads < 1 ? 1 : threads, build_worker, &of);
+}
+
+/* ---- opening and checking ---- */
+
+bool nphdi_mih_open(nphdi_mih *mih, const uint8_t *block, uint64_t bytes, uint32_t payload_bytes,
+                    uint64_t slots)
+{
+    uint64_t sum = 0;
+    uint32_t chunks;
+
+    memset(mih, 0, sizeof(*mih));
+    if (bytes < HEAD_BYTES) {
+        return false;
+    }
+    for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
+        mih->counts[length] = nphdi_get32(block + 4 * (size_t)length);
+        sum += mih->counts[length];
+        if (mih->counts[length] > 0 && length > payload_bytes) {
+            return false;
+        }
+    }
+    chunks = nphdi_get32(block + 4 * NPHDI_MIH_LENGTHS);
+    if (sum != slots || chunks < 3 || chunks > 4) {
+        return false;
+    }
+    lay_out(mih, payload_bytes, chunks);
+    place(mih, block);
+    return mih->bytes == bytes;
+}
+
+static bool check_table(const nphdi_mih *mih, const nphdi_mih_table *table, const nphdi_rows *rows)
+{
+    const uint64_t values_count = (uint64_t)1 << table->bits;
+    uint32_t at = 0;
+
+    for (uint64_t value = 0; value < values_count; value++) {
+        const uint32_t end = nphdi_get32(table->starts + 4 * (value + 1));
+        uint64_t least = 0;
+        if (nphdi_get32(table->starts + 4 * value) != at || end < at || end > table->entries) {
+            return false;
+        }
+        for (; at < end; at++) {
+            const uint32_t slot = nphdi_get32(table->slots + 4 * (uint64_t)at);
+            if (slot < least || slot >= mih->covered ||
+                8 * nphdi_rows_query(rows, (uint32_t)slot).bytes < table->end ||
+                value_of(rows, table, slot) != value) {
+                return false;
+            }
+            least = (uint64_t)slot + 1;
+        }
+    }
+    return at == table->entries;
+}
+
+/* A table has as many entries as there are vectors with its chunk, all different: each is there. */
+bool nphdi_mih_check(const nphdi_mih *mih, const nphdi_rows *rows)
+{
+    uint32_t counts[NPHDI_MIH_LENGTHS];
+
+    nphdi_mih_count(rows, mih->covered, counts);
+    if (memcmp(counts, mih->counts, sizeof(counts)) != 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < mih->table_count; i++) {
+        if (!check_table(mih, &mih->tables[i], rows)) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,298 @@
+/* Multi-index hashing against comparing with every row: random vectors of mixed lengths, clusters,
+ * equal ones, any radius; each match once. And blocks that lie. */
+#include "base/bytes.h"
+#include "platform/platform.h"
+#include "scan/costs.h"
+#include "scan/mih.h"
+#include "support/test_random.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { MOST_SLOTS = 3000, QUERIES = 40 };
+
+static uint64_t seed;
+
+/* Rows and the tables of them. */
+typedef struct world {
+    nphdi_rows rows;
+    uint8_t *memory;
+    uint64_t slots;
+    uint8_t *block;
+    uint64_t bytes;
+    nphdi_mih mih;
+} world;
+
+typedef struct seen {
+    uint32_t times[MOST_SLOTS];
+    uint64_t dead; /* every so many slots are none */
+} seen;
+
+static bool accept(void *context, uint32_t slot, nphd_key *out_key)
+{
+    seen *of = context;
+
+    of->times[slot]++;
+    *out_key = nphd_key_u64(slot);
+    return of->dead == 0 || slot % of->dead != 0;
+}
+
+static void fill_row(test_random *random, const world *of, uint8_t *row, uint32_t kind)
+{
+    const uint32_t payload = of->rows.payload_bytes;
+    uint32_t bytes = payload;
+    uint8_t *at = row;
+
+    if (of->rows.prefix_bytes != 0) {
+        bytes = kind % 2 == 0 ? 8 * (1 + (uint32_t)test_random_below(random, (payload + 7) / 8))
+                              : 1 + (uint32_t)test_random_below(random, payload);
+        bytes = bytes < payload ? bytes : payload;
+        *at++ = (uint8_t)bytes;
+    }
+    /* near each other, so that there is something within a radius */
+    for (uint32_t i = 0; i < bytes; i++) {
+        at[i] = (uint8_t)(i * 37);
+    }
+    for (uint64_t flips = kind < 2 ? test_random_below(random, 2ULL * bytes + 1)
+                                   : test_random_below(random, 4);
+         flips > 0; flips--) {
+        const uint64_t bit = test_random_below(random, 8ULL * bytes);
+        at[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+    }
+}
+
+static void world_init(world *of, test_random *random, uint32_t payload, bool lengths,
+                       uint64_t slots, uint32_t kind, uint32_t threads)
+{
+    uint32_t counts[NPHDI_MIH_LENGTHS];
+
+    memset(of, 0, sizeof(*of));
+    of->rows.payload_bytes = payload;
+    of->rows.prefix_bytes = lengths ? 1 : 0;
+    of->rows.stride = payload + of->rows.prefix_bytes;
+    of->slots = slots;
+    of->memory = calloc(slots + 1, of->rows.stride);
+    assert_non_null(of->memory);
+    of->rows.base = of->memory;
+    for (uint64_t slot = 0; slot < slots; slot++) {
+        fill_row(random, of, of->memory + slot * of->rows.stride, kind);
+    }
+    nphdi_mih_count(&of->rows, slots, counts);
+    of->bytes = nphdi_mih_bytes(counts, payload, slots);
+    of->block = calloc(of->bytes, 1);
+    assert_non_null(of->block);
+    nphdi_mih_build(&of->rows, slots, counts, threads, of->block);
+    assert_true(nphdi_mih_open(&of->mih, of->block, of->bytes, payload, slots));
+    assert_true(nphdi_mih_check(&of->mih, &of->rows));
+}
+
+static void world_free(world *of)
+{
+    free(of->memory);
+    free(of->block);
+}
+
+static uint64_t matches_of(const nphdi_scan_target *target, const world *of,
+                           const nphdi_mih_plan *plan, const uint16_t *limit, uint32_t *slots)
+{
+    uint64_t count = 0;
+
+    for (uint32_t slot = 0; slot < of->slots; slot++) {
+        nphdi_bits bits;
+        target->kernels->gather(&target->query, &target->rows, &slot, 1, &bits);
+        if (!plan->scanned[nphdi_rows_query(&of->rows, slot).bytes] &&
+            bits.differing <= limit[bits.shared]) {
+            slots[count++] = slot;
+        }
+    }
+    return count;
+}
+
+static void check_query(const world *of, test_random *random, float radius, uint64_t dead)
+{
+    const bool hamming = of->rows.prefix_bytes == 0;
+    static nphdi_scan_match matches[MOST_SLOTS];
+    static uint32_t expected[MOST_SLOTS];
+    static seen answered;
+    uint8_t row[256] = {0};
+    nphdi_mih_scratch scratch = {NULL, 0};
+    double scan_ns[NPHDI_MIH_LENGTHS];
+    nphdi_mih_plan plan;
+    nphdi_scan_best best;
+
+    fill_row(random, of, row, (uint32_t)test_random_below(random, 3));
+    memset(&answered, 0, sizeof(answered));
+    answered.dead = dead;
+    const nphdi_query query = {row + of->rows.prefix_bytes,
+                               hamming ? of->rows.payload_bytes : row[0]};
+    const nphdi_scan_target target = {query, of->rows, nphdi_kernels_get(), accept, &answered};
+    nphdi_mih_search search = {&of->mih, &plan, &target, NULL, &scratch, nphdi_allocator_system(),
+                               0,        {0}};
+    nphdi_scan_begin(&best, matches, MOST_SLOTS);
+    nphdi_scan_limit_radius(&best, radius, hamming);
+    for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
+        scan_ns[length] = 2e6; /* so that most is looked up, and the deepest is not */
+    }
+    nphdi_mih_plan_make(&of->mih, &query, best.limit, scan_ns, &nphdi_costs_mih, &plan);
+    const uint64_t count = matches_of(&target, of, &plan, best.limit, expected);
+    assert_int_equal(nphdi_mih_look(&search, NULL), NPHD_OK);
+    assert_int_equal(nphdi_mih_take(&search, &best), NPHD_OK);
+    uint64_t taken = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        assert_int_equal(answered.times[expected[i]], 1);
+        taken += dead == 0 || expected[i] % dead != 0 ? 1 : 0;
+    }
+    for (uint32_t slot = 0; slot < of->slots; slot++) {
+        assert_true(answered.times[slot] <= 1);
+    }
+    assert_int_equal(best.count, taken);
+    nphdi_mih_scratch_free(&scratch, nphdi_allocator_system());
+}
+
+static void test_like_comparing_all(void **state)
+{
+    static const uint32_t payloads[] = {1, 2, 3, 7, 8, 9, 12, 16, 31, 32, 33, 64, 255};
+    test_random random = {seed};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++) {
+        for (uint32_t kind = 0; kind < 6; kind++) {
+            const bool lengths = kind < 3;
+            const uint64_t slots = 1 + test_random_below(&random, MOST_SLOTS);
+            world of;
+            world_init(&of, &random, payloads[i], lengths, slots, kind % 3, 1 + kind % 3);
+            for (int j = 0; j < QUERIES; j++) {
+                const float share = (float)test_random_below(&random, 400) / 1000.0F;
+                const float radius = j % 4 == 0 ? 0 : share * share;
+                check_query(&of, &random, lengths ? radius : radius * 8 * (float)payloads[i],
+                            j % 3 == 0 ? 3 : 0);
+            }
+            world_free(&of);
+        }
+    }
+}
+
+/* Slots with a new row since then are passed over. */
+static void test_stale_slots(void **state)
+{
+    test_random random = {seed};
+    static nphdi_scan_match matches[MOST_SLOTS];
+    static seen answered;
+    uint64_t stale[MOST_SLOTS / 64 + 1] = {0};
+    nphdi_mih_scratch scratch = {NULL, 0};
+    double scan_ns[NPHDI_MIH_LENGTHS];
+    nphdi_mih_plan plan;
+    nphdi_scan_best best;
+    world of;
+
+    (void)state;
+    world_init(&of, &random, 32, true, MOST_SLOTS, 2, 1);
+    for (uint32_t slot = 0; slot < MOST_SLOTS; slot += 2) {
+        stale[slot / 64] |= 1ULL << (slot % 64);
+    }
+    const nphdi_query query = nphdi_rows_query(&of.rows, 1);
+    const nphdi_scan_target target = {query, of.rows, nphdi_kernels_get(), accept, &answered};
+    nphdi_mih_search search = {&of.mih, &plan, &target, stale, &scratch, nphdi_allocator_system(),
+                               0,       {0}};
+    nphdi_scan_begin(&best, matches, MOST_SLOTS);
+    nphdi_scan_limit_radius(&best, 0.05F, false);
+    for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
+        scan_ns[length] = 1e7;
+    }
+    nphdi_mih_plan_make(&of.mih, &query, best.limit, scan_ns, &nphdi_costs_mih, &plan);
+    assert_int_equal(nphdi_mih_look(&search, NULL), NPHD_OK);
+    assert_int_equal(nphdi_mih_take(&search, &best), NPHD_OK);
+    assert_true(best.count > 0);
+    for (uint32_t slot = 0; slot < MOST_SLOTS; slot++) {
+        assert_true(slot % 2 == 1 || answered.times[slot] == 0);
+    }
+    nphdi_mih_scratch_free(&scratch, nphdi_allocator_system());
+    world_free(&of);
+}
+
+/* What the sizes do not give away is noticed when it is used, or is a wrong answer that the check
+ * finds; nothing outside of the block and the rows is read. */
+static void test_lying_blocks(void **state)
+{
+    test_random random = {seed};
+    static nphdi_scan_match matches[MOST_SLOTS];
+    static seen answered;
+    world of;
+
+    (void)state;
+    world_init(&of, &random, 32, true, 500, 1, 1);
+    for (int round = 0; round < 3000; round++) {
+        const uint64_t at = test_random_below(&random, of.bytes);
+        const uint8_t before = of.block[at];
+        nphdi_mih mih;
+        of.block[at] = (uint8_t)test_random_next(&random);
+        if (nphdi_mih_open(&mih, of.block, of.bytes, 32, 500)) {
+            nphdi_mih_scratch scratch = {NULL, 0};
+            double scan_ns[NPHDI_MIH_LENGTHS];
+            nphdi_mih_plan plan;
+            nphdi_scan_best best;
+            const nphdi_query query = nphdi_rows_query(&of.rows, (uint32_t)(round % 500));
+            const nphdi_scan_target target = {query, of.rows, nphdi_kernels_get(), accept,
+                                              &answered};
+            nphdi_mih_search search = {
+                &mih, &plan, &target, NULL, &scratch, nphdi_allocator_system(), 0, {0}};
+            nphdi_scan_begin(&best, matches, MOST_SLOTS);
+            nphdi_scan_limit_radius(&best, 0.1F, false);
+            for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
+                scan_ns[length] = 1e6;
+            }
+            nphdi_mih_plan_make(&mih, &query, best.limit, scan_ns, &nphdi_costs_mih, &plan);
+            if (nphdi_mih_look(&search, NULL) == NPHD_OK) {
+                (void)nphdi_mih_take(&search, &best);
+            }
+            (void)nphdi_mih_check(&mih, &of.rows);
+            nphdi_mih_scratch_free(&scratch, nphdi_allocator_system());
+        }
+        of.block[at] = before;
+    }
+    assert_false(nphdi_mih_open(&of.mih, of.block, of.bytes - 1, 32, 500));
+    assert_false(nphdi_mih_open(&of.mih, of.block, of.bytes, 32, 501));
+    assert_false(nphdi_mih_open(&of.mih, of.block, of.bytes, 16, 500));
+    assert_false(nphdi_mih_open(&of.mih, of.block, 16, 32, 500));
+    world_free(&of);
+}
+
+/* A slot in another place, twice, or under another value. */
+static void test_check_finds(void **state)
+{
+    test_random random = {seed};
+    world of;
+
+    (void)state;
+    world_init(&of, &random, 16, true, 200, 1, 1);
+    const nphdi_mih_table *table = &of.mih.tables[1];
+    uint8_t *slots = (uint8_t *)(uintptr_t)table->slots;
+    uint8_t *starts = (uint8_t *)(uintptr_t)table->starts;
+    const uint32_t first = nphdi_get32(slots);
+    nphdi_put32(slots, nphdi_get32(slots + 4));
+    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    nphdi_put32(slots, 200);
+    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    nphdi_put32(slots, first);
+    assert_true(nphdi_mih_check(&of.mih, &of.rows));
+    nphdi_put32(starts, 1);
+    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    nphdi_put32(starts, 0);
+    of.memory[3] ^= 1;
+    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    world_free(&of);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_like_comparing_all), cmocka_unit_test(test_stale_slots),
+        cmocka_unit_test(test_lying_blocks), cmocka_unit_test(test_check_finds)};
+
+    seed = test_seed();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
