@@ -11,7 +11,8 @@ extern "C" {
 /** One answer: a stored vector and how far it is from the query. */
 typedef struct nphd_match {
     nphd_key key;
-    float distance; /* NPHD: a fraction in [0, 1]. Hamming: the number of differing bits. */
+    float distance;   /* NPHD: a fraction in [0, 1]. Hamming: the number of differing bits. */
+    uint32_t variant; /* of the query: the nearest one, the first of equals; 0 without variants */
 } nphd_match;
 
 typedef enum nphd_search_mode {
@@ -19,6 +20,9 @@ typedef enum nphd_search_mode {
     NPHD_SEARCH_EXACT = 1,      /* compare with every vector */
     NPHD_SEARCH_APPROXIMATE = 2 /* the graph */
 } nphd_search_mode;
+
+/** Most variants of one query: the eight turns and reflections of an image have a hash each. */
+#define NPHD_MAX_VARIANTS 8
 
 /** Without a request, indexes with fewer vectors than this are searched exactly. */
 #define NPHD_EXACT_BELOW 10000
@@ -38,12 +42,16 @@ typedef struct nphd_search_options {
     void *filter_context;
     nphd_progress progress; /* called between queries, and within a long exact scan */
     void *progress_context;
+    uint32_t
+        variants; /* each `variants` vectors in turn are one query, 1..NPHD_MAX_VARIANTS; 0: 1 */
+    bool any;     /* with a radius: the first match found will do, whichever it is */
 } nphd_search_options;
 
 #ifdef __cplusplus
 #define NPHD_SEARCH_OPTIONS_INIT                                                                   \
     {                                                                                              \
-        sizeof(nphd_search_options), NPHD_SEARCH_AUTO, 0, 0, false, 0, NULL, NULL, NULL, NULL      \
+        sizeof(nphd_search_options), NPHD_SEARCH_AUTO, 0, 0, false, 0, NULL, NULL, NULL, NULL, 0,  \
+            false                                                                                  \
     }
 #else
 #define NPHD_SEARCH_OPTIONS_INIT                                                                   \
@@ -55,7 +63,8 @@ typedef struct nphd_search_options {
 /** What a search did, beside its matches. */
 typedef struct nphd_search_report {
     size_t count;      /* matches found */
-    bool exact;        /* no better or further match exists */
+    bool exact;        /* no better match exists, and no further one within the capacity */
+    bool more;         /* with a radius: further vectors within it were left out */
     uint64_t computed; /* distances computed */
     uint64_t visited;  /* graph nodes expanded; 0 for an exact scan */
 } nphd_search_report;
