@@ -6,9 +6,11 @@
 #include <nphd/export.h>
 #include <nphd/index.h>
 #include <nphd/index_file.h>
+#include <nphd/index_radius.h>
 #include <nphd/index_search.h>
 #include <nphd/io.h>
 #include <nphd/iscc.h>
+#include <nphd/join.h>
 #include <nphd/log.h>
 #include <nphd/sharded.h>
 #include <nphd/status.h>

@@ -18,6 +18,7 @@
 
 #include <nphd/index.h>
 #include <nphd/index_file.h>
+#include <nphd/index_radius.h>
 #include <nphd/index_search.h>
 #include <nphd/log.h>
 
@@ -208,6 +209,19 @@ NPHD_API nphd_status nphd_sharded_search_many(nphd_sharded *sharded, const nphd_
                                               size_t query_count, size_t capacity,
                                               const nphd_search_options *options, nphd_match *out,
                                               nphd_search_report *reports, nphd_error *err);
+
+/** All vectors within a radius. As nphd_index_radius(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_radius(nphd_sharded *sharded, const nphd_vector *queries,
+                                         size_t query_count, float radius, size_t capacity,
+                                         const nphd_search_options *options, nphd_match *out,
+                                         nphd_search_report *reports, nphd_error *err);
+
+/** The same, handed to a callback. As nphd_index_radius_stream(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_radius_stream(nphd_sharded *sharded, const nphd_vector *queries,
+                                                size_t query_count, float radius,
+                                                const nphd_search_options *options,
+                                                nphd_match_sink sink, void *context,
+                                                nphd_search_report *reports, nphd_error *err);
 
 /** A place in a sharded index while going through it. */
 typedef struct nphd_sharded_cursor {
