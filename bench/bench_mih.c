@@ -69,10 +69,10 @@ static uint64_t splitmix64(uint64_t number)
     return z ^ z >> 31;
 }
 
-static bool accept_all(void *context, uint32_t slot, nphd_key *out_key)
+static bool accept_all(void *context, nphdi_scan_match *match)
 {
     (void)context;
-    *out_key = nphd_key_u64(slot);
+    match->key = nphd_key_u64(match->slot);
     return true;
 }
 

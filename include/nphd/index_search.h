@@ -16,16 +16,27 @@ typedef struct nphd_match {
 } nphd_match;
 
 typedef enum nphd_search_mode {
-    NPHD_SEARCH_AUTO = 0,       /* exact below NPHD_EXACT_BELOW vectors, else the graph */
-    NPHD_SEARCH_EXACT = 1,      /* compare with every vector */
+    NPHD_SEARCH_AUTO = 0,       /* exact as long as the budget allows it, else the graph */
+    NPHD_SEARCH_EXACT = 1,      /* exact, whatever it costs */
     NPHD_SEARCH_APPROXIMATE = 2 /* the graph */
 } nphd_search_mode;
+
+/** How a search was made. Exact answers are the same by either way. */
+typedef enum nphd_search_plan {
+    NPHD_PLAN_AUTO = 0,   /* in options: the cheapest; in reports: there was nothing to search */
+    NPHD_PLAN_SCAN = 1,   /* comparing with every vector */
+    NPHD_PLAN_TABLES = 2, /* looking up similar chunks, see nphd_index_prepare() */
+    NPHD_PLAN_GRAPH = 3,  /* along the graph: approximate */
+    NPHD_PLAN_MIXED = 4   /* in reports of sharded indexes: one shard so, one otherwise */
+} nphd_search_plan;
 
 /** Most variants of one query: the eight turns and reflections of an image have a hash each. */
 #define NPHD_MAX_VARIANTS 8
 
-/** Without a request, indexes with fewer vectors than this are searched exactly. */
-#define NPHD_EXACT_BELOW 10000
+/** What an exact answer to one query may cost before AUTO takes the graph, in microseconds as
+ * predicted for one thread: about a million vectors of 256 bits by a scan, and many times that
+ * where tables can be used. */
+#define NPHD_EXACT_BUDGET 1000.0F
 
 /** Shall this key be among the answers? Must not call into the same index; any thread. */
 typedef bool (*nphd_filter)(void *context, nphd_key key);
@@ -42,15 +53,17 @@ typedef struct nphd_search_options {
     void *filter_context;
     nphd_progress progress; /* called between queries, and within a long exact scan */
     void *progress_context;
-    uint32_t variants; /* so many vectors in turn are one query, 1..NPHD_MAX_VARIANTS; 0: 1 */
-    bool any;          /* with a radius: the first match found will do, whichever it is */
+    uint32_t variants;     /* so many vectors in turn are one query, 1..NPHD_MAX_VARIANTS; 0: 1 */
+    bool any;              /* with a radius: the first match found will do, whichever it is */
+    nphd_search_plan plan; /* SCAN, TABLES: if it is exact, then so (TABLES: where there are any) */
+    float budget;          /* for AUTO, in microseconds; 0: NPHD_EXACT_BUDGET */
 } nphd_search_options;
 
 #ifdef __cplusplus
 #define NPHD_SEARCH_OPTIONS_INIT                                                                   \
     {                                                                                              \
         sizeof(nphd_search_options), NPHD_SEARCH_AUTO, 0, 0, false, 0, NULL, NULL, NULL, NULL, 0,  \
-            false                                                                                  \
+            false, NPHD_PLAN_AUTO, 0                                                               \
     }
 #else
 #define NPHD_SEARCH_OPTIONS_INIT                                                                   \
@@ -67,6 +80,9 @@ typedef struct nphd_search_report {
     bool more;         /* with a radius: further vectors within it were left out; not with `any` */
     uint64_t computed; /* distances computed */
     uint64_t visited;  /* graph nodes expanded; 0 for an exact scan */
+    nphd_search_plan plan;
+    float predicted; /* cost of this query as planned, in microseconds of one thread */
+    float measured;  /* what it took; of queries answered together, their share */
 } nphd_search_report;
 
 /**

@@ -135,6 +135,9 @@ const char *nphdi_content_name(const nphdi_content *content);
  * of threads that hold the content lock. */
 uint64_t nphdi_content_parts(nphdi_content *content, uint64_t slots, uint64_t queries);
 nphdi_planes_part nphdi_content_part(const nphdi_content *content, uint64_t number);
+/* What comparing all of `slots` slots with each of `queries` queries costs, in nanoseconds a query,
+ * before anything is known of the vectors but their width. */
+double nphdi_content_scan_cost(const nphdi_content *content, uint64_t slots, uint64_t queries);
 /* Makes them now, if there is memory for them. */
 void nphdi_content_make_planes(nphdi_content *content);
 

@@ -1,6 +1,7 @@
 /* When an index turns its rows into planes. They are made by the searches that profit from them, so
  * that an index which is only added to, or searched along the graph, neither waits nor pays. */
 #include "index/content.h"
+#include "scan/costs.h"
 
 /* Making planes takes as long as some ten scans over the rows by bench_scan; after the fourth scan
  * more are likely to come. */
@@ -72,4 +73,18 @@ void nphdi_content_make_planes(nphdi_content *content)
             (void)nphdi_planes_cover(planes, &rows, slots, NULL);
         }
     }
+}
+
+double nphdi_content_scan_cost(const nphdi_content *content, uint64_t slots, uint64_t queries)
+{
+    const uint32_t bytes = content->shape.payload_bytes;
+    const bool near = slots * bytes <= NPHDI_COST_NEAR_BYTES;
+    const double word = queries > 1 ? NPHDI_COST_WORD_SHARED
+                        : near      ? NPHDI_COST_WORD_NEAR
+                                    : NPHDI_COST_WORD_FAR;
+
+    /* what has no planes yet will soon have some, unless it is a file of another maker */
+    return content->view && content->mapped.planes.parts == 0 && slots > 0
+               ? (double)slots * NPHDI_COST_ROW
+               : nphdi_cost_planes(slots, bytes, 8 * bytes, word);
 }

@@ -52,6 +52,9 @@ nphd_status nphd_index_radius_stream(nphd_index *index, const nphd_vector *queri
     job.ask.sink_context = context;
     TRY(nphdi_search_options_read(options, &radius, &job.ask, err));
     job.ask.options.mode = NPHD_SEARCH_EXACT;
+    if (job.ask.options.plan == NPHD_PLAN_GRAPH) {
+        job.ask.options.plan = NPHD_PLAN_AUTO;
+    }
     if (sink == NULL) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: sink is NULL");
     }

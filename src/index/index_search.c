@@ -123,6 +123,13 @@ static nphd_status check_options(const nphd_search_options *options, nphd_error 
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: %u variants; it must be 1 to %d",
                           options->variants, NPHD_MAX_VARIANTS);
     }
+    if (options->plan > NPHD_PLAN_GRAPH) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: plan %d is not known",
+                          (int)options->plan);
+    }
+    if (!(options->budget >= 0)) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: the budget is not 0 or more");
+    }
     if (options->any && !options->use_radius) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: `any` needs a radius");
     }
@@ -169,19 +176,43 @@ nphd_status nphdi_index_check_search(nphd_index *index, const nphdi_search_reque
     return status;
 }
 
-static nphd_status choose_plan(nphdi_search_job *job, nphd_error *err)
+double nphdi_index_scan_cost(nphd_index *index, uint64_t queries)
 {
-    nphd_status status = NPHD_OK;
+    nphdi_rwlock_read(&index->content_lock);
+    const double cost =
+        nphdi_content_scan_cost(index->content, nphdi_content_slots(index->content), queries);
+    nphdi_rwlock_read_end(&index->content_lock);
+    return cost;
+}
+
+/* Exact by a scan if the budget is enough for one; else along the graph, and then exact all the
+ * same where the tables need no more than that. */
+static void choose_mode(nphdi_search_job *job)
+{
+    const nphd_search_options *options = &job->ask.options;
+    const float budget_us = options->budget > 0 ? options->budget : NPHD_EXACT_BUDGET;
+    const double budget = 1000.0 * (double)budget_us;
+    const double scan =
+        nphdi_content_scan_cost(job->content, job->slots, job->ask.query_count) * job->variants;
+
+    job->exact =
+        options->plan != NPHD_PLAN_GRAPH && (scan <= budget || options->plan != NPHD_PLAN_AUTO);
+    if (!job->exact && options->plan == NPHD_PLAN_AUTO && job->variants == 1 &&
+        nphdi_content_mih_look(job->content, &job->tables)) {
+        job->prove_ns = budget;
+    }
+}
+
+static void choose_plan(nphdi_search_job *job)
+{
     const nphd_search_options *options = &job->ask.options;
     uint32_t breadth =
         options->breadth != 0 ? options->breadth : atomic_load(&job->index->search_breadth);
     const uint64_t slots = job->slots;
-    uint64_t live = 0;
 
-    job->exact = options->mode == NPHD_SEARCH_EXACT;
+    job->exact = options->mode == NPHD_SEARCH_EXACT && options->plan != NPHD_PLAN_GRAPH;
     if (options->mode == NPHD_SEARCH_AUTO) {
-        TRY(nphdi_content_size(job->content, &live, err));
-        job->exact = live < NPHD_EXACT_BELOW;
+        choose_mode(job);
     }
     /* no more can be found than there is, and no memory is taken for more */
     job->wanted = options->any || job->ask.sink != NULL ? 1 : job->ask.capacity;
@@ -193,8 +224,6 @@ static nphd_status choose_plan(nphdi_search_job *job, nphd_error *err)
     job->keep = job->wanted + (options->use_radius && !options->any ? 1 : 0);
     job->keep = job->wanted < slots ? job->keep : slots;
     job->keep = job->keep == 0 ? 1 : job->keep;
-done:
-    return status;
 }
 
 static nphd_status run_job(nphdi_search_job *job, nphd_error *err)
@@ -208,7 +237,7 @@ static nphd_status run_job(nphdi_search_job *job, nphd_error *err)
     if (job->ask.query_count == 0) {
         return NPHD_OK;
     }
-    TRY(choose_plan(job, err));
+    choose_plan(job);
     if (job->exact) {
         TRY(nphdi_search_exact_plan(job, workers, &workers, &merged, err));
     } else {

@@ -8,6 +8,8 @@
  * The variants of a query are queries of the planes that share a taker. */
 #include "base/error.h"
 #include "index/index_search_job.h"
+#include "index/index_search_tables.h"
+#include "scan/costs.h"
 #include "scan/planes.h"
 
 #include <string.h>
@@ -21,6 +23,12 @@
  * begin, by bench_scan the time of half of these. */
 #define PARTS_FOR_WORKER 64
 
+/* A walk along the graph for a bound must cost this much less than the scan that it may save. */
+#define BOUND_WORTH 3
+
+/* What tables that must be used may cost. */
+#define FORCED 1e18
+
 /* Queries that go over a part together. More would save little of the reading, and their heaps
  * would push the part out of the cache. */
 #define MOST_GROUPED 32
@@ -31,10 +39,16 @@ typedef struct exact_worker {
     nphdi_search_job *job;
     uint32_t number;
     size_t most;                  /* queries at a time */
+    size_t count;                 /* queries now */
+    size_t scanned;               /* of them by scanning */
     nphdi_scan_match *matches;    /* `keep` for each of them */
-    nphdi_planes_query *prepared; /* for each variant of each */
+    nphdi_planes_query *prepared; /* for each variant of each that is scanned for */
+    nphdi_tables_scratch *tables; /* NULL: there are no tables */
     nphdi_scan_best best[MOST_GROUPED];
     uint64_t looked[MOST_GROUPED];
+    double predicted[MOST_GROUPED];        /* nanoseconds */
+    uint64_t taken[MOST_GROUPED];          /* the same, measured */
+    bool answered[MOST_GROUPED];           /* by the tables */
     nphdi_search_view views[MOST_GROUPED]; /* for each variant of each */
 } exact_worker;
 
@@ -44,7 +58,7 @@ static float distance_of(const nphdi_search_job *job, nphdi_bits bits)
                                                              : nphdi_bits_distance(bits);
 }
 
-static nphd_match match_of(const nphdi_search_job *job, const nphdi_scan_match *from)
+nphd_match nphdi_search_match(const nphdi_search_job *job, const nphdi_scan_match *from)
 {
     const nphd_match match = {from->key, distance_of(job, from->bits), from->variant};
 
@@ -57,7 +71,7 @@ static bool hand_over(void *context, const nphdi_scan_match *found)
     nphdi_search_view *view = context;
     nphdi_search_job *job = view->job;
     const nphdi_search_request *ask = &job->ask;
-    const nphd_match match = match_of(job, found);
+    const nphd_match match = nphdi_search_match(job, found);
 
     (void)pthread_mutex_lock(&job->lock);
     /* another worker may have ended the call, or found the one match that this query wants */
@@ -109,12 +123,37 @@ static void scan_report(nphdi_search_job *job, size_t number, nphdi_scan_best *b
         report->count = (size_t)(best->count < job->wanted ? best->count : job->wanted);
         report->more = options->use_radius && !options->any && best->count > job->wanted;
         for (size_t i = 0; i < report->count; i++) {
-            out[i] = match_of(job, &best->matches[i]);
+            out[i] = nphdi_search_match(job, &best->matches[i]);
         }
     }
     report->exact = true;
     report->computed = looked < all ? looked : all;
     report->visited = 0;
+}
+
+/* How query `number`, the worker's number `i`, was answered. */
+static void plan_report(const exact_worker *self, size_t number, size_t i)
+{
+    nphd_search_report *report =
+        self->job->ask.reports == NULL ? NULL : &self->job->ask.reports[number];
+
+    if (report != NULL) {
+        report->plan = self->answered[i] ? NPHD_PLAN_TABLES : NPHD_PLAN_SCAN;
+        report->predicted = (float)(self->predicted[i] / 1000);
+        report->measured = (float)self->taken[i] / 1000;
+    }
+}
+
+/* Of all variants of a query, in nanoseconds. */
+static double scan_cost(const nphdi_search_job *job, size_t number, const uint16_t *limit)
+{
+    double cost = 0;
+
+    for (uint32_t variant = 0; variant < job->variants; variant++) {
+        const nphdi_query query = nphdi_search_query(job, number, variant);
+        cost += nphdi_search_scan_cost(job, &query, limit, NULL);
+    }
+    return cost;
 }
 
 /* ---- queries of one worker over a piece of the index ---- */
@@ -127,24 +166,102 @@ static void begin_queries(exact_worker *self, size_t first, size_t count)
     for (size_t i = 0; i < count; i++) {
         nphdi_search_view *views = &self->views[i * job->variants];
         self->looked[i] = 0;
+        self->taken[i] = 0;
+        self->answered[i] = false;
         scan_begin(job, self->matches + i * job->keep, views, &self->best[i]);
         for (uint32_t variant = 0; variant < job->variants; variant++) {
             const nphdi_search_view untouched = {job, first + i, variant, false, false, 0};
             views[variant] = untouched;
-            if (job->parts > 0) {
-                const nphdi_query query = nphdi_search_query(job, first + i, variant);
-                nphdi_planes_query_set(&self->prepared[i * job->variants + variant], &query,
-                                       &self->best[i], &views[variant]);
-            }
         }
     }
+}
+
+/* What is known of a query before a vector is looked at: its radius, and where tables may profit
+ * from that, what the graph tells about the nearest. */
+static nphd_status limit_query(nphdi_search_job *job, size_t number, nphdi_scan_best *best,
+                               nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_bits bound = job->bound;
+    bool found = job->bounded;
+
+    if (job->tables.mih == NULL || job->ask.options.use_radius || job->variants > 1) {
+        return NPHD_OK;
+    }
+    if (!found && !job->shared &&
+        (job->ask.options.plan == NPHD_PLAN_TABLES ||
+         scan_cost(job, number, best->limit) > BOUND_WORTH * job->breadth * NPHDI_COST_BREADTH)) {
+        TRY(nphdi_search_graph_bound(job, number, &bound, &found, err));
+    }
+    if (found) {
+        nphdi_scan_limit_bits(best, bound);
+    }
+    if (found && job->ask.query_count == 1 && !job->shared) {
+        job->bound = bound;
+        job->bounded = true;
+    }
+done:
+    return status;
+}
+
+/* Answers by the tables those of the queries for which they are cheaper than scanning. */
+static nphd_status ask_tables(exact_worker *self, size_t first, size_t count, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_search_job *job = self->job;
+
+    for (size_t i = 0; i < count && !atomic_load(&job->stop); i++) {
+        const uint64_t start = nphdi_clock_ns();
+        nphdi_search_view *views = &self->views[i * job->variants];
+        double by_tables = 0;
+        TRY(limit_query(job, first + i, &self->best[i], err));
+        self->predicted[i] = scan_cost(job, first + i, self->best[i].limit);
+        if (self->tables != NULL) {
+            const bool forced = job->ask.options.plan == NPHD_PLAN_TABLES;
+            TRY(nphdi_search_by_tables(job, first + i, views, &self->best[i],
+                                       forced ? FORCED : self->predicted[i], self->tables,
+                                       &self->answered[i], &by_tables, &self->looked[i], err));
+        }
+        if (self->answered[i]) {
+            self->predicted[i] = by_tables;
+        }
+        for (uint32_t variant = 0; variant < job->variants; variant++) {
+            if (views[variant].broken) {
+                return nphdi_mapped_broken(&job->content->mapped, views[variant].broken_slot, err);
+            }
+        }
+        self->taken[i] = nphdi_clock_ns() - start;
+    }
+done:
+    return status;
+}
+
+/* Sets the others up for scanning; returns how many they are. */
+static size_t prepare_scan(exact_worker *self, size_t first, size_t count)
+{
+    nphdi_search_job *job = self->job;
+    size_t scanned = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (self->answered[i]) {
+            continue;
+        }
+        for (uint32_t variant = 0; job->parts > 0 && variant < job->variants; variant++) {
+            const nphdi_query query = nphdi_search_query(job, first + i, variant);
+            nphdi_planes_query_set(&self->prepared[scanned * job->variants + variant], &query,
+                                   &self->best[i], &self->views[i * job->variants + variant]);
+        }
+        scanned++;
+    }
+    return scanned;
 }
 
 /* A query that has ended takes no time, and looks at nothing. */
 static void count_looks(exact_worker *self, size_t queries, uint64_t vectors)
 {
     for (size_t i = 0; i < queries; i++) {
-        self->looked[i] += self->best[i].ended ? 0 : vectors * self->job->variants;
+        self->looked[i] +=
+            self->best[i].ended || self->answered[i] ? 0 : vectors * self->job->variants;
     }
 }
 
@@ -164,15 +281,15 @@ static void scan_rows(exact_worker *self, size_t number, uint64_t first, uint64_
     }
 }
 
-static void scan_parts(exact_worker *self, size_t queries, uint64_t first, uint64_t count)
+static void scan_parts(exact_worker *self, uint64_t first, uint64_t count)
 {
     const nphdi_content *content = self->job->content;
     const nphdi_planes_scan scan = {content->kernels, nphdi_search_accept, self->prepared,
-                                    queries * self->job->variants};
+                                    self->scanned * self->job->variants};
 
     for (uint64_t i = first; i < first + count; i++) {
         const nphdi_planes_part part = nphdi_content_part(content, i);
-        count_looks(self, queries, part.vectors);
+        count_looks(self, self->count, part.vectors);
         nphdi_planes_scan_part(&scan, &part);
     }
 }
@@ -181,7 +298,7 @@ static bool have_ended(const exact_worker *self, size_t queries)
 {
     size_t ended = 0;
 
-    while (ended < queries && self->best[ended].ended) {
+    while (ended < queries && (self->best[ended].ended || self->answered[ended])) {
         ended++;
     }
     return ended == queries;
@@ -206,7 +323,7 @@ static nphd_status scan_stripe(exact_worker *self, size_t number, size_t count, 
     const uint64_t some = rest < job_stripe(job) ? rest : job_stripe(job);
 
     if (job->parts > 0) {
-        scan_parts(self, count, first, some);
+        scan_parts(self, first, some);
     } else {
         scan_rows(self, number, first, some);
     }
@@ -237,17 +354,24 @@ static nphd_status work_groups(exact_worker *self, nphd_error *err)
         }
         const size_t rest = job->ask.query_count - (size_t)first;
         const size_t count = rest < self->most ? rest : self->most;
+        self->count = count;
         begin_queries(self, (size_t)first, count);
+        TRY(ask_tables(self, (size_t)first, count, err));
+        self->scanned = prepare_scan(self, (size_t)first, count);
+        const uint64_t start = nphdi_clock_ns();
         uint64_t at = 0;
         while (at < job_total(job) && !atomic_load(&job->stop) && !have_ended(self, count)) {
             TRY(scan_stripe(self, (size_t)first, count, at, err));
             at += job_stripe(job);
         }
+        const uint64_t taken = nphdi_clock_ns() - start;
         for (size_t i = 0; i < count; i++) {
+            self->taken[i] += self->answered[i] ? 0 : taken / self->scanned;
             /* not those of which a match was kept back, or that did not get to the end */
             if (!self->views[i * job->variants].cut &&
-                (at >= job_total(job) || self->best[i].ended)) {
+                (at >= job_total(job) || self->best[i].ended || self->answered[i])) {
                 scan_report(job, (size_t)first + i, &self->best[i], self->looked[i]);
+                plan_report(self, (size_t)first + i, i);
             }
         }
         if (atomic_load(&job->stop)) {
@@ -270,6 +394,8 @@ static nphd_status work_stripes(exact_worker *self, nphd_error *err)
     nphdi_search_job *job = self->job;
 
     begin_queries(self, 0, 1);
+    TRY(limit_query(job, 0, &self->best[0], err));
+    self->scanned = prepare_scan(self, 0, 1);
     while (!atomic_load(&job->stop)) {
         const uint64_t first = atomic_fetch_add(&job->next, job_stripe(job));
         if (first >= job_total(job)) {
@@ -313,18 +439,46 @@ nphd_status nphdi_search_exact(nphdi_search_job *job, uint32_t worker, nphd_erro
     self->job = job;
     self->number = worker;
     self->most = most;
+    self->count = 1;
     TRY(nphdi_alloc(allocator, most * job->keep, sizeof(*self->matches), &self->matches, err));
     if (job->parts > 0) {
         TRY(nphdi_alloc(allocator, most * job->variants, sizeof(*self->prepared), &self->prepared,
                         err));
     }
+    if (job->tables.mih != NULL && !job->shared) {
+        TRY(nphdi_alloc(allocator, 1, sizeof(*self->tables), &self->tables, err));
+    }
     TRY(job->shared ? work_stripes(self, err) : work_groups(self, err));
 done:
     if (self != NULL) {
+        if (self->tables != NULL) {
+            nphdi_tables_scratch_free(self->tables, allocator);
+        }
+        nphdi_free(allocator, self->tables, 1, sizeof(*self->tables));
         nphdi_free(allocator, self->prepared, most * job->variants, sizeof(*self->prepared));
         nphdi_free(allocator, self->matches, most * job->keep, sizeof(*self->matches));
     }
     nphdi_free(allocator, self, 1, sizeof(*self));
+    return status;
+}
+
+/* One worker with the tables against several that scan. */
+static nphd_status tables_beat_workers(nphdi_search_job *job, uint64_t workers, bool *out,
+                                       nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_scan_best limits;
+    double cost = 0;
+
+    nphdi_scan_begin_sink(&limits, NULL, NULL);
+    if (job->ask.options.use_radius) {
+        nphdi_scan_limit_radius(&limits, job->ask.options.radius,
+                                job->content->shape.metric == NPHD_METRIC_HAMMING);
+    }
+    TRY(limit_query(job, 0, &limits, err));
+    TRY(nphdi_search_tables_cost(job, 0, &limits, &cost, err));
+    *out = cost < scan_cost(job, 0, limits.limit) / (double)workers;
+done:
     return status;
 }
 
@@ -336,10 +490,18 @@ nphd_status nphdi_search_exact_plan(nphdi_search_job *job, uint64_t wanted, uint
 
     job->parts =
         nphdi_content_parts(job->content, job->slots, job->ask.query_count * job->variants);
+    if (job->ask.options.plan != NPHD_PLAN_SCAN) {
+        (void)nphdi_content_mih_look(job->content, &job->tables);
+    }
     if (job->ask.query_count == 1) {
         most = job_total(job) / (job->parts > 0 ? PARTS_FOR_WORKER : SCAN_STRIPE) + 1;
     }
     *out_workers = wanted < most ? wanted : most;
+    if (job->ask.query_count == 1 && *out_workers > 1 && job->tables.mih != NULL) {
+        bool alone = false;
+        TRY(tables_beat_workers(job, *out_workers, &alone, err));
+        *out_workers = alone ? 1 : *out_workers;
+    }
     if (job->ask.query_count == 1 && *out_workers > 1) {
         TRY(nphdi_alloc(job->index->allocator, job->keep, sizeof(**out_merged), out_merged, err));
         nphdi_scan_begin(&job->merged, *out_merged, job->keep);

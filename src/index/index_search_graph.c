@@ -2,6 +2,8 @@
  * so that a vector counts once, as far away as the nearest variant is. */
 #include "base/error.h"
 #include "index/index_search_job.h"
+#include "index/index_search_tables.h"
+#include "scan/costs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,8 @@ typedef struct graph_worker {
     nphdi_graph_scratch *scratch;
     graph_candidate *candidates; /* `breadth` for each variant */
     size_t count;
+    nphdi_tables_scratch *tables; /* NULL: answers are not proved */
+    nphdi_scan_match *matches;    /* `keep` */
 } graph_worker;
 
 static bool allow_slot(void *context, uint32_t slot)
@@ -122,16 +126,18 @@ static nphd_status graph_report(graph_worker *self, size_t number, nphd_error *e
     return NPHD_OK;
 }
 
-static nphd_status graph_variant(graph_worker *self, size_t number, uint32_t variant,
-                                 nphd_error *err)
+/* Leaves the nearest in the scratch. */
+static nphd_status graph_walk(nphdi_search_job *job, size_t number, uint32_t variant,
+                              nphdi_graph_scratch *scratch, nphd_error *err)
 {
     nphd_status status;
-    nphdi_search_job *job = self->job;
-    nphdi_graph_scratch *scratch = self->scratch;
     nphdi_search_view view = {job, number, variant, false, false, 0};
     const nphdi_graph_reader reader = nphdi_content_reader(job->content);
     nphdi_graph_target target;
 
+    scratch->computed = 0;
+    scratch->expanded = 0;
+    scratch->best_count = 0;
     if (reader.max_level < 0) {
         return NPHD_OK;
     }
@@ -140,20 +146,87 @@ static nphd_status graph_variant(graph_worker *self, size_t number, uint32_t var
     target.kernels = job->content->kernels;
     target.allow = allow_slot;
     target.allow_context = &view;
-    scratch->computed = 0;
-    scratch->expanded = 0;
-    scratch->best_count = 0;
     status =
         nphdi_graph_search(&reader, &target, job->breadth, scratch, job->content->allocator, err);
     if (status == NPHD_CORRUPT || view.broken) {
         return nphdi_mapped_broken(&job->content->mapped,
                                    view.broken ? view.broken_slot : reader.entry, err);
     }
-    if (status == NPHD_OK) {
-        graph_take(self);
-        job->ask.reports[number].computed += scratch->computed;
-        job->ask.reports[number].visited += scratch->expanded;
+    return status;
+}
+
+static nphd_status graph_variant(graph_worker *self, size_t number, uint32_t variant,
+                                 nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_search_report *report = &self->job->ask.reports[number];
+
+    TRY(graph_walk(self->job, number, variant, self->scratch, err));
+    graph_take(self);
+    report->computed += self->scratch->computed;
+    report->visited += self->scratch->expanded;
+done:
+    return status;
+}
+
+nphd_status nphdi_search_graph_bound(nphdi_search_job *job, size_t number, nphdi_bits *out,
+                                     bool *out_found, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_pooled_scratch *scratch = NULL;
+
+    TRY(nphdi_index_borrow(job->index, &scratch, err));
+    TRY(graph_walk(job, number, 0, &scratch->scratch, err));
+    *out_found = scratch->scratch.best_count >= job->keep;
+    if (*out_found) {
+        *out = scratch->scratch.best_bits[job->keep - 1];
     }
+done:
+    nphdi_index_give_back(job->index, scratch);
+    return status;
+}
+
+/* What was found along the graph bounds the exact answer; where the tables find that for little
+ * more, it takes the place of the other. */
+static nphd_status graph_prove(graph_worker *self, size_t number, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_search_job *job = self->job;
+    const nphdi_graph_scratch *scratch = self->scratch;
+    nphd_search_report *report = &job->ask.reports[number];
+    nphdi_search_view view = {job, number, 0, false, false, 0};
+    nphdi_scan_best best;
+    bool done = false;
+    double cost = 0;
+    uint64_t looked = 0;
+
+    nphdi_scan_begin(&best, self->matches, job->keep);
+    if (job->ask.options.use_radius) {
+        nphdi_scan_limit_radius(&best, job->ask.options.radius,
+                                job->content->shape.metric == NPHD_METRIC_HAMMING);
+    }
+    if (scratch->best_count >= job->keep) {
+        nphdi_scan_limit_bits(&best, scratch->best_bits[job->keep - 1]);
+    }
+    TRY(nphdi_search_by_tables(job, number, &view, &best, job->prove_ns, self->tables, &done, &cost,
+                               &looked, err));
+    if (view.broken) {
+        return nphdi_mapped_broken(&job->content->mapped, view.broken_slot, err);
+    }
+    if (done) {
+        nphd_match *out = job->ask.out + number * job->ask.capacity;
+        nphdi_scan_finish(&best);
+        report->count = (size_t)(best.count < job->wanted ? best.count : job->wanted);
+        for (size_t i = 0; i < report->count; i++) {
+            out[i] = nphdi_search_match(job, &best.matches[i]);
+        }
+        report->exact = true;
+        report->more = job->ask.options.use_radius && best.count > job->wanted;
+        report->plan = NPHD_PLAN_TABLES;
+        report->predicted += (float)(cost / 1000);
+        report->computed += looked;
+    }
+done:
     return status;
 }
 
@@ -161,11 +234,21 @@ static nphd_status graph_query(graph_worker *self, size_t number, nphd_error *er
 {
     nphd_status status = NPHD_OK;
 
+    const nphdi_search_job *job = self->job;
+    nphd_search_report *report = &job->ask.reports[number];
+    const uint64_t start = nphdi_clock_ns();
+
     self->count = 0;
     for (uint32_t variant = 0; variant < self->job->variants; variant++) {
         TRY(graph_variant(self, number, variant, err));
     }
     TRY(graph_report(self, number, err));
+    report->plan = job->slots == 0 ? NPHD_PLAN_AUTO : NPHD_PLAN_GRAPH;
+    report->predicted = (float)job->variants * (float)job->breadth * NPHDI_COST_BREADTH / 1000;
+    if (self->tables != NULL) {
+        TRY(graph_prove(self, number, err));
+    }
+    report->measured = (float)(nphdi_clock_ns() - start) / 1000;
 done:
     return status;
 }
@@ -175,11 +258,16 @@ nphd_status nphdi_search_graph(nphdi_search_job *job, uint32_t worker, nphd_erro
     nphd_status status = NPHD_OK;
     const uint64_t room = (uint64_t)job->breadth * job->variants;
     nphdi_pooled_scratch *scratch = NULL;
-    graph_worker self = {job, NULL, NULL, 0};
+    graph_worker self = {job, NULL, NULL, 0, NULL, NULL};
 
     TRY(nphdi_index_borrow(job->index, &scratch, err));
     self.scratch = &scratch->scratch;
     TRY(nphdi_alloc(job->index->allocator, room, sizeof(*self.candidates), &self.candidates, err));
+    if (job->prove_ns > 0) {
+        TRY(nphdi_alloc(job->index->allocator, 1, sizeof(*self.tables), &self.tables, err));
+        TRY(nphdi_alloc(job->index->allocator, job->keep, sizeof(*self.matches), &self.matches,
+                        err));
+    }
     while (!atomic_load(&job->stop)) {
         const uint64_t number = atomic_fetch_add(&job->next, 1);
         if (number >= job->ask.query_count) {
@@ -194,6 +282,11 @@ nphd_status nphdi_search_graph(nphdi_search_job *job, uint32_t worker, nphd_erro
         }
     }
 done:
+    if (self.tables != NULL) {
+        nphdi_tables_scratch_free(self.tables, job->index->allocator);
+    }
+    nphdi_free(job->index->allocator, self.tables, 1, sizeof(*self.tables));
+    nphdi_free(job->index->allocator, self.matches, job->keep, sizeof(*self.matches));
     nphdi_free(job->index->allocator, self.candidates, room, sizeof(*self.candidates));
     nphdi_index_give_back(job->index, scratch);
     return status;

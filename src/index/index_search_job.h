@@ -19,7 +19,11 @@ typedef struct nphdi_search_job {
     uint64_t keep;     /* matches that a heap has room for: one more than wanted where that tells
                           whether there are more, but not more than there are slots */
     uint64_t parts;    /* of the planes that an exact search goes over; 0: it goes over the rows */
+    nphdi_mih_view tables; /* without tables: there are none, or they are not to be used */
     bool exact;
+    bool bounded; /* of a single query it is known how near its answers are at most */
+    nphdi_bits bound;
+    double prove_ns; /* what an exact answer after one along the graph may cost; 0: none */
     uint32_t breadth;
     _Atomic uint64_t next; /* query, stripe of rows or part that is handed out next */
     _Atomic uint64_t done;
@@ -65,6 +69,14 @@ nphd_status nphdi_search_cancelled(nphd_error *err);
 
 /* One worker's share of a search along the graph. */
 nphd_status nphdi_search_graph(nphdi_search_job *job, uint32_t worker, nphd_error *err);
+
+/* How far away the last of the wanted matches is at most, found along the graph. *out_found: there
+ * were so many. */
+nphd_status nphdi_search_graph_bound(nphdi_search_job *job, size_t number, nphdi_bits *out,
+                                     bool *out_found, nphd_error *err);
+
+/* How far the f32 distance of a match is. */
+nphd_match nphdi_search_match(const nphdi_search_job *job, const nphdi_scan_match *from);
 
 /* One worker's share of an exact search. */
 nphd_status nphdi_search_exact(nphdi_search_job *job, uint32_t worker, nphd_error *err);

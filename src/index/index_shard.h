@@ -113,6 +113,9 @@ static inline uint32_t nphdi_search_variants(const nphd_search_options *options)
     return options->variants == 0 ? 1 : options->variants;
 }
 
+/* What comparing every vector with each of `queries` queries costs, in nanoseconds a query. */
+double nphdi_index_scan_cost(nphd_index *index, uint64_t queries);
+
 /* Checks the arguments of a search, and nothing else. */
 nphd_status nphdi_index_check_search(nphd_index *index, const nphdi_search_request *ask,
                                      nphd_error *err);

@@ -114,6 +114,8 @@ bool nphdi_signal_wait(nphdi_signal *signal, uint64_t deadline_ms);
 
 /* Milliseconds from some start, never set back. */
 uint64_t nphdi_clock_ms(void);
+/* The same in nanoseconds. */
+uint64_t nphdi_clock_ns(void);
 
 /* ---- threads ---- */
 

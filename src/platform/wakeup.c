@@ -93,10 +93,15 @@ bool nphdi_signal_wait(nphdi_signal *signal, uint64_t deadline_ms)
     return os_error == ETIMEDOUT;
 }
 
-uint64_t nphdi_clock_ms(void)
+uint64_t nphdi_clock_ns(void)
 {
     struct timespec now = {0, 0};
 
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t nphdi_clock_ms(void)
+{
+    return nphdi_clock_ns() / 1000000;
 }

@@ -1,11 +1,43 @@
-/* What work costs, in nanoseconds on one core: what the choice between scanning, hashing and the
- * graph rests on. Measured once, by bench_mih and bench_plan on a machine of 2023 with AVX-512; as
- * the choice looks at their ratios, other machines differ less than their speeds do. */
+/* What work costs, in nanoseconds on one core: what the choice between scanning, tables and the
+ * graph rests on. Measured once, by bench_mih, bench_scan and bench_index on a server processor of
+ * 2023 with AVX-512; as a choice looks at ratios, other machines differ less than their speeds do.
+ * Constants and not a measurement at the start of a program, so that the same question to the same
+ * index is answered in the same way every time. */
 #ifndef NPHDI_COSTS_H
 #define NPHDI_COSTS_H
 
 #include "scan/mih.h"
+#include "scan/planes.h"
 
-static const nphdi_mih_costs nphdi_costs_mih = {1000, 12, 12};
+/* A query by tables, a value looked up there, and a vector found and compared: the last two are a
+ * miss or two of the cache each, of which some ten are under way at once. */
+static const nphdi_mih_costs nphdi_costs_mih = {3000, 20, 18};
+
+/* A word of a vector in planes: from memory, from the cache, and where several queries share it. */
+#define NPHDI_COST_WORD_FAR 0.25
+#define NPHDI_COST_WORD_NEAR 0.09
+#define NPHDI_COST_WORD_SHARED 0.07
+/* Planes up to these bytes stay in the cache from query to query. */
+#define NPHDI_COST_NEAR_BYTES ((uint64_t)16 << 20)
+/* What a vector of a plane costs at least, however few words decide, and a vector in a row. */
+#define NPHDI_COST_VECTOR 0.02
+#define NPHDI_COST_ROW 2.5
+
+/* More than anything costs. */
+#define NPHDI_COST_NEVER 1e300
+
+/* A walk along the graph, for each candidate of its breadth. */
+#define NPHDI_COST_BREADTH 550
+
+/* Scanning the planes of `vectors` vectors that share `shared` bytes with the query, where so many
+ * bits may differ; `word` is one of the costs above. */
+static inline double nphdi_cost_planes(uint64_t vectors, uint32_t shared, uint32_t limit,
+                                       double word)
+{
+    const uint32_t words =
+        shared == 0 ? 0 : nphdi_planes_to_begin_with(limit, nphdi_planes_words(shared));
+
+    return (double)vectors * (NPHDI_COST_VECTOR + words * word);
+}
 
 #endif

@@ -303,17 +303,17 @@ static void compare(taker *of, const uint32_t *slots, size_t count)
 {
     const nphdi_scan_target *target = of->search->target;
     nphdi_bits bits[SLOTS_AT_ONCE];
-    nphdi_scan_match match;
+    nphdi_scan_match match = {{0, 0}, {0, 0}, 0, 0};
 
     target->kernels->gather(&target->query, &target->rows, slots, count, bits);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !of->best->ended; i++) {
         if (bits[i].differing > of->best->limit[bits[i].shared] ||
             is_known(of, slots[i], bits[i].shared)) {
             continue;
         }
         match.slot = slots[i];
         match.bits = bits[i];
-        if (target->accept(target->context, match.slot, &match.key)) {
+        if (target->accept(target->context, &match)) {
             (void)nphdi_scan_add(of->best, &match);
         }
     }
@@ -375,7 +375,7 @@ nphd_status nphdi_mih_take(nphdi_mih_search *search, nphdi_scan_best *best)
     of.search = search;
     of.best = best;
     of.half = 0;
-    for (uint32_t i = 0; i < search->mih->table_count; i++) {
+    for (uint32_t i = 0; i < search->mih->table_count && !best->ended; i++) {
         of.table = i;
         TRY(take_ranges(&of, first, search->ends[i]));
         first = search->ends[i];

@@ -54,11 +54,8 @@ void nphdi_scan_limit_radius(nphdi_scan_best *best, float radius, bool hamming)
     }
 }
 
-/* The worst kept match bounds what may still enter; equal distances go on to the keys. */
-static void tighten(nphdi_scan_best *best)
+void nphdi_scan_limit_bits(nphdi_scan_best *best, nphdi_bits worst)
 {
-    const nphdi_bits worst = best->matches[0].bits;
-
     for (uint32_t shared = 1; shared < 256; shared++) {
         const uint32_t limit =
             worst.shared == 0 ? 0 : (uint32_t)worst.differing * shared / worst.shared;
@@ -141,7 +138,7 @@ void nphdi_scan_rows(const nphdi_scan_target *target, uint64_t first, uint64_t c
             match.bits = bits[i];
             if (target->accept(target->context, &match) && nphdi_scan_add(best, &match) &&
                 best->count == best->capacity) {
-                tighten(best);
+                nphdi_scan_limit_bits(best, best->matches[0].bits);
             }
         }
         done += part;

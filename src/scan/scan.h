@@ -60,6 +60,9 @@ void nphdi_scan_begin_sink(nphdi_scan_best *best,
 /* Accept only distances whose f32 value is at most `radius`; in bits where `hamming`. */
 void nphdi_scan_limit_radius(nphdi_scan_best *best, float radius, bool hamming);
 
+/* Accept only what is no farther than `worst`; equal distances go on to the keys. */
+void nphdi_scan_limit_bits(nphdi_scan_best *best, nphdi_bits worst);
+
 /* Takes an accepted match, unless the heap is full of nearer ones; whether it did. Does not look at
  * the limits, and leaves them as they are. */
 bool nphdi_scan_add(nphdi_scan_best *best, const nphdi_scan_match *match);

@@ -59,7 +59,7 @@ static nphd_status scan_shard(stream_group *group, nphd_index *index, nphd_error
     for (size_t i = 0; i < group->count; i++) {
         group->whole[i] = group->whole[i] && group->found[i].exact;
         if (ask->reports != NULL) {
-            ask->reports[group->first + i].computed += group->found[i].computed;
+            nphdi_shards_add_report(&ask->reports[group->first + i], &group->found[i]);
         }
     }
     (void)pthread_mutex_unlock(&call->lock);
@@ -221,6 +221,9 @@ nphd_status nphd_sharded_radius_stream(nphd_sharded *sharded, const nphd_vector 
     call.ask.sink_context = context;
     TRY(nphdi_search_options_read(options, &radius, &call.ask, err));
     call.ask.options.mode = NPHD_SEARCH_EXACT;
+    if (call.ask.options.plan == NPHD_PLAN_GRAPH) {
+        call.ask.options.plan = NPHD_PLAN_AUTO;
+    }
     if (sink == NULL) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: sink is NULL");
     }

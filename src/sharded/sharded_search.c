@@ -107,6 +107,19 @@ static void tighten(const nphdi_shards_call *call, size_t number, nphd_search_op
     }
 }
 
+void nphdi_shards_add_report(nphd_search_report *total, const nphd_search_report *report)
+{
+    total->computed += report->computed;
+    total->visited += report->visited;
+    total->predicted += report->predicted;
+    total->measured += report->measured;
+    if (report->plan != NPHD_PLAN_AUTO) { /* there was something to search */
+        total->plan = total->plan == NPHD_PLAN_AUTO || total->plan == report->plan
+                          ? report->plan
+                          : NPHD_PLAN_MIXED;
+    }
+}
+
 static nphd_status take_answer(nphdi_shards_call *call, size_t number, search_scratch *scratch,
                                const nphd_search_report *report, nphd_error *err)
 {
@@ -117,8 +130,7 @@ static nphd_status take_answer(nphdi_shards_call *call, size_t number, search_sc
     TRY(report->count > 0 ? merge(call, number, scratch, report->count, err) : NPHD_OK);
     total->exact = total->exact && report->exact;
     total->more = options->use_radius && !options->any && (total->more || report->more);
-    total->computed += report->computed;
-    total->visited += report->visited;
+    nphdi_shards_add_report(total, report);
 done:
     return status;
 }
@@ -258,19 +270,22 @@ static void run_worker(void *context, uint32_t worker)
     }
 }
 
-/* The whole index decides how it is searched, not each shard for itself. */
-static nphd_status choose_mode(nphdi_shards_call *call, nphd_error *err)
+/* The whole index decides whether it is scanned. If that costs more than the budget, each shard has
+ * its share of it, which may be enough for its tables. */
+static void choose_mode(nphdi_shards_call *call)
 {
-    nphd_status status = NPHD_OK;
-    uint64_t vectors = 0;
+    nphd_search_options *options = &call->ask.options;
+    const uint64_t shards = nphdi_shards_count(call->sharded);
+    const float budget = options->budget > 0 ? options->budget : NPHD_EXACT_BUDGET;
+    double cost = 0;
 
-    if (call->ask.options.mode == NPHD_SEARCH_AUTO) {
-        TRY(nphdi_sharded_count_visible(call->sharded, &vectors, err));
-        call->ask.options.mode =
-            vectors < NPHD_EXACT_BELOW ? NPHD_SEARCH_EXACT : NPHD_SEARCH_APPROXIMATE;
+    for (uint64_t i = 0; i < shards; i++) {
+        cost += nphdi_index_scan_cost(nphdi_shards_at(call->sharded, i), 1) * call->variants;
     }
-done:
-    return status;
+    if (options->mode == NPHD_SEARCH_AUTO && cost <= 1000.0 * (double)budget) {
+        options->mode = NPHD_SEARCH_EXACT;
+    }
+    options->budget = budget / (float)shards;
 }
 
 static void run_call(nphdi_shards_call *call, nphdi_shards_work queries, nphdi_shards_work shards)
@@ -307,7 +322,7 @@ nphd_status nphdi_shards_run(nphdi_shards_call *call, nphdi_shards_work queries,
     TRY(nphdi_look_begin(sharded, err));
     status = nphdi_index_check_search(sharded->active, &call->ask, err);
     if (status == NPHD_OK) {
-        status = choose_mode(call, err);
+        choose_mode(call);
     }
     if (status != NPHD_OK || call->ask.query_count == 0) {
         nphdi_look_end(sharded);

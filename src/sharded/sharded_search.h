@@ -45,6 +45,9 @@ static inline nphd_index *nphdi_shards_at(const nphd_sharded *sharded, uint64_t 
 nphd_status nphdi_shards_progress(const nphdi_shards_call *call, uint64_t done, uint64_t total,
                                   nphd_error *err);
 
+/* What one shard did, added to what others did; not count, exact and more. */
+void nphdi_shards_add_report(nphd_search_report *total, const nphd_search_report *report);
+
 /* The search for the nearest; sharded and ask are set but for the options. `radius`: as
  * nphdi_search_options_read(). */
 nphd_status nphdi_shards_nearest(nphdi_shards_call *call, const float *radius,

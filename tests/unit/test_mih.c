@@ -32,13 +32,13 @@ typedef struct seen {
     uint64_t dead; /* every so many slots are none */
 } seen;
 
-static bool accept(void *context, uint32_t slot, nphd_key *out_key)
+static bool accept(void *context, nphdi_scan_match *match)
 {
     seen *of = context;
 
-    of->times[slot]++;
-    *out_key = nphd_key_u64(slot);
-    return of->dead == 0 || slot % of->dead != 0;
+    of->times[match->slot]++;
+    match->key = nphd_key_u64(match->slot);
+    return of->dead == 0 || match->slot % of->dead != 0;
 }
 
 static void fill_row(test_random *random, const world *of, uint8_t *row, uint32_t kind)

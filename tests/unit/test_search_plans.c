@@ -1,0 +1,299 @@
+/* The same question by scanning, by tables and as the planner likes it: one answer. After changes
+ * of rows that the tables do not know, in memory, in a view, in a view without tables, and in
+ * shards; on clusters, equal vectors and mixed lengths. And what the planner says of itself. */
+#include <nphd/nphd.h>
+
+#include "support/test_random.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { VECTORS = 20000, BYTES = 32, MOST = 300, QUERIES = 12 };
+
+static uint64_t seed;
+
+typedef struct answer {
+    nphd_match matches[MOST];
+    nphd_search_report report;
+} answer;
+
+/* Clusters of near vectors around every number below 500, of mixed length. */
+static nphd_vector vector_of(uint64_t number, uint64_t version, bool mixed, uint8_t *room)
+{
+    test_random centre = {number % 500 * 7919 + 1};
+    test_random noise = {number * 31 + version * 1000003 + 5};
+    const uint32_t bytes = mixed ? 1 + (uint32_t)test_random_below(&noise, BYTES) : BYTES;
+
+    for (uint32_t i = 0; i < BYTES; i++) {
+        room[i] = (uint8_t)test_random_next(&centre);
+    }
+    for (uint64_t flips = test_random_below(&noise, 30); flips > 0; flips--) {
+        const uint64_t bit = test_random_below(&noise, 8 * BYTES);
+        room[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+    }
+    const nphd_vector vector = {room, mixed && bytes % 3 != 0 ? (bytes + 7) / 8 * 8 : bytes};
+    return vector;
+}
+
+typedef nphd_status (*search_call)(void *index, nphd_vector query, size_t capacity,
+                                   const nphd_search_options *options, nphd_match *out,
+                                   nphd_search_report *report, nphd_error *err);
+
+static nphd_status search_index(void *index, nphd_vector query, size_t capacity,
+                                const nphd_search_options *options, nphd_match *out,
+                                nphd_search_report *report, nphd_error *err)
+{
+    return nphd_index_search(index, query, capacity, options, out, report, err);
+}
+
+static void ask(search_call call, void *index, nphd_vector query, size_t capacity,
+                const nphd_search_options *options, nphd_search_plan plan, answer *out)
+{
+    nphd_search_options mine = *options;
+    nphd_error err = NPHD_ERROR_INIT;
+
+    mine.plan = plan;
+    memset(out, 0, sizeof(*out));
+    if (call(index, query, capacity, &mine, out->matches, &out->report, &err) != NPHD_OK) {
+        fail_msg("%s", err.text);
+    }
+}
+
+static void same_answer(const answer *a, const answer *b)
+{
+    assert_int_equal(a->report.count, b->report.count);
+    assert_int_equal(a->report.more, b->report.more);
+    for (size_t i = 0; i < a->report.count; i++) {
+        assert_int_equal(a->matches[i].key.low, b->matches[i].key.low);
+        assert_true(a->matches[i].distance == b->matches[i].distance);
+    }
+}
+
+/* *out_tables: how often the tables were really used. */
+static void check_plans(search_call call, void *index, bool mixed, float most, uint64_t *out_tables)
+{
+    static answer scanned;
+    static answer looked_up;
+    static answer planned;
+    test_random random = {seed};
+
+    for (int i = 0; i < QUERIES; i++) {
+        uint8_t room[BYTES];
+        nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
+        const nphd_vector query =
+            vector_of(test_random_below(&random, VECTORS), 77 + (uint64_t)i, mixed, room);
+        options.mode = NPHD_SEARCH_EXACT;
+        options.use_radius = i % 3 != 0;
+        options.radius = most * (float)test_random_below(&random, 100) / 100;
+        const size_t capacity = i % 2 == 0 ? 5 : MOST;
+        ask(call, index, query, capacity, &options, NPHD_PLAN_SCAN, &scanned);
+        ask(call, index, query, capacity, &options, NPHD_PLAN_TABLES, &looked_up);
+        ask(call, index, query, capacity, &options, NPHD_PLAN_AUTO, &planned);
+        same_answer(&scanned, &looked_up);
+        same_answer(&scanned, &planned);
+        assert_true(scanned.report.exact && looked_up.report.exact && planned.report.exact);
+        assert_int_equal(scanned.report.plan, NPHD_PLAN_SCAN);
+        *out_tables += looked_up.report.plan != NPHD_PLAN_SCAN ? 1 : 0;
+        assert_true(planned.report.predicted > 0 && planned.report.measured > 0);
+    }
+}
+
+static nphd_index *built(nphd_metric metric, bool mixed)
+{
+    nphd_index_options options = NPHD_INDEX_OPTIONS_INIT;
+    nphd_index *index = NULL;
+
+    options.max_bits = 8 * BYTES;
+    options.metric = metric;
+    options.connectivity = 4;
+    options.build_breadth = 8;
+    assert_int_equal(nphd_index_create(&options, &index, NULL), NPHD_OK);
+    for (uint64_t i = 0; i < VECTORS; i++) {
+        uint8_t room[BYTES];
+        /* a hundred equal ones among them */
+        const nphd_vector vector = vector_of(i % 200 == 0 ? 3 : i, 0, mixed, room);
+        assert_int_equal(nphd_index_add(index, nphd_key_u64(i), vector, NULL, NULL), NPHD_OK);
+    }
+    return index;
+}
+
+/* Removes some, gives others new rows (in the slots of those removed), and adds some. */
+static void change(nphd_index *index, bool mixed)
+{
+    for (uint64_t i = 0; i < 300; i++) {
+        uint8_t room[BYTES];
+        bool done = false;
+        const nphd_key gone = nphd_key_u64(i * 3);
+        assert_int_equal(nphd_index_remove(index, &gone, 1, NULL, NULL), NPHD_OK);
+        const nphd_vector vector = vector_of(i, 9, mixed, room);
+        if (i % 2 == 0) {
+            assert_int_equal(nphd_index_add(index, nphd_key_u64(VECTORS + i), vector, &done, NULL),
+                             NPHD_OK);
+            assert_true(done);
+        }
+    }
+    for (uint64_t i = 0; i < 500; i++) {
+        uint8_t room[BYTES];
+        const nphd_vector vector = vector_of(i, 11, mixed, room);
+        assert_int_equal(nphd_index_add(index, nphd_key_u64(2 * VECTORS + i), vector, NULL, NULL),
+                         NPHD_OK);
+    }
+}
+
+static void run_kind(nphd_metric metric, bool mixed)
+{
+    const float most = metric == NPHD_METRIC_HAMMING ? 30.0F : 0.12F;
+    nphd_index *index = built(metric, mixed);
+    nphd_index *view = NULL;
+    nphd_error err = NPHD_ERROR_INIT;
+    uint64_t tables = 0;
+    char path[64];
+
+    check_plans(search_index, index, mixed, most, &tables);
+    assert_int_equal(tables, 0);
+    assert_int_equal(nphd_index_prepare(index, 2, &err), NPHD_OK);
+    check_plans(search_index, index, mixed, most, &tables);
+    assert_true(tables > QUERIES / 3);
+    tables = 0;
+    change(index, mixed);
+    check_plans(search_index, index, mixed, most, &tables);
+    assert_true(tables > QUERIES / 3);
+    (void)snprintf(path, sizeof(path), "search_plans_%ld.usearch", (long)getpid());
+    /* tables that do not know all rows are not saved, and can be made for the view */
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(nphd_index_save(index, path, NULL, &err), NPHD_OK);
+        nphd_verify_report report;
+        memset(&report, 0, sizeof(report));
+        assert_int_equal(nphd_file_verify(path, NULL, NULL, NULL, &report, &err), NPHD_OK);
+        assert_int_equal(nphd_index_restore(path, true, NULL, &view, &err), NPHD_OK);
+        tables = 0;
+        check_plans(search_index, view, mixed, most, &tables);
+        assert_true(round == 0 ? tables == 0 : tables > QUERIES / 3);
+        assert_int_equal(nphd_index_prepare(view, 1, &err), NPHD_OK);
+        tables = 0;
+        check_plans(search_index, view, mixed, most, &tables);
+        assert_true(tables > QUERIES / 3);
+        nphd_index_close(view);
+        assert_int_equal(nphd_index_prepare(index, 1, &err), NPHD_OK);
+    }
+    (void)unlink(path);
+    nphd_index_close(index);
+}
+
+static void test_one_answer(void **state)
+{
+    (void)state;
+    run_kind(NPHD_METRIC_NPHD, true);
+    run_kind(NPHD_METRIC_NPHD, false);
+    run_kind(NPHD_METRIC_HAMMING, false);
+}
+
+/* More changes than the tables take: they are given up, and made anew when that is asked for. */
+static void test_outgrown(void **state)
+{
+    nphd_index *index = built(NPHD_METRIC_NPHD, false);
+    uint64_t tables = 0;
+
+    (void)state;
+    assert_int_equal(nphd_index_prepare(index, 1, NULL), NPHD_OK);
+    for (uint64_t i = 0; i < VECTORS / 10; i++) {
+        uint8_t room[BYTES];
+        const nphd_key gone = nphd_key_u64(i);
+        assert_int_equal(nphd_index_remove(index, &gone, 1, NULL, NULL), NPHD_OK);
+        assert_int_equal(nphd_index_add(index, nphd_key_u64(VECTORS + i),
+                                        vector_of(i, 5, false, room), NULL, NULL),
+                         NPHD_OK);
+    }
+    check_plans(search_index, index, false, 0.1F, &tables);
+    assert_int_equal(tables, 0);
+    assert_int_equal(nphd_index_prepare(index, 1, NULL), NPHD_OK);
+    check_plans(search_index, index, false, 0.1F, &tables);
+    assert_true(tables > 0);
+    assert_int_equal(nphd_index_clear(index, NULL), NPHD_OK);
+    nphd_match match;
+    nphd_search_report report;
+    uint8_t room[BYTES];
+    assert_int_equal(
+        nphd_index_search(index, vector_of(1, 0, false, room), 1, NULL, &match, &report, NULL),
+        NPHD_OK);
+    assert_int_equal(report.count, 0);
+    nphd_index_close(index);
+}
+
+/* Beyond the budget it is the graph, or, with tables, an answer that is proved by them. */
+static void test_budget(void **state)
+{
+    nphd_index *index = built(NPHD_METRIC_NPHD, false);
+    nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
+    static answer exact;
+    static answer found;
+    uint8_t room[BYTES];
+    const nphd_vector query = vector_of(42, 3, false, room);
+    uint64_t proved = 0;
+
+    (void)state;
+    ask(search_index, index, query, 3, &options, NPHD_PLAN_AUTO, &found);
+    assert_true(found.report.exact);
+    assert_int_equal(found.report.plan, NPHD_PLAN_SCAN);
+    ask(search_index, index, query, 3, &options, NPHD_PLAN_GRAPH, &found);
+    assert_false(found.report.exact);
+    assert_int_equal(found.report.plan, NPHD_PLAN_GRAPH);
+    options.budget = 0.5F;
+    ask(search_index, index, query, 3, &options, NPHD_PLAN_AUTO, &found);
+    assert_false(found.report.exact);
+    assert_int_equal(found.report.plan, NPHD_PLAN_GRAPH);
+    assert_int_equal(nphd_index_prepare(index, 1, NULL), NPHD_OK);
+    options.budget = 50;
+    for (uint64_t i = 0; i < 50; i++) {
+        const nphd_vector one = vector_of(i * 97, 0, false, room);
+        nphd_search_options tight = options;
+        tight.budget = 6; /* a scan of these is predicted to cost more */
+        ask(search_index, index, one, 1, &tight, NPHD_PLAN_AUTO, &found);
+        if (found.report.exact && found.report.plan == NPHD_PLAN_TABLES) {
+            ask(search_index, index, one, 1, &options, NPHD_PLAN_SCAN, &exact);
+            same_answer(&exact, &found);
+            proved++;
+        }
+    }
+    assert_true(proved > 0);
+    nphd_index_close(index);
+}
+
+static void test_refused(void **state)
+{
+    nphd_index_options create = NPHD_INDEX_OPTIONS_INIT;
+    nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
+    nphd_index *index = NULL;
+    nphd_match match;
+    nphd_search_report report;
+    uint8_t room[BYTES];
+    const nphd_vector query = vector_of(1, 0, false, room);
+
+    (void)state;
+    assert_int_equal(nphd_index_create(&create, &index, NULL), NPHD_OK);
+    assert_int_equal(nphd_index_prepare(index, 0, NULL), NPHD_OK);
+    options.plan = NPHD_PLAN_MIXED;
+    assert_int_equal(nphd_index_search(index, query, 1, &options, &match, &report, NULL),
+                     NPHD_INVALID_ARGUMENT);
+    options.plan = NPHD_PLAN_AUTO;
+    options.budget = -1;
+    assert_int_equal(nphd_index_search(index, query, 1, &options, &match, &report, NULL),
+                     NPHD_INVALID_ARGUMENT);
+    nphd_index_close(index);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_answer), cmocka_unit_test(test_outgrown),
+        cmocka_unit_test(test_budget), cmocka_unit_test(test_refused)};
+
+    seed = test_seed();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
