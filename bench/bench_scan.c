@@ -87,10 +87,10 @@ static uint32_t length_of(uint64_t row, bool mixed)
 
 /* ---- the scan alone ---- */
 
-static bool accept_all(void *context, uint32_t slot, nphd_key *out_key)
+static bool accept_all(void *context, nphdi_scan_match *match)
 {
     (void)context;
-    *out_key = nphd_key_u64(slot);
+    match->key = nphd_key_u64(match->slot);
     return true;
 }
 

@@ -37,7 +37,8 @@ typedef int (*nphd_match_sink)(void *context, size_t query, const nphd_match *ma
 
 /**
  * Hand all stored vectors within `radius` of each query to `sink`, in no particular order, however
- * many there are: memory does not grow with them. Always exact.
+ * many there are: memory does not grow with them. Always exact. With options->variants as
+ * nphd_index_radius(); with options->any at most one match of each query is handed over.
  *
  * Shapes   reports: query_count reports, or NULL; count is the number handed over.
  * Returns  NPHD_OK, also when the sink ended the call; then `more` is set in the reports of the

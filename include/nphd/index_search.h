@@ -42,9 +42,8 @@ typedef struct nphd_search_options {
     void *filter_context;
     nphd_progress progress; /* called between queries, and within a long exact scan */
     void *progress_context;
-    uint32_t
-        variants; /* each `variants` vectors in turn are one query, 1..NPHD_MAX_VARIANTS; 0: 1 */
-    bool any;     /* with a radius: the first match found will do, whichever it is */
+    uint32_t variants; /* so many vectors in turn are one query, 1..NPHD_MAX_VARIANTS; 0: 1 */
+    bool any;          /* with a radius: the first match found will do, whichever it is */
 } nphd_search_options;
 
 #ifdef __cplusplus
@@ -63,8 +62,9 @@ typedef struct nphd_search_options {
 /** What a search did, beside its matches. */
 typedef struct nphd_search_report {
     size_t count;      /* matches found */
-    bool exact;        /* no better match exists, and no further one within the capacity */
-    bool more;         /* with a radius: further vectors within it were left out */
+    bool exact;        /* no better match exists, and no further one within the capacity; with
+                          `any`: there is a match exactly if one was found */
+    bool more;         /* with a radius: further vectors within it were left out; not with `any` */
     uint64_t computed; /* distances computed */
     uint64_t visited;  /* graph nodes expanded; 0 for an exact scan */
 } nphd_search_report;
@@ -78,9 +78,10 @@ typedef struct nphd_search_report {
  * Units    distance: differing bits / shared prefix bits, a fraction in [0, 1]; Hamming: bits.
  * Returns  NPHD_OK with report->count in 0..capacity; 0 on an empty index. Exact answers are the
  *          same for any number of threads and on any machine.
- * Errors   NPHD_INVALID_ARGUMENT: query or option out of range, or capacity 0. NPHD_CORRUPT: a
- *          bound of the viewed file does not hold on the search path. NPHD_OUT_OF_MEMORY,
- *          NPHD_CANCELLED. report->count is 0 on an error.
+ * Errors   NPHD_INVALID_ARGUMENT: query or option out of range, capacity 0, `any` without a radius,
+ *          or variants above 1, which one vector does not have. NPHD_CORRUPT: a bound of the viewed
+ *          file does not hold on the search path. NPHD_OUT_OF_MEMORY, NPHD_CANCELLED.
+ *          report->count is 0 on an error.
  * Threads  any number of searches at once, beside adding and removing threads.
  * Source   Malkov and Yashunin 2018, Algorithm 5, for the graph; see docs/references.md [HNSW].
  */
@@ -91,8 +92,12 @@ NPHD_API nphd_status nphd_index_search(nphd_index *index, nphd_vector query, siz
 /**
  * Answer many queries. As nphd_index_search() for each; options->threads workers share them.
  *
- * Shapes   queries: query_count vectors. out: room for query_count * capacity matches, those of
- *          query i from out + i * capacity. reports: query_count reports.
+ * With options->variants each run of so many vectors in `queries` is one query: a stored vector
+ * counts once, is as far away as the nearest of them says, and names that one.
+ *
+ * Shapes   queries: query_count vectors, times options->variants. out: room for query_count *
+ *          capacity matches, those of query i from out + i * capacity. reports: query_count
+ *          reports.
  * Errors   as for one; on an error all counts are 0.
  */
 NPHD_API nphd_status nphd_index_search_many(nphd_index *index, const nphd_vector *queries,

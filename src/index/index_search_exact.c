@@ -3,7 +3,9 @@
  * Over planes, a worker takes a group of queries through all parts, so that each part is read from
  * memory once for the group; over rows it takes one query at a time. One query alone is shared:
  * each worker takes parts, or stripes of rows, and what they found is merged. Which worker did what
- * does not show in the answer, for its order is total. */
+ * does not show in the answer, for its order is total.
+ *
+ * The variants of a query are queries of the planes that share a taker. */
 #include "base/error.h"
 #include "index/index_search_job.h"
 #include "scan/planes.h"
@@ -28,55 +30,121 @@
 typedef struct exact_worker {
     nphdi_search_job *job;
     uint32_t number;
-    size_t most;               /* queries at a time */
-    nphdi_scan_match *matches; /* `keep` for each of them */
-    nphdi_planes_query *prepared;
+    size_t most;                  /* queries at a time */
+    nphdi_scan_match *matches;    /* `keep` for each of them */
+    nphdi_planes_query *prepared; /* for each variant of each */
     nphdi_scan_best best[MOST_GROUPED];
-    nphdi_search_view views[MOST_GROUPED];
+    uint64_t looked[MOST_GROUPED];
+    nphdi_search_view views[MOST_GROUPED]; /* for each variant of each */
 } exact_worker;
 
-static void scan_begin(const nphdi_search_job *job, nphdi_scan_match *matches,
-                       nphdi_scan_best *best)
+static float distance_of(const nphdi_search_job *job, nphdi_bits bits)
 {
-    nphdi_scan_begin(best, matches, job->keep);
-    if (job->options.use_radius) {
-        nphdi_scan_limit_radius(best, job->options.radius,
+    return job->content->shape.metric == NPHD_METRIC_HAMMING ? (float)bits.differing
+                                                             : nphdi_bits_distance(bits);
+}
+
+static nphd_match match_of(const nphdi_search_job *job, const nphdi_scan_match *from)
+{
+    const nphd_match match = {from->key, distance_of(job, from->bits), from->variant};
+
+    return match;
+}
+
+/* To the sink of the call, from one worker at a time. `context`: the view of the query. */
+static bool hand_over(void *context, const nphdi_scan_match *found)
+{
+    nphdi_search_view *view = context;
+    nphdi_search_job *job = view->job;
+    const nphdi_search_request *ask = &job->ask;
+    const nphd_match match = match_of(job, found);
+
+    (void)pthread_mutex_lock(&job->lock);
+    /* another worker may have ended the call, or found the one match that this query wants */
+    bool go_on = !atomic_load(&job->stop);
+    view->cut = !go_on;
+    if (go_on) {
+        if (ask->reports != NULL) {
+            ask->reports[view->number].count++;
+        }
+        job->cut = ask->sink(ask->sink_context, view->number, &match) != 0;
+        view->cut = job->cut && !ask->options.any;
+        go_on = !job->cut && !(job->shared && ask->options.any);
+    }
+    if (!go_on) {
+        atomic_store(&job->stop, true);
+    }
+    (void)pthread_mutex_unlock(&job->lock);
+    return go_on;
+}
+
+static void scan_begin(const nphdi_search_job *job, nphdi_scan_match *matches,
+                       nphdi_search_view *view, nphdi_scan_best *best)
+{
+    if (job->ask.sink != NULL) {
+        nphdi_scan_begin_sink(best, hand_over, view);
+    } else {
+        nphdi_scan_begin(best, matches, job->keep);
+    }
+    best->any = job->ask.options.any;
+    if (job->ask.options.use_radius) {
+        nphdi_scan_limit_radius(best, job->ask.options.radius,
                                 job->content->shape.metric == NPHD_METRIC_HAMMING);
     }
 }
 
-static void scan_report(nphdi_search_job *job, size_t number, nphdi_scan_best *best)
+static void scan_report(nphdi_search_job *job, size_t number, nphdi_scan_best *best,
+                        uint64_t looked)
 {
-    const bool hamming = job->content->shape.metric == NPHD_METRIC_HAMMING;
-    nphd_match *out = job->out + number * job->capacity;
-    nphd_search_report *report = &job->reports[number];
+    const nphd_search_options *options = &job->ask.options;
+    const uint64_t all = job->slots * job->variants;
+    nphd_search_report *report = job->ask.reports == NULL ? NULL : &job->ask.reports[number];
 
-    nphdi_scan_finish(best);
-    for (uint64_t i = 0; i < best->count; i++) {
-        const nphdi_bits bits = best->matches[i].bits;
-        out[i].key = best->matches[i].key;
-        out[i].distance = hamming ? (float)bits.differing : nphdi_bits_distance(bits);
+    if (report == NULL) {
+        return;
     }
-    report->count = (size_t)best->count;
+    if (job->ask.sink == NULL) {
+        nphd_match *out = job->ask.out + number * job->ask.capacity;
+        nphdi_scan_finish(best);
+        report->count = (size_t)(best->count < job->wanted ? best->count : job->wanted);
+        report->more = options->use_radius && !options->any && best->count > job->wanted;
+        for (size_t i = 0; i < report->count; i++) {
+            out[i] = match_of(job, &best->matches[i]);
+        }
+    }
     report->exact = true;
-    report->computed = job->slots;
+    report->computed = looked < all ? looked : all;
     report->visited = 0;
 }
 
 /* ---- queries of one worker over a piece of the index ---- */
 
-/* Heaps and views for queries first..first+count-1. */
+/* Takers and views for queries first..first+count-1. */
 static void begin_queries(exact_worker *self, size_t first, size_t count)
 {
-    const nphdi_search_view untouched = {self->job, false, 0};
+    nphdi_search_job *job = self->job;
 
     for (size_t i = 0; i < count; i++) {
-        self->views[i] = untouched;
-        scan_begin(self->job, self->matches + i * self->job->keep, &self->best[i]);
-        if (self->job->parts > 0) {
-            const nphdi_query query = nphdi_search_query(self->job, first + i);
-            nphdi_planes_query_set(&self->prepared[i], &query, &self->best[i], &self->views[i]);
+        nphdi_search_view *views = &self->views[i * job->variants];
+        self->looked[i] = 0;
+        scan_begin(job, self->matches + i * job->keep, views, &self->best[i]);
+        for (uint32_t variant = 0; variant < job->variants; variant++) {
+            const nphdi_search_view untouched = {job, first + i, variant, false, false, 0};
+            views[variant] = untouched;
+            if (job->parts > 0) {
+                const nphdi_query query = nphdi_search_query(job, first + i, variant);
+                nphdi_planes_query_set(&self->prepared[i * job->variants + variant], &query,
+                                       &self->best[i], &views[variant]);
+            }
         }
+    }
+}
+
+/* A query that has ended takes no time, and looks at nothing. */
+static void count_looks(exact_worker *self, size_t queries, uint64_t vectors)
+{
+    for (size_t i = 0; i < queries; i++) {
+        self->looked[i] += self->best[i].ended ? 0 : vectors * self->job->variants;
     }
 }
 
@@ -85,23 +153,38 @@ static void scan_rows(exact_worker *self, size_t number, uint64_t first, uint64_
     const nphdi_content *content = self->job->content;
     nphdi_scan_target target;
 
-    target.query = nphdi_search_query(self->job, number);
+    count_looks(self, 1, count);
     target.rows = nphdi_content_rows(content);
     target.kernels = content->kernels;
     target.accept = nphdi_search_accept;
-    target.context = &self->views[0];
-    nphdi_scan_rows(&target, first, count, &self->best[0]);
+    for (uint32_t variant = 0; variant < self->job->variants; variant++) {
+        target.query = nphdi_search_query(self->job, number, variant);
+        target.context = &self->views[variant];
+        nphdi_scan_rows(&target, first, count, &self->best[0]);
+    }
 }
 
 static void scan_parts(exact_worker *self, size_t queries, uint64_t first, uint64_t count)
 {
     const nphdi_content *content = self->job->content;
-    const nphdi_planes_scan scan = {content->kernels, nphdi_search_accept, self->prepared, queries};
+    const nphdi_planes_scan scan = {content->kernels, nphdi_search_accept, self->prepared,
+                                    queries * self->job->variants};
 
     for (uint64_t i = first; i < first + count; i++) {
         const nphdi_planes_part part = nphdi_content_part(content, i);
+        count_looks(self, queries, part.vectors);
         nphdi_planes_scan_part(&scan, &part);
     }
+}
+
+static bool have_ended(const exact_worker *self, size_t queries)
+{
+    size_t ended = 0;
+
+    while (ended < queries && self->best[ended].ended) {
+        ended++;
+    }
+    return ended == queries;
 }
 
 /* Parts or rows in all, and how many of them make a stripe. */
@@ -127,13 +210,13 @@ static nphd_status scan_stripe(exact_worker *self, size_t number, size_t count, 
     } else {
         scan_rows(self, number, first, some);
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count * job->variants; i++) {
         if (self->views[i].broken) {
             return nphdi_mapped_broken(&job->content->mapped, self->views[i].broken_slot, err);
         }
     }
     /* several queries are told one by one as they end */
-    if (self->number == 0 && job->query_count == 1 &&
+    if (self->number == 0 && job->ask.query_count == 1 &&
         !nphdi_search_go_on(job, first, job_total(job))) {
         return nphdi_search_cancelled(err);
     }
@@ -149,22 +232,30 @@ static nphd_status work_groups(exact_worker *self, nphd_error *err)
 
     while (!atomic_load(&job->stop)) {
         const uint64_t first = atomic_fetch_add(&job->next, self->most);
-        if (first >= job->query_count) {
+        if (first >= job->ask.query_count) {
             break;
         }
-        const size_t rest = job->query_count - (size_t)first;
+        const size_t rest = job->ask.query_count - (size_t)first;
         const size_t count = rest < self->most ? rest : self->most;
         begin_queries(self, (size_t)first, count);
-        for (uint64_t at = 0; at < job_total(job) && !atomic_load(&job->stop);
-             at += job_stripe(job)) {
+        uint64_t at = 0;
+        while (at < job_total(job) && !atomic_load(&job->stop) && !have_ended(self, count)) {
             TRY(scan_stripe(self, (size_t)first, count, at, err));
+            at += job_stripe(job);
         }
         for (size_t i = 0; i < count; i++) {
-            scan_report(job, (size_t)first + i, &self->best[i]);
+            /* not those of which a match was kept back, or that did not get to the end */
+            if (!self->views[i * job->variants].cut &&
+                (at >= job_total(job) || self->best[i].ended)) {
+                scan_report(job, (size_t)first + i, &self->best[i], self->looked[i]);
+            }
+        }
+        if (atomic_load(&job->stop)) {
+            break;
         }
         const uint64_t done = atomic_fetch_add(&job->done, count) + count;
-        if (self->number == 0 && job->query_count > 1 &&
-            !nphdi_search_go_on(job, done, job->query_count)) {
+        if (self->number == 0 && job->ask.query_count > 1 &&
+            !nphdi_search_go_on(job, done, job->ask.query_count)) {
             status = nphdi_search_cancelled(err);
             goto done;
         }
@@ -185,9 +276,13 @@ static nphd_status work_stripes(exact_worker *self, nphd_error *err)
             break;
         }
         TRY(scan_stripe(self, 0, 1, first, err));
+        if (self->best[0].ended) {
+            atomic_store(&job->stop, true);
+        }
     }
     (void)pthread_mutex_lock(&job->lock);
     nphdi_scan_merge(&job->merged, &self->best[0]);
+    job->looked += self->looked[0];
     (void)pthread_mutex_unlock(&job->lock);
 done:
     return status;
@@ -197,12 +292,12 @@ done:
  * not take the same time. */
 static size_t queries_at_a_time(const nphdi_search_job *job)
 {
-    const uint64_t threads = job->options.threads;
+    const uint64_t threads = job->ask.options.threads;
     const uint64_t shares = threads > 1 ? 2 * threads : 1;
-    const uint64_t share = (job->query_count + shares - 1) / shares;
+    const uint64_t share = (job->ask.query_count + shares - 1) / shares;
     uint64_t most = MOST_GROUPED_MATCHES / job->keep;
 
-    most = most < MOST_GROUPED ? most : MOST_GROUPED;
+    most = most < MOST_GROUPED / job->variants ? most : MOST_GROUPED / job->variants;
     most = most < share ? most : share;
     return job->parts == 0 || most == 0 ? 1 : (size_t)most;
 }
@@ -220,12 +315,13 @@ nphd_status nphdi_search_exact(nphdi_search_job *job, uint32_t worker, nphd_erro
     self->most = most;
     TRY(nphdi_alloc(allocator, most * job->keep, sizeof(*self->matches), &self->matches, err));
     if (job->parts > 0) {
-        TRY(nphdi_alloc(allocator, most, sizeof(*self->prepared), &self->prepared, err));
+        TRY(nphdi_alloc(allocator, most * job->variants, sizeof(*self->prepared), &self->prepared,
+                        err));
     }
     TRY(job->shared ? work_stripes(self, err) : work_groups(self, err));
 done:
     if (self != NULL) {
-        nphdi_free(allocator, self->prepared, most, sizeof(*self->prepared));
+        nphdi_free(allocator, self->prepared, most * job->variants, sizeof(*self->prepared));
         nphdi_free(allocator, self->matches, most * job->keep, sizeof(*self->matches));
     }
     nphdi_free(allocator, self, 1, sizeof(*self));
@@ -236,16 +332,17 @@ nphd_status nphdi_search_exact_plan(nphdi_search_job *job, uint64_t wanted, uint
                                     nphdi_scan_match **out_merged, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint64_t most = job->query_count;
+    uint64_t most = job->ask.query_count;
 
-    job->parts = nphdi_content_parts(job->content, job->slots, job->query_count);
-    if (job->query_count == 1) {
+    job->parts =
+        nphdi_content_parts(job->content, job->slots, job->ask.query_count * job->variants);
+    if (job->ask.query_count == 1) {
         most = job_total(job) / (job->parts > 0 ? PARTS_FOR_WORKER : SCAN_STRIPE) + 1;
     }
     *out_workers = wanted < most ? wanted : most;
-    if (job->query_count == 1 && *out_workers > 1) {
+    if (job->ask.query_count == 1 && *out_workers > 1) {
         TRY(nphdi_alloc(job->index->allocator, job->keep, sizeof(**out_merged), out_merged, err));
-        scan_begin(job, *out_merged, &job->merged);
+        nphdi_scan_begin(&job->merged, *out_merged, job->keep);
         job->shared = true;
     }
 done:
@@ -254,7 +351,10 @@ done:
 
 void nphdi_search_exact_end(nphdi_search_job *job)
 {
-    if (job->shared) {
-        scan_report(job, 0, &job->merged);
+    if (job->shared && !(job->cut && !job->ask.options.any)) {
+        scan_report(job, 0, &job->merged, job->looked);
+    }
+    for (size_t i = 0; job->cut && job->ask.reports != NULL && i < job->ask.query_count; i++) {
+        job->ask.reports[i].more = !job->ask.reports[i].exact;
     }
 }

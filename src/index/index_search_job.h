@@ -1,8 +1,9 @@
-/* One search call, shared by its workers, and its exact half. */
+/* One search call, shared by its workers, and its two halves. */
 #ifndef NPHDI_INDEX_SEARCH_JOB_H
 #define NPHDI_INDEX_SEARCH_JOB_H
 
 #include "index/index_internal.h"
+#include "index/index_shard.h"
 #include "scan/scan.h"
 
 #include <pthread.h>
@@ -11,42 +12,59 @@
 typedef struct nphdi_search_job {
     nphd_index *index;
     nphdi_content *content;
-    const nphd_vector *queries;
-    size_t query_count;
-    size_t capacity;
-    uint64_t slots; /* when the call began: later ones are not looked at */
-    uint64_t keep;  /* matches that can be found: not more than there are slots */
-    uint64_t parts; /* of the planes that an exact search goes over; 0: it goes over the rows */
-    nphd_search_options options;
+    nphdi_search_request ask;
+    uint32_t variants; /* vectors of one query, 1 or more */
+    size_t wanted;     /* matches of one query */
+    uint64_t slots;    /* when the call began: later ones are not looked at */
+    uint64_t keep;     /* matches that a heap has room for: one more than wanted where that tells
+                          whether there are more, but not more than there are slots */
+    uint64_t parts;    /* of the planes that an exact search goes over; 0: it goes over the rows */
     bool exact;
     uint32_t breadth;
-    nphd_match *out;
-    nphd_search_report *reports;
     _Atomic uint64_t next; /* query, stripe of rows or part that is handed out next */
     _Atomic uint64_t done;
-    _Atomic bool stop;
-    pthread_mutex_t lock; /* of the rest */
+    _Atomic bool stop;    /* there was an error, or nothing more is wanted */
+    pthread_mutex_t lock; /* of the rest, and of the sink */
     nphd_status status;
     nphd_error *err;
+    bool cut;               /* the sink ended the call */
     bool shared;            /* several workers scan for one query */
     nphdi_scan_best merged; /* what they found */
+    uint64_t looked;        /* comparisons that took them */
 } nphdi_search_job;
 
-/* What a filter or a key lookup needs while one query runs. */
+/* What a filter, a key lookup or a sink needs while one variant of a query runs. */
 typedef struct nphdi_search_view {
-    const nphdi_search_job *job;
+    nphdi_search_job *job;
+    size_t number; /* of the query */
+    uint32_t variant;
+    bool cut; /* the call ended before this query had all its matches */
     bool broken;
     uint32_t broken_slot;
 } nphdi_search_view;
 
-/* May this slot be an answer? `context`: the view. A slot whose key cannot be read marks it. */
-bool nphdi_search_accept(void *context, uint32_t slot, nphd_key *out_key);
+/* The call itself; index and ask are set, the rest is zero. */
+nphd_status nphdi_search_run(nphdi_search_job *job, nphd_error *err);
 
-nphdi_query nphdi_search_query(const nphdi_search_job *job, size_t number);
+/* As nphdi_scan_accept; `context`: the view. A vector is an answer to the nearest variant alone. A
+ * slot whose key cannot be read marks the view. */
+bool nphdi_search_accept(void *context, nphdi_scan_match *match);
+
+/* The key of a live slot, if the filter takes it. */
+bool nphdi_search_take_key(nphdi_search_view *view, uint32_t slot, nphd_key *out_key);
+
+nphdi_query nphdi_search_query(const nphdi_search_job *job, size_t number, uint32_t variant);
+
+/* How near the row of a slot is to the nearest variant of a query, the first of equals. */
+nphdi_bits nphdi_search_nearest(const nphdi_search_job *job, size_t number, uint32_t slot,
+                                uint32_t *out_variant);
 
 /* false: the caller wants to end. */
 bool nphdi_search_go_on(const nphdi_search_job *job, uint64_t done, uint64_t total);
 nphd_status nphdi_search_cancelled(nphd_error *err);
+
+/* One worker's share of a search along the graph. */
+nphd_status nphdi_search_graph(nphdi_search_job *job, uint32_t worker, nphd_error *err);
 
 /* One worker's share of an exact search. */
 nphd_status nphdi_search_exact(nphdi_search_job *job, uint32_t worker, nphd_error *err);
@@ -55,7 +73,7 @@ nphd_status nphdi_search_exact(nphdi_search_job *job, uint32_t worker, nphd_erro
  * *out_merged, of `keep` matches and the caller's to free, where they share one query. */
 nphd_status nphdi_search_exact_plan(nphdi_search_job *job, uint64_t wanted, uint64_t *out_workers,
                                     nphdi_scan_match **out_merged, nphd_error *err);
-/* After all workers: the answer where they shared one query. */
+/* After all workers: the answer where they shared one query, and which were cut short. */
 void nphdi_search_exact_end(nphdi_search_job *job);
 
 #endif

@@ -9,6 +9,7 @@
 #include "index/slot_table.h"
 
 #include <nphd/index.h>
+#include <nphd/index_radius.h>
 #include <nphd/index_search.h>
 #include <nphd/io.h>
 #include <stdbool.h>
@@ -92,11 +93,37 @@ nphd_status nphdi_index_change(nphd_index *index, const nphd_key *keys, const np
 nphd_status nphdi_index_check(nphd_index *index, const nphd_key *keys, const nphd_vector *vectors,
                               size_t count, nphd_error *err);
 
-/* Checks the arguments of nphd_index_search_many(), and nothing else. */
-nphd_status nphdi_index_check_search(nphd_index *index, const nphd_vector *queries,
-                                     size_t query_count, size_t capacity,
-                                     const nphd_search_options *options, nphd_match *out,
-                                     nphd_search_report *reports, nphd_error *err);
+/* ---- searching ---- */
+
+/* The arguments of a search. With a sink, capacity and out are not used and reports may be NULL. */
+typedef struct nphdi_search_request {
+    const nphd_vector *queries; /* query_count times as many as options.variants says */
+    size_t query_count;
+    size_t capacity;
+    nphd_search_options options;
+    nphd_match *out;
+    nphd_search_report *reports;
+    nphd_match_sink sink; /* NULL: the matches go to `out` */
+    void *sink_context;
+} nphdi_search_request;
+
+/* Fills the options of a request, as nphd_index_search_many() takes them; those of a search by
+ * radius have this one, and are exact unless they ask for the graph. */
+nphd_status nphdi_search_options_read(const nphd_search_options *options, const float *radius,
+                                      nphdi_search_request *ask, nphd_error *err);
+
+/* A call that takes one vector takes no variants. */
+nphd_status nphdi_search_check_single(const nphd_search_options *options, nphd_error *err);
+
+/* Vectors of one query. */
+static inline uint32_t nphdi_search_variants(const nphd_search_options *options)
+{
+    return options->variants == 0 ? 1 : options->variants;
+}
+
+/* Checks the arguments of a search, and nothing else. */
+nphd_status nphdi_index_check_search(nphd_index *index, const nphdi_search_request *ask,
+                                     nphd_error *err);
 
 /* ---- lookups over many shards: no lock is taken, the caller keeps the content in place ---- */
 

@@ -35,14 +35,14 @@ typedef struct nphdi_planes_part {
 typedef struct nphdi_planes_query {
     uint64_t words[NPHDI_PLANE_WORDS];
     uint32_t bytes;
-    nphdi_scan_best *best;
-    void *context; /* of accept */
+    nphdi_scan_best *best; /* may be that of other queries of the scan, too */
+    void *context;         /* of accept */
 } nphdi_planes_query;
 
 /* What several queries share. */
 typedef struct nphdi_planes_scan {
     const nphdi_kernels *kernels;
-    bool (*accept)(void *context, uint32_t slot, nphd_key *out_key); /* as nphdi_scan_target's */
+    nphdi_scan_accept accept;
     nphdi_planes_query *queries;
     size_t query_count;
 } nphdi_planes_scan;

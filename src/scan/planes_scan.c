@@ -29,8 +29,9 @@ typedef struct planes_pair {
     const nphdi_planes_scan *scan;
     const nphdi_planes_part *part;
     const nphdi_planes_query *query;
-    uint32_t shared; /* bytes */
-    uint32_t limit;  /* most differing bits that may enter the heap */
+    uint32_t shared;  /* bytes */
+    uint32_t limit;   /* most differing bits that may be taken */
+    uint32_t changes; /* of the taker that the limit knows */
     nphdi_planes_run whole;
     nphdi_planes_run first; /* the planes to begin with, which depend on the limit */
 } planes_pair;
@@ -57,11 +58,12 @@ static uint64_t last_mask(uint32_t shared)
     return mask;
 }
 
-/* The heap may have changed. */
+/* What may be taken has changed. */
 static void pair_refresh(planes_pair *pair)
 {
     nphdi_planes_run *first = &pair->first;
 
+    pair->changes = pair->query->best->changes;
     pair->limit = nphdi_scan_bound(pair->query->best, pair->shared);
     first->planes = planes_to_begin_with(pair->limit, pair->whole.planes);
     first->last_mask = first->planes < pair->whole.planes ? ~(uint64_t)0 : pair->whole.last_mask;
@@ -85,13 +87,13 @@ static void pair_begin(planes_pair *pair, const nphdi_planes_scan *scan,
     pair_refresh(pair);
 }
 
-/* The survivors among at..at+63, compared whole, go to the heap. */
+/* The survivors among at..at+63, compared whole, are offered to the taker. */
 static void offer(planes_pair *pair, size_t at, uint64_t survivors)
 {
     const nphdi_planes_query *query = pair->query;
-    nphdi_scan_match match = {{0, 0}, {0, (uint16_t)pair->shared}, 0};
+    nphdi_scan_match match = {{0, 0}, {0, (uint16_t)pair->shared}, 0, 0};
 
-    for (; survivors != 0; survivors &= survivors - 1) {
+    for (; survivors != 0 && !query->best->ended; survivors &= survivors - 1) {
         const size_t i = at + (size_t)__builtin_ctzll(survivors);
         const uint32_t differing =
             pair->shared == 0 ? 0 : pair->scan->kernels->planes_count(&pair->whole, i);
@@ -101,8 +103,7 @@ static void offer(planes_pair *pair, size_t at, uint64_t survivors)
         }
         match.bits.differing = (uint16_t)differing;
         match.slot = nphdi_get32(pair->part->slots + 4 * i);
-        if (pair->scan->accept(query->context, match.slot, &match.key) &&
-            nphdi_scan_add(query->best, &match)) {
+        if (pair->scan->accept(query->context, &match) && nphdi_scan_add(query->best, &match)) {
             pair_refresh(pair);
         }
     }
@@ -145,15 +146,20 @@ static void scan_run(planes_pair *pair, size_t at, size_t count)
 
 static void scan_block(planes_pair *pair, size_t at, size_t count)
 {
+    const nphdi_scan_best *best = pair->query->best;
+
+    if (pair->changes != best->changes) { /* by another query that shares it */
+        pair_refresh(pair);
+    }
     /* as long as everything may enter, the limit is looked at again soon */
-    while (count > 0 && pair->limit >= 8 * pair->shared) {
+    while (count > 0 && !best->ended && pair->limit >= 8 * pair->shared) {
         const size_t step = count < WORD_VECTORS ? count : WORD_VECTORS;
 
         offer(pair, at, ~(uint64_t)0 >> (WORD_VECTORS - step));
         at += step;
         count -= step;
     }
-    if (count > 0) {
+    if (count > 0 && !best->ended) {
         scan_run(pair, at, count);
     }
 }

@@ -5,15 +5,10 @@
 
 int nphdi_scan_compare(const nphdi_scan_match *a, const nphdi_scan_match *b)
 {
-    /* a/sa < b/sb as a*sb < b*sa; nothing shared counts as distance 0 */
-    const uint32_t left = (uint32_t)a->bits.differing * (b->bits.shared == 0 ? 1U : b->bits.shared);
-    const uint32_t right =
-        (uint32_t)b->bits.differing * (a->bits.shared == 0 ? 1U : a->bits.shared);
+    int order = nphdi_scan_compare_bits(a->bits, b->bits);
 
-    if (left != right) {
-        return left < right ? -1 : 1;
-    }
-    return nphd_key_compare(a->key, b->key);
+    order = order != 0 ? order : nphd_key_compare(a->key, b->key);
+    return order != 0 ? order : (a->variant > b->variant) - (a->variant < b->variant);
 }
 
 void nphdi_scan_begin(nphdi_scan_best *best, nphdi_scan_match *matches, uint64_t capacity)
@@ -21,9 +16,24 @@ void nphdi_scan_begin(nphdi_scan_best *best, nphdi_scan_match *matches, uint64_t
     best->matches = matches;
     best->capacity = capacity;
     best->count = 0;
+    best->sink = NULL;
+    best->sink_context = NULL;
+    best->any = false;
+    best->ended = false;
+    best->changes = 0;
     for (uint32_t shared = 0; shared < 256; shared++) {
         best->limit[shared] = (uint16_t)(8 * shared);
     }
+}
+
+void nphdi_scan_begin_sink(nphdi_scan_best *best,
+                           bool (*sink)(void *context, const nphdi_scan_match *match),
+                           void *context)
+{
+    /* with room for one that is never used, it is never full */
+    nphdi_scan_begin(best, NULL, 1);
+    best->sink = sink;
+    best->sink_context = context;
 }
 
 void nphdi_scan_limit_radius(nphdi_scan_best *best, float radius, bool hamming)
@@ -79,7 +89,8 @@ static void sift_down(nphdi_scan_match *matches, uint64_t count, uint64_t at)
     matches[at] = item;
 }
 
-bool nphdi_scan_add(nphdi_scan_best *best, const nphdi_scan_match *match)
+/* To the heap. */
+static bool keep(nphdi_scan_best *best, const nphdi_scan_match *match)
 {
     nphdi_scan_match *matches = best->matches;
 
@@ -99,24 +110,37 @@ bool nphdi_scan_add(nphdi_scan_best *best, const nphdi_scan_match *match)
     return true;
 }
 
+bool nphdi_scan_add(nphdi_scan_best *best, const nphdi_scan_match *match)
+{
+    if (best->sink != NULL) {
+        best->ended = !best->sink(best->sink_context, match) || best->any;
+    } else if (keep(best, match)) {
+        best->ended = best->any;
+    } else {
+        return false;
+    }
+    best->changes++;
+    return true;
+}
+
 void nphdi_scan_rows(const nphdi_scan_target *target, uint64_t first, uint64_t count,
                      nphdi_scan_best *best)
 {
     nphdi_bits bits[SCAN_BLOCK];
     nphdi_scan_match match;
 
-    for (uint64_t done = 0; done < count;) {
+    for (uint64_t done = 0; done < count && !best->ended;) {
         const uint64_t rest = count - done;
         const size_t part = rest < SCAN_BLOCK ? (size_t)rest : SCAN_BLOCK;
         target->kernels->range(&target->query, &target->rows, first + done, part, bits);
-        for (size_t i = 0; i < part; i++) {
+        for (size_t i = 0; i < part && !best->ended; i++) {
             if (bits[i].differing > best->limit[bits[i].shared]) {
                 continue;
             }
             match.slot = (uint32_t)(first + done + i);
             match.bits = bits[i];
-            if (target->accept(target->context, match.slot, &match.key) &&
-                nphdi_scan_add(best, &match) && best->count == best->capacity) {
+            if (target->accept(target->context, &match) && nphdi_scan_add(best, &match) &&
+                best->count == best->capacity) {
                 tighten(best);
             }
         }

@@ -27,13 +27,14 @@ typedef struct table {
     nphdi_scan_match *found;
 } table;
 
-static bool accept(void *context, uint32_t slot, nphd_key *out_key)
+static bool accept(void *context, nphdi_scan_match *match)
 {
     table *from = context;
 
-    assert_true(slot < from->count);
-    *out_key = from->keys[slot];
-    return !from->hidden[slot];
+    assert_true(match->slot < from->count);
+    match->key = from->keys[match->slot];
+    match->variant = 0;
+    return !from->hidden[match->slot];
 }
 
 static void table_begin(table *to, size_t count, uint32_t width, uint32_t prefix_bytes)

@@ -20,13 +20,14 @@ typedef struct table {
     size_t asked; /* rows that accept was asked about */
 } table;
 
-static bool accept(void *context, uint32_t slot, nphd_key *out_key)
+static bool accept(void *context, nphdi_scan_match *match)
 {
     table *from = context;
 
     from->asked++;
-    *out_key = from->keys[slot];
-    return !from->hidden[slot];
+    match->key = from->keys[match->slot];
+    match->variant = 0;
+    return !from->hidden[match->slot];
 }
 
 static void table_fill(table *to, test_random *random, bool hamming)
@@ -187,7 +188,7 @@ static void test_against_sorting(void **state)
 
 static nphdi_scan_match match_of(uint16_t differing, uint16_t shared, uint64_t key)
 {
-    const nphdi_scan_match match = {{0, key}, {differing, shared}, 0};
+    const nphdi_scan_match match = {{0, key}, {differing, shared}, 0, 0};
 
     return match;
 }
