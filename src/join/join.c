@@ -20,8 +20,8 @@
 #define MOST_BATCH 65536
 
 /* Room for matches, for each vector of a whole batch: six megabytes by default. Batches are rarely
- * cut where a vector has fewer. A small batch has the room of one of 64 vectors, since a vector with
- * more matches than that is looked up several times. */
+ * cut where a vector has fewer. A small batch has the room of one of 64 vectors, since a vector
+ * with more matches than that is looked up several times. */
 #define MATCHES_FOR_VECTOR 64
 #define LEAST_MATCHES 4096
 

@@ -2,7 +2,6 @@
 #include "join/join_side.h"
 
 #include "base/error.h"
-#include "base/memory.h"
 #include "index/index_internal.h"
 #include "sharded/sharded_internal.h"
 
@@ -49,51 +48,16 @@ uint64_t nphdi_join_side_size(const nphd_join_side *side)
     return side->sharded != NULL ? nphd_sharded_size(side->sharded) : nphd_index_size(side->index);
 }
 
-/* One query, with room for twice as many matches until all of them fit. */
-static nphd_status look_up(const nphd_join_side *side, const nphd_vector *query, size_t number,
-                           const nphd_search_options *options, nphd_match_sink sink, void *context,
-                           bool *out_ended, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    const nphd_allocator *allocator = nphdi_join_side_allocator(side);
-    nphd_search_report report = {0, false, false, 0, 0};
-    nphd_match *matches = NULL;
-    size_t room = 0;
-
-    do {
-        nphdi_free(allocator, matches, room, sizeof(*matches));
-        room = room == 0 ? 16 : 2 * room;
-        TRY(nphdi_alloc(allocator, room, sizeof(*matches), &matches, err));
-        TRY(side->sharded != NULL ? nphd_sharded_search_many(side->sharded, query, 1, room, options,
-                                                             matches, &report, err)
-                                  : nphd_index_search_many(side->index, query, 1, room, options,
-                                                           matches, &report, err));
-    } while (report.count == room);
-    for (size_t i = 0; i < report.count && !*out_ended; i++) {
-        *out_ended = sink(context, number, &matches[i]) != 0;
-    }
-done:
-    nphdi_free(allocator, matches, room, sizeof(*matches));
-    return status;
-}
-
 nphd_status nphdi_join_side_radius(const nphd_join_side *side, const nphd_vector *queries,
                                    size_t query_count, float radius,
                                    const nphd_search_options *options, nphd_match_sink sink,
                                    void *context, nphd_error *err)
 {
-    nphd_status status = NPHD_OK;
-    nphd_search_options known = *options;
-    bool ended = false;
-
-    known.mode = NPHD_SEARCH_EXACT;
-    known.use_radius = true;
-    known.radius = radius;
-    for (size_t i = 0; i < query_count && !ended; i++) {
-        TRY(look_up(side, &queries[i], i, &known, sink, context, &ended, err));
-    }
-done:
-    return status;
+    return side->sharded != NULL
+               ? nphd_sharded_radius_stream(side->sharded, queries, query_count, radius, options,
+                                            sink, context, NULL, err)
+               : nphd_index_radius_stream(side->index, queries, query_count, radius, options, sink,
+                                          context, NULL, err);
 }
 
 nphdi_join_cursor nphdi_join_cursor_begin(const nphd_join_side *side)
