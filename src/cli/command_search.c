@@ -130,15 +130,6 @@ static cli_exit search_file(search_job *job, cli_input *input)
     return result;
 }
 
-static cli_exit search_check_radius(const search_job *job)
-{
-    if (job->search.use_radius && job->store.shape.metric == NPHD_METRIC_NPHD &&
-        job->search.radius > 1) {
-        return cli_usage("--radius: distances of this index are fractions from 0 to 1");
-    }
-    return CLI_SUCCESS;
-}
-
 static cli_exit search_allocate(search_job *job)
 {
     const uint64_t size = cli_store_size(&job->store);
@@ -184,8 +175,8 @@ static cli_exit search_run(search_job *job, char **texts, int count)
     if (result == CLI_SUCCESS) {
         result = cli_store_open(&job->store, job->path, CLI_READ, &job->open);
     }
-    if (result == CLI_SUCCESS) {
-        result = search_check_radius(job);
+    if (result == CLI_SUCCESS && job->search.use_radius) {
+        result = cli_check_radius(job->store.shape.metric, job->search.radius);
     }
     if (result == CLI_SUCCESS) {
         result = search_allocate(job);
@@ -215,16 +206,6 @@ static bool search_set_mode(search_job *job, nphd_search_mode mode)
     return true;
 }
 
-static bool search_set_layout(search_job *job, cli_layout layout)
-{
-    if (job->printer.layout != CLI_LAYOUT_TABLE && job->printer.layout != layout) {
-        cli_usage("--tsv and --jsonl exclude each other");
-        return false;
-    }
-    job->printer.layout = layout;
-    return true;
-}
-
 static bool search_option(void *context, int option, const char *text)
 {
     search_job *job = context;
@@ -247,9 +228,9 @@ static bool search_option(void *context, int option, const char *text)
     case CLI_OPT_THREADS:
         return cli_take_threads(text, &job->search.threads);
     case CLI_OPT_TSV:
-        return search_set_layout(job, CLI_LAYOUT_TSV);
+        return cli_take_layout(&job->printer.layout, CLI_LAYOUT_TSV);
     case CLI_OPT_JSONL:
-        return search_set_layout(job, CLI_LAYOUT_JSONL);
+        return cli_take_layout(&job->printer.layout, CLI_LAYOUT_JSONL);
     case CLI_OPT_LABELS:
         job->labels_path = text;
         return true;
