@@ -13,7 +13,8 @@
 
 /* Values of options that have no short form; above every character. */
 enum {
-    CLI_OPT_APPROXIMATE = 1000,
+    CLI_OPT_ANY = 1000,
+    CLI_OPT_APPROXIMATE,
     CLI_OPT_BACKGROUND,
     CLI_OPT_BREADTH,
     CLI_OPT_BYTES,

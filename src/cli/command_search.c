@@ -134,6 +134,7 @@ static cli_exit search_allocate(search_job *job)
 {
     const uint64_t size = cli_store_size(&job->store);
 
+    job->wanted = job->search.any ? 1 : job->wanted;
     job->capacity = job->wanted < size ? job->wanted : (size_t)size;
     job->capacity = job->capacity > 0 ? job->capacity : 1;
     job->batch = BATCH_MATCHES / job->capacity;
@@ -185,6 +186,7 @@ static cli_exit search_run(search_job *job, char **texts, int count)
         job->printer.key_bits = job->store.shape.key_bits;
         job->printer.metric = job->store.shape.metric;
         job->printer.labels = &job->labels;
+        job->printer.more = job->search.use_radius && !job->search.any;
         result = search_answer(job, texts, count);
     }
     cli_store_close(&job->store);
@@ -219,6 +221,9 @@ static bool search_option(void *context, int option, const char *text)
     case CLI_OPT_RADIUS:
         job->search.use_radius = true;
         return cli_option_radius("--radius", text, &job->search.radius);
+    case CLI_OPT_ANY:
+        job->search.any = true;
+        return true;
     case CLI_OPT_EXACT:
         return search_set_mode(job, NPHD_SEARCH_EXACT);
     case CLI_OPT_APPROXIMATE:
@@ -242,6 +247,7 @@ static bool search_option(void *context, int option, const char *text)
 cli_exit cli_search(int argc, char **argv)
 {
     static const struct option longs[] = {
+        {"any", no_argument, NULL, CLI_OPT_ANY},
         {"approximate", no_argument, NULL, CLI_OPT_APPROXIMATE},
         {"breadth", required_argument, NULL, CLI_OPT_BREADTH},
         {"bytes", required_argument, NULL, CLI_OPT_BYTES},
@@ -266,6 +272,9 @@ cli_exit cli_search(int argc, char **argv)
     }
     if (job.labels_path != NULL && job.printer.layout != CLI_LAYOUT_TABLE) {
         return cli_usage("--labels is for the table, not for --tsv or --jsonl");
+    }
+    if (job.search.any && !job.search.use_radius) {
+        return cli_usage("--any needs --radius");
     }
     if (cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {
         return CLI_USAGE;

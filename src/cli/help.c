@@ -46,6 +46,7 @@ static const char *const help_search[] = {
     "  --queries FILE     CSV, JSONL, NumPy array or raw rows; '-' is standard input",
     "  -k N               matches of a query (default 10)",
     "  --radius R         leave out what is farther than R",
+    "  --any              with a radius, one match is enough, whichever is found first",
     "  --exact            compare with every vector",
     "  --approximate      use the graph",
     "  --breadth N        candidates kept in the graph, 1 to 65536",
