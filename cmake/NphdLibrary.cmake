@@ -4,7 +4,7 @@ set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 find_package(xxHash REQUIRED)
 
-set(NPHD_LAYERS base platform kernels formats filters graph scan index sharded)
+set(NPHD_LAYERS base platform kernels formats filters graph scan index sharded join)
 set(NPHD_SOURCES)
 foreach(layer IN LISTS NPHD_LAYERS)
     file(GLOB layer_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${layer}/*.c)

@@ -24,12 +24,12 @@ typedef struct nphd_pair {
 /** Takes pairs. Returns 0 to go on; anything else ends the call. */
 typedef int (*nphd_pair_sink)(void *context, const nphd_pair *pairs, size_t count);
 
-/** How to join. All zero: the calling thread, some megabytes of memory. */
+/** How to join. All zero: the calling thread, some 8 MB of memory. */
 typedef struct nphd_join_options {
     size_t struct_size;
     uint32_t threads;       /* workers; 0 and 1: the calling thread alone */
-    uint32_t batch;         /* left vectors that are looked up together; 0: 4096 */
-    nphd_progress progress; /* of left vectors done, between batches */
+    uint32_t batch;         /* left vectors looked up together, at most 65536; 0: 4096 */
+    nphd_progress progress; /* of left vectors done, between batches and now and then in one */
     void *progress_context;
 } nphd_join_options;
 
@@ -46,7 +46,7 @@ typedef struct nphd_join_options {
 #endif
 
 typedef struct nphd_join_report {
-    uint64_t vectors; /* of the left side, looked up */
+    uint64_t vectors; /* of the left side, looked up; all of their pairs were handed over */
     uint64_t pairs;   /* handed to the sink */
     bool more;        /* the sink ended the call */
 } nphd_join_report;
@@ -54,18 +54,28 @@ typedef struct nphd_join_report {
 /**
  * Hand all pairs of stored vectors that are at most `radius` apart to `sink`. Always exact.
  *
- * Inside one index (`right` NULL) each pair of two vectors comes once, with left < right, or left
- * == right for two vectors of one key in a multi index; a vector is no pair with itself. Between
- * two each pair of a left and a right vector comes once. Pairs come in the order of the left keys'
- * iteration, those of one left vector by distance, then key: the same for any number of threads.
+ * Inside one index (`right` NULL) each pair of two vectors comes once: with left < right, or, of
+ * two vectors of one key in a multi index, with left == right; a vector is no pair with itself.
+ * Between two each pair of a left and a right vector comes once; an index joined with itself in
+ * this way gives each pair in both orders, and each vector with itself.
  *
- * Shapes   both sides: same metric, width and key width.
+ * Pairs come in the order of the left side's cursor, those of one left vector by distance, then
+ * right key: the same for any number of threads and any batch. Of a pair of two vectors of one key
+ * the left one is that which the cursor meets first.
+ *
+ * Memory is some 2 kB for each vector of a batch, whatever the number of pairs: a batch that has
+ * too many of them is cut. A vector with more matches than a whole batch has room for (64 for each
+ * of its vectors) is looked up once for each such number of them.
+ *
+ * Shapes   both sides: same metric, width and key width. options, report: may be NULL.
  * Units    radius: as a match's distance, itself included.
+ * Returns  NPHD_OK, also when the sink ended the call; then report->more is set.
  * Errors   NPHD_INVALID_ARGUMENT: a side with none or two, sides that do not fit each other, a
  *          radius below 0. NPHD_CANCELLED by progress. Else as nphd_index_search_many(). What was
- *          handed over before an error stands.
+ *          handed over before an error stands, and the report tells of it.
  * Threads  any number of joins and searches at once. Vectors that other threads add, replace or
- *          remove meanwhile are in or not.
+ *          remove meanwhile are in or not. The sink is called by the calling thread, without any
+ *          lock: it may look up and search in both sides.
  */
 NPHD_API nphd_status nphd_join(const nphd_join_side *left, const nphd_join_side *right,
                                float radius, const nphd_join_options *options, nphd_pair_sink sink,

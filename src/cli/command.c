@@ -134,3 +134,21 @@ bool cli_take_threads(const char *text, uint32_t *out)
     }
     return true;
 }
+
+bool cli_take_layout(cli_layout *out, cli_layout layout)
+{
+    if (*out != CLI_LAYOUT_TABLE && *out != layout) {
+        cli_usage("--tsv and --jsonl exclude each other");
+        return false;
+    }
+    *out = layout;
+    return true;
+}
+
+cli_exit cli_check_radius(nphd_metric metric, float radius)
+{
+    if (metric == NPHD_METRIC_NPHD && radius > 1) {
+        return cli_usage("--radius: distances of this index are fractions from 0 to 1");
+    }
+    return CLI_SUCCESS;
+}

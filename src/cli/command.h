@@ -4,6 +4,7 @@
 
 #include "input.h"
 #include "message.h"
+#include "output.h"
 #include "store.h"
 #include <getopt.h>
 #include <stdbool.h>
@@ -12,10 +13,12 @@
 
 /* Values of options that have no short form; above every character. */
 enum {
-    CLI_OPT_APPROXIMATE = 1000,
+    CLI_OPT_ANY = 1000,
+    CLI_OPT_APPROXIMATE,
     CLI_OPT_BACKGROUND,
     CLI_OPT_BREADTH,
     CLI_OPT_BYTES,
+    CLI_OPT_CLUSTERS,
     CLI_OPT_CONNECTIVITY,
     CLI_OPT_EXACT,
     CLI_OPT_FIRST_KEY,
@@ -53,6 +56,7 @@ typedef struct cli_command {
 
 cli_exit cli_add(int argc, char **argv);
 cli_exit cli_search(int argc, char **argv);
+cli_exit cli_join(int argc, char **argv);
 cli_exit cli_get(int argc, char **argv);
 cli_exit cli_contains(int argc, char **argv);
 cli_exit cli_remove(int argc, char **argv);
@@ -97,5 +101,11 @@ cli_exit cli_take_no_more(int argc, char **argv);
 
 /* 0 threads on the command line: one for each processor. */
 bool cli_take_threads(const char *text, uint32_t *out);
+
+/* Takes --tsv or --jsonl; false, after a complaint, when the other one was given. */
+bool cli_take_layout(cli_layout *out, cli_layout layout);
+
+/* A usage error when no distance of the metric is as large as that. */
+cli_exit cli_check_radius(nphd_metric metric, float radius);
 
 #endif

@@ -130,19 +130,11 @@ static cli_exit search_file(search_job *job, cli_input *input)
     return result;
 }
 
-static cli_exit search_check_radius(const search_job *job)
-{
-    if (job->search.use_radius && job->store.shape.metric == NPHD_METRIC_NPHD &&
-        job->search.radius > 1) {
-        return cli_usage("--radius: distances of this index are fractions from 0 to 1");
-    }
-    return CLI_SUCCESS;
-}
-
 static cli_exit search_allocate(search_job *job)
 {
     const uint64_t size = cli_store_size(&job->store);
 
+    job->wanted = job->search.any ? 1 : job->wanted;
     job->capacity = job->wanted < size ? job->wanted : (size_t)size;
     job->capacity = job->capacity > 0 ? job->capacity : 1;
     job->batch = BATCH_MATCHES / job->capacity;
@@ -184,8 +176,8 @@ static cli_exit search_run(search_job *job, char **texts, int count)
     if (result == CLI_SUCCESS) {
         result = cli_store_open(&job->store, job->path, CLI_READ, &job->open);
     }
-    if (result == CLI_SUCCESS) {
-        result = search_check_radius(job);
+    if (result == CLI_SUCCESS && job->search.use_radius) {
+        result = cli_check_radius(job->store.shape.metric, job->search.radius);
     }
     if (result == CLI_SUCCESS) {
         result = search_allocate(job);
@@ -194,6 +186,7 @@ static cli_exit search_run(search_job *job, char **texts, int count)
         job->printer.key_bits = job->store.shape.key_bits;
         job->printer.metric = job->store.shape.metric;
         job->printer.labels = &job->labels;
+        job->printer.more = job->search.use_radius && !job->search.any;
         result = search_answer(job, texts, count);
     }
     cli_store_close(&job->store);
@@ -215,16 +208,6 @@ static bool search_set_mode(search_job *job, nphd_search_mode mode)
     return true;
 }
 
-static bool search_set_layout(search_job *job, cli_layout layout)
-{
-    if (job->printer.layout != CLI_LAYOUT_TABLE && job->printer.layout != layout) {
-        cli_usage("--tsv and --jsonl exclude each other");
-        return false;
-    }
-    job->printer.layout = layout;
-    return true;
-}
-
 static bool search_option(void *context, int option, const char *text)
 {
     search_job *job = context;
@@ -238,6 +221,9 @@ static bool search_option(void *context, int option, const char *text)
     case CLI_OPT_RADIUS:
         job->search.use_radius = true;
         return cli_option_radius("--radius", text, &job->search.radius);
+    case CLI_OPT_ANY:
+        job->search.any = true;
+        return true;
     case CLI_OPT_EXACT:
         return search_set_mode(job, NPHD_SEARCH_EXACT);
     case CLI_OPT_APPROXIMATE:
@@ -247,9 +233,9 @@ static bool search_option(void *context, int option, const char *text)
     case CLI_OPT_THREADS:
         return cli_take_threads(text, &job->search.threads);
     case CLI_OPT_TSV:
-        return search_set_layout(job, CLI_LAYOUT_TSV);
+        return cli_take_layout(&job->printer.layout, CLI_LAYOUT_TSV);
     case CLI_OPT_JSONL:
-        return search_set_layout(job, CLI_LAYOUT_JSONL);
+        return cli_take_layout(&job->printer.layout, CLI_LAYOUT_JSONL);
     case CLI_OPT_LABELS:
         job->labels_path = text;
         return true;
@@ -261,6 +247,7 @@ static bool search_option(void *context, int option, const char *text)
 cli_exit cli_search(int argc, char **argv)
 {
     static const struct option longs[] = {
+        {"any", no_argument, NULL, CLI_OPT_ANY},
         {"approximate", no_argument, NULL, CLI_OPT_APPROXIMATE},
         {"breadth", required_argument, NULL, CLI_OPT_BREADTH},
         {"bytes", required_argument, NULL, CLI_OPT_BYTES},
@@ -285,6 +272,9 @@ cli_exit cli_search(int argc, char **argv)
     }
     if (job.labels_path != NULL && job.printer.layout != CLI_LAYOUT_TABLE) {
         return cli_usage("--labels is for the table, not for --tsv or --jsonl");
+    }
+    if (job.search.any && !job.search.use_radius) {
+        return cli_usage("--any needs --radius");
     }
     if (cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {
         return CLI_USAGE;

@@ -46,6 +46,7 @@ static const char *const help_search[] = {
     "  --queries FILE     CSV, JSONL, NumPy array or raw rows; '-' is standard input",
     "  -k N               matches of a query (default 10)",
     "  --radius R         leave out what is farther than R",
+    "  --any              with a radius, one match is enough, whichever is found first",
     "  --exact            compare with every vector",
     "  --approximate      use the graph",
     "  --breadth N        candidates kept in the graph, 1 to 65536",
@@ -56,6 +57,24 @@ static const char *const help_search[] = {
     "  --format FORMAT    of the queries: csv, jsonl, npy or raw",
     "  --bytes N          length of a raw row",
     "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
+    "  --salvage          of a damaged directory, use what can be read",
+    NULL,
+};
+
+static const char *const help_join[] = {
+    "usage: nphd join PATH [PATH] --radius R",
+    "",
+    "Print all pairs of stored vectors that are at most R apart: inside one index, each pair",
+    "once, or between two.",
+    "",
+    "  --radius R         a fraction from 0 to 1, or a number of bits for Hamming",
+    "  --clusters         of one index: print the groups of keys that the pairs connect",
+    "  --threads N        worker threads, 0: one for each processor (default 1)",
+    "  --tsv              print left key, right key and distance with tabs between them; of",
+    "                     groups number, size, representative and key of each member",
+    "  --jsonl            print a JSON object for each pair or group",
+    "  --labels FILE      CSV with the columns key and source, shown in the table",
+    "  --legacy-nphd      the files say Hamming but were written as NPHD by an old version",
     "  --salvage          of a damaged directory, use what can be read",
     NULL,
 };
@@ -164,6 +183,7 @@ static const char *const help_dump[] = {
 const cli_command cli_commands[] = {
     {"add", "add vectors from files", cli_add, help_add},
     {"search", "find the nearest vectors", cli_search, help_search},
+    {"join", "find all pairs within a radius", cli_join, help_join},
     {"get", "print vectors of keys", cli_get, help_get},
     {"contains", "tell whether keys are present", cli_contains, help_contains},
     {"remove", "remove vectors of keys", cli_remove, help_remove},

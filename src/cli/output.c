@@ -67,6 +67,9 @@ static void output_table(const cli_printer *printer, uint64_t query, const char 
         }
         putchar('\n');
     }
+    if (printer->more && report->more) {
+        puts("  and more within the radius");
+    }
 }
 
 static void output_tsv(const cli_printer *printer, uint64_t query, const nphd_match *matches,
@@ -85,8 +88,12 @@ static void output_tsv(const cli_printer *printer, uint64_t query, const nphd_ma
 static void output_jsonl(const cli_printer *printer, uint64_t query, const nphd_match *matches,
                          const nphd_search_report *report)
 {
-    printf("{\"query\": %llu, \"exact\": %s, \"matches\": [", (unsigned long long)query,
+    printf("{\"query\": %llu, \"exact\": %s, ", (unsigned long long)query,
            report->exact ? "true" : "false");
+    if (printer->more) {
+        printf("\"more\": %s, ", report->more ? "true" : "false");
+    }
+    fputs("\"matches\": [", stdout);
     for (size_t i = 0; i < report->count; i++) {
         printf("%s{\"key\": ", i > 0 ? ", " : "");
         cli_print_json_key(matches[i].key, printer->key_bits);

@@ -16,6 +16,7 @@ typedef struct cli_printer {
     uint32_t key_bits;
     nphd_metric metric;
     const cli_labels *labels; /* shown in the table; may be empty */
+    bool more;                /* say whether there are more matches within the radius */
 } cli_printer;
 
 /* The answers to query number `query`, from 0. `source` names the query in the table; "": none. */

@@ -1,6 +1,7 @@
 /* Lookups by key, and going through an index. */
 #include "base/error.h"
 #include "index/index_internal.h"
+#include "index/index_shard.h"
 
 #include <string.h>
 
@@ -149,6 +150,30 @@ done:
             out_bytes[i] = 0;
         }
     }
+    nphdi_rwlock_read_end(&index->content_lock);
+    return status;
+}
+
+nphd_status nphdi_index_visit_key(nphd_index *index, nphd_key key, uint64_t first,
+                                  nphdi_visit_vector visit, void *context, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_probe probe;
+    uint32_t slot;
+
+    nphdi_rwlock_read(&index->content_lock);
+    TRY(nphdi_probe_begin(index->content, key, nphdi_content_hash(index->content, key), &probe,
+                          err));
+    for (;;) {
+        TRY(nphdi_probe_next(&probe, &slot, err));
+        if (slot == UINT32_MAX) {
+            break;
+        }
+        if (slot >= first) {
+            visit(context, nphdi_content_vector(index->content, slot));
+        }
+    }
+done:
     nphdi_rwlock_read_end(&index->content_lock);
     return status;
 }

@@ -58,6 +58,14 @@ uint64_t nphdi_index_foreign_bytes_after(nphd_index *index, uint64_t more);
  * is given; NULL: none. Nobody else may be using the index. */
 void nphdi_index_set_hidden(nphd_index *index, const nphdi_hidden *hidden);
 
+/* ---- the vectors of one key ---- */
+
+/* Calls `visit` for each vector of `key` in a slot from `first` on, in no particular order. The
+ * vector is borrowed for the call, which must not call into the same index. */
+typedef void (*nphdi_visit_vector)(void *context, nphd_vector vector);
+nphd_status nphdi_index_visit_key(nphd_index *index, nphd_key key, uint64_t first,
+                                  nphdi_visit_vector visit, void *context, nphd_error *err);
+
 /* ---- changes in steps ---- */
 
 /* `enter` is called once, right before linked vectors become visible, without any lock that a

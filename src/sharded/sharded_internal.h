@@ -209,6 +209,11 @@ bool nphdi_sharded_maybe(const nphd_sharded *sharded, nphd_key key);
 nphd_status nphdi_sharded_count_visible(const nphd_sharded *sharded, uint64_t *out,
                                         nphd_error *err);
 
+/* Calls `visit` for each vector of `key` that the cursor, which stays where it is, has yet to meet;
+ * as nphdi_index_visit_key() (sharded_lookup.c). */
+nphd_status nphdi_sharded_visit_key(const nphd_sharded_cursor *from, nphd_key key,
+                                    nphdi_visit_vector visit, void *context, nphd_error *err);
+
 /* ---- groups of shards with a common filter (sharded_group.c) ---- */
 
 /* Finds the groups in force. The caller holds state_lock for writing. */

@@ -279,3 +279,29 @@ nphd_status nphd_sharded_cursor_next(nphd_sharded_cursor *cursor, nphd_key *out_
 done:
     return status;
 }
+
+nphd_status nphdi_sharded_visit_key(const nphd_sharded_cursor *from, nphd_key key,
+                                    nphdi_visit_vector visit, void *context, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded_cursor cursor = *from;
+    const nphd_index *last;
+
+    TRY(nphdi_look_begin(cursor.sharded, err));
+    last = cursor.sharded->active;
+    for (;;) {
+        nphd_index *index = enter_shard(cursor.sharded, &cursor);
+        if (index == NULL) {
+            break;
+        }
+        status = nphdi_index_visit_key(index, key, cursor.next, visit, context, err);
+        if (status != NPHD_OK || index == last) {
+            break;
+        }
+        cursor.shard++;
+        cursor.next = 0;
+    }
+    nphdi_look_end(cursor.sharded);
+done:
+    return status;
+}

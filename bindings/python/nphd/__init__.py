@@ -44,6 +44,7 @@ from ._files import (
     verify,
 )
 from ._index import Index, NphdIndex
+from ._join import Pairs, join
 from ._kinds import MetricKind, ScalarKind
 from ._log import timer
 from ._matches import BatchMatches, Match, Matches
@@ -77,6 +78,7 @@ __all__ = [
     "NphdError",
     "NphdIndex",
     "OutOfMemoryError",
+    "Pairs",
     "ReadOnlyError",
     "RotationTimeoutError",
     "SalvageReport",
@@ -93,6 +95,7 @@ __all__ = [
     "decode_iscc",
     "distance",
     "hamming",
+    "join",
     "salvage",
     "timer",
     "verify",

@@ -160,4 +160,8 @@ extern const char core_search_doc[];
 
 extern PyMethodDef core_files_methods[];
 
+/* ---- two indexes (core_join.c) ---- */
+
+extern PyMethodDef core_join_methods[];
+
 #endif

@@ -98,7 +98,8 @@ PyMODINIT_FUNC PyInit__core(void)
     core_cursor_type =
         core_sharded_type ? add_type(module, &core_cursor_spec, NULL, "Cursor") : NULL;
     if (core_cursor_type == NULL || add_type(module, &core_bloom_spec, NULL, "Bloom") == NULL ||
-        PyModule_AddFunctions(module, core_files_methods) != 0 || add_constants(module) != 0) {
+        PyModule_AddFunctions(module, core_files_methods) != 0 ||
+        PyModule_AddFunctions(module, core_join_methods) != 0 || add_constants(module) != 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -1,0 +1,91 @@
+/* One side of a join; see join_side.h. */
+#include "join/join_side.h"
+
+#include "base/error.h"
+#include "index/index_internal.h"
+#include "sharded/sharded_internal.h"
+
+#include <string.h>
+
+static void index_shape(nphd_index *index, nphdi_join_shape *out)
+{
+    nphdi_rwlock_read(&index->content_lock);
+    out->metric = index->content->shape.metric;
+    out->max_bytes = index->content->shape.payload_bytes;
+    out->key_bytes = index->content->shape.key_bytes;
+    out->multi = index->content->shape.multi;
+    nphdi_rwlock_read_end(&index->content_lock);
+}
+
+nphd_status nphdi_join_side_shape(const nphd_join_side *side, const char *name,
+                                  nphdi_join_shape *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    if ((side->index == NULL) == (side->sharded == NULL)) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
+                          "join: the %s side is %s index; give one or the other", name,
+                          side->index == NULL ? "no" : "an index and a sharded");
+    }
+    if (side->index != NULL) {
+        index_shape(side->index, out);
+        return NPHD_OK;
+    }
+    TRY(nphdi_look_begin(side->sharded, err));
+    index_shape(side->sharded->active, out);
+    nphdi_look_end(side->sharded);
+done:
+    return status;
+}
+
+const nphd_allocator *nphdi_join_side_allocator(const nphd_join_side *side)
+{
+    return side->sharded != NULL ? side->sharded->allocator : side->index->allocator;
+}
+
+uint64_t nphdi_join_side_size(const nphd_join_side *side)
+{
+    return side->sharded != NULL ? nphd_sharded_size(side->sharded) : nphd_index_size(side->index);
+}
+
+nphd_status nphdi_join_side_radius(const nphd_join_side *side, const nphd_vector *queries,
+                                   size_t query_count, float radius,
+                                   const nphd_search_options *options, nphd_match_sink sink,
+                                   void *context, nphd_error *err)
+{
+    return side->sharded != NULL
+               ? nphd_sharded_radius_stream(side->sharded, queries, query_count, radius, options,
+                                            sink, context, NULL, err)
+               : nphd_index_radius_stream(side->index, queries, query_count, radius, options, sink,
+                                          context, NULL, err);
+}
+
+nphdi_join_cursor nphdi_join_cursor_begin(const nphd_join_side *side)
+{
+    nphdi_join_cursor cursor;
+
+    memset(&cursor, 0, sizeof(cursor));
+    if (side->sharded != NULL) {
+        cursor.of_sharded = nphd_sharded_cursor_begin(side->sharded);
+    } else {
+        cursor.of_index = nphd_index_cursor(side->index);
+    }
+    return cursor;
+}
+
+nphd_status nphdi_join_cursor_next(nphdi_join_cursor *cursor, nphd_key *out_key, uint8_t *out,
+                                   size_t *out_bytes, nphd_error *err)
+{
+    return cursor->of_sharded.sharded != NULL
+               ? nphd_sharded_cursor_next(&cursor->of_sharded, out_key, out, out_bytes, err)
+               : nphd_cursor_next(&cursor->of_index, out_key, out, out_bytes, err);
+}
+
+nphd_status nphdi_join_cursor_visit_key(const nphdi_join_cursor *cursor, nphd_key key,
+                                        nphdi_visit_vector visit, void *context, nphd_error *err)
+{
+    return cursor->of_sharded.sharded != NULL
+               ? nphdi_sharded_visit_key(&cursor->of_sharded, key, visit, context, err)
+               : nphdi_index_visit_key(cursor->of_index.index, key, cursor->of_index.next, visit,
+                                       context, err);
+}
