@@ -355,15 +355,12 @@ nphd_status nphdi_sealed_prepare(nphd_sharded *sharded, const nphd_key *keys, si
     return status;
 }
 
-nphd_status nphdi_sharded_count_visible(const nphd_sharded *sharded, uint64_t *out, nphd_error *err)
+uint64_t nphdi_sharded_count_visible(const nphd_sharded *sharded)
 {
-    nphd_status status = NPHD_OK;
+    uint64_t visible = nphd_index_size(sharded->active);
 
-    *out = nphd_index_size(sharded->active);
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        const nphdi_shard *shard = sharded->sealed[i];
-        *out += nphdi_index_stored(shard->index) - nphdi_shard_dead(shard);
+        visible += nphdi_shard_visible(sharded->sealed[i]);
     }
-    (void)err;
-    return status;
+    return visible;
 }

@@ -344,7 +344,7 @@ uint64_t nphd_sharded_size(nphd_sharded *sharded)
     uint64_t size = 0;
 
     if (nphdi_look_begin(sharded, NULL) == NPHD_OK) {
-        (void)nphdi_sharded_count_visible(sharded, &size, NULL);
+        size = nphdi_sharded_count_visible(sharded);
         nphdi_look_end(sharded);
     }
     return size;

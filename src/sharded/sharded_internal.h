@@ -206,8 +206,7 @@ nphd_status nphdi_sealed_prepare(nphd_sharded *sharded, const nphd_key *keys, si
 /* May any shard have the key? */
 bool nphdi_sharded_maybe(const nphd_sharded *sharded, nphd_key key);
 /* Visible vectors of all shards; the caller holds state_lock. */
-nphd_status nphdi_sharded_count_visible(const nphd_sharded *sharded, uint64_t *out,
-                                        nphd_error *err);
+uint64_t nphdi_sharded_count_visible(const nphd_sharded *sharded);
 
 /* ---- groups of shards with a common filter (sharded_group.c) ---- */
 

@@ -256,18 +256,13 @@ static void shard_worker(void *context, uint32_t worker)
 /* ---- the call ---- */
 
 /* The whole index decides how it is searched, not each shard for itself. */
-static nphd_status choose_mode(search_call *call, nphd_error *err)
+static void choose_mode(search_call *call)
 {
-    nphd_status status = NPHD_OK;
-    uint64_t vectors = 0;
-
     if (call->options.mode == NPHD_SEARCH_AUTO) {
-        TRY(nphdi_sharded_count_visible(call->sharded, &vectors, err));
-        call->options.mode =
-            vectors < NPHD_EXACT_BELOW ? NPHD_SEARCH_EXACT : NPHD_SEARCH_APPROXIMATE;
+        call->options.mode = nphdi_sharded_count_visible(call->sharded) < NPHD_EXACT_BELOW
+                                 ? NPHD_SEARCH_EXACT
+                                 : NPHD_SEARCH_APPROXIMATE;
     }
-done:
-    return status;
 }
 
 static void run_call(search_call *call)
@@ -317,7 +312,7 @@ nphd_status nphd_sharded_search_many(nphd_sharded *sharded, const nphd_vector *q
     status = nphdi_index_check_search(sharded->active, queries, query_count, capacity, &known, out,
                                       reports, err);
     if (status == NPHD_OK) {
-        status = choose_mode(&call, err);
+        choose_mode(&call);
     }
     if (status != NPHD_OK || query_count == 0) {
         nphdi_look_end(sharded);
