@@ -54,11 +54,6 @@ const char *nphdi_shard_name(const nphdi_shard *shard)
     return strrchr(shard->path, '/') + 1;
 }
 
-nphd_index_options nphdi_shard_options(const nphd_sharded *sharded)
-{
-    return sharded->parameters;
-}
-
 nphd_status nphdi_shard_map(const nphd_sharded *sharded, const nphdi_shard *shard, nphd_index **out,
                             nphd_error *err)
 {

@@ -106,12 +106,11 @@ static nphd_status build_group(const nphd_sharded *sharded, const group *of,
                                const nphd_batch_options *options, nphd_index **out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphd_index_options create = nphdi_shard_options(sharded);
     builder *to = NULL;
     nphd_index *index = NULL;
 
     *out = NULL;
-    TRY(nphd_index_create(&create, &index, err));
+    TRY(nphd_index_create(&sharded->parameters, &index, err));
     TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*to), &to, err));
     to->index = index;
     to->options = options;
@@ -242,8 +241,7 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     atomic_store(&sharded->newest_generation, generation);
     /* from here on the file is the new one, and nothing may fail before the list says so too; the
      * old files stay until that is durable */
-    shard->mapped = nphdi_shard_map(sharded, shard, &shard->index, &why) == NPHD_OK;
-    if (!shard->mapped) {
+    if (nphdi_shard_map(sharded, shard, &shard->index, &why) != NPHD_OK) {
         nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s: written, but it stays in memory: %s",
                         nphdi_shard_name(shard), why.text);
         shard->index = index;

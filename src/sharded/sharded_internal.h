@@ -50,7 +50,6 @@ typedef struct nphdi_shard {
     nphdi_hidden hidden; /* words NULL: nothing is hidden */
     uint64_t generation; /* of its file; 0: none, or a file without trailer */
     uint64_t file_bytes; /* 0: not on disk */
-    bool mapped;
     uint32_t first_number; /* of the shards that were merged into this one; else `number` */
     uint64_t moved;        /* `moves` of the index after that; 0: never */
     bool grouped;          /* in a group that is in force */
@@ -183,7 +182,6 @@ static inline uint64_t nphdi_shard_visible(const nphdi_shard *shard)
     return stored > dead ? stored - dead : 0;
 }
 const char *nphdi_shard_name(const nphdi_shard *shard); /* the file without its folder */
-nphd_index_options nphdi_shard_options(const nphd_sharded *sharded);
 /* Room for more sealed shards. */
 nphd_status nphdi_sealed_reserve(nphd_sharded *sharded, uint64_t more, nphd_error *err);
 void nphdi_sealed_release(nphd_sharded *sharded); /* the room, not the shards */

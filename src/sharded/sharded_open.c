@@ -110,7 +110,6 @@ static nphd_status map_shard(opening *of, nphdi_shard *shard, nphd_error *err)
         TRY(nphd_index_restore(shard->path, true, &first, &shard->index, err));
     }
     note_parameters(sharded, shard->index);
-    shard->mapped = true;
     shard->file_bytes = shard->index->content->mapped.bytes;
     if (shard->index->content->mapped.has_trailer &&
         nphdi_trailer_find(&shard->index->content->mapped.trailer, NPHDI_SECTION_SHARDS) != NULL) {
@@ -538,10 +537,9 @@ done:
 static nphd_status make_active(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphd_index_options options = nphdi_shard_options(sharded);
     const nphdi_shape *shape;
 
-    TRY(nphd_index_create(&options, &sharded->active, err));
+    TRY(nphd_index_create(&sharded->parameters, &sharded->active, err));
     shape = &sharded->active->content->shape;
     sharded->parameters.max_bits = shape->payload_bytes * 8;
     sharded->parameters.key_bits = shape->key_bytes * 8;

@@ -185,11 +185,10 @@ done:
 static nphd_status reset_state(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphd_index_options options = nphdi_shard_options(sharded);
     nphd_index *fresh = NULL;
     nphdi_bloom *bloom = NULL;
 
-    TRY(nphd_index_create(&options, &fresh, err));
+    TRY(nphd_index_create(&sharded->parameters, &fresh, err));
     if (sharded->want_bloom) {
         TRY(nphdi_bloom_create(sharded->allocator, sharded->key_bytes, 0, &bloom, err));
     }
@@ -318,7 +317,6 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
-    const nphd_index_options create = nphdi_shard_options(sharded);
     nphd_error why = NPHD_ERROR_INIT;
     nphd_index *index = NULL;
     nphdi_shard *head;
@@ -329,7 +327,7 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
     head = sharded->sealed[sharded->sealed_count - 1];
     options.build_breadth = sharded->parameters.build_breadth;
     options.search_breadth = sharded->parameters.search_breadth;
-    TRY(nphd_index_create(&create, &index, err));
+    TRY(nphd_index_create(&sharded->parameters, &index, err));
     status = nphd_index_load(index, head->path, &options, &why);
     if (status == NPHD_CORRUPT && sharded->salvage) {
         leave_head(sharded, &why);

@@ -29,7 +29,6 @@ static nphd_status swap_for_view(nphd_sharded *sharded, nphdi_shard *shard, uint
         /* the breadths may have been set after the file was written; these are in range */
         (void)nphd_index_set_breadth(view, sharded->parameters.build_breadth,
                                      sharded->parameters.search_breadth, NULL);
-        shard->mapped = true;
         nphdi_sealed_refresh(sharded);
         if (shard->hidden.words != NULL) {
             nphdi_index_set_hidden(view, &shard->hidden);
@@ -255,11 +254,10 @@ static nphd_status begin_rotation(nphd_sharded *sharded, nphd_error *err)
     nphdi_rotation *rotation = NULL;
     nphdi_shard *shard = NULL;
     nphd_index *fresh = NULL;
-    const nphd_index_options options = nphdi_shard_options(sharded);
     uint32_t number;
 
     TRY(nphdi_active_number(sharded, &number, err));
-    TRY(nphd_index_create(&options, &fresh, err));
+    TRY(nphd_index_create(&sharded->parameters, &fresh, err));
     TRY(nphdi_shard_create(sharded, number, &shard, err));
     TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*rotation), &rotation, err));
     rotation->failure.struct_size = sizeof(rotation->failure);
