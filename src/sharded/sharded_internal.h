@@ -47,9 +47,9 @@ typedef struct nphdi_shard {
     char *path;
     size_t path_room;
     nphd_index *index;
-    nphdi_hidden hidden; /* words NULL: nothing is hidden */
-    uint64_t generation; /* of its file; 0: none, or a file without trailer */
-    uint64_t file_bytes; /* 0: not on disk */
+    nphdi_hidden hidden;   /* words NULL: nothing is hidden */
+    uint64_t generation;   /* of its file; 0: none, or a file without trailer */
+    uint64_t file_bytes;   /* 0: not on disk */
     uint32_t first_number; /* of the shards that were merged into this one; else `number` */
     uint64_t moved;        /* `moves` of the index after that; 0: never */
     bool grouped;          /* in a group that is in force */
@@ -286,6 +286,16 @@ nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *pat
 /* Tells of something that salvage leaves out. */
 void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* ---- shards whose files go (sharded_doomed.c) ---- */
+
+/* Room for `more` of them. */
+nphd_status nphdi_doomed_reserve(nphd_sharded *sharded, uint64_t more, nphd_error *err);
+/* Room must be there. Nobody may be looking at the shard, which is closed but for its name. */
+void nphdi_doomed_add(nphd_sharded *sharded, nphdi_shard *shard);
+/* Removes their files, oldest first: the files that leave them out are durable. */
+nphd_status nphdi_doomed_remove(nphd_sharded *sharded, nphd_error *err);
+void nphdi_doomed_release(nphd_sharded *sharded); /* the files stay */
 
 /* ---- saving (sharded_save.c) ---- */
 

@@ -149,36 +149,21 @@ done:
 static nphd_status doom_all(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t room = sharded->doomed_count + sharded->sealed_count + 1;
-    nphdi_shard **doomed = NULL;
     nphdi_shard *active = NULL;
 
-    TRY(nphdi_alloc(sharded->allocator, room, sizeof(nphdi_shard *), &doomed, err));
+    TRY(nphdi_doomed_reserve(sharded, sharded->sealed_count + 1, err));
     if (sharded->active_file_bytes > 0) {
         TRY(nphdi_shard_create(sharded, sharded->active_number, &active, err));
     }
-    if (sharded->doomed_count > 0) {
-        memcpy(doomed, sharded->doomed, sharded->doomed_count * sizeof(nphdi_shard *));
-    }
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        nphdi_shard *shard = sharded->sealed[i];
-        nphd_index_close(shard->index);
-        shard->index = NULL;
-        doomed[sharded->doomed_count++] = shard;
+        nphdi_doomed_add(sharded, sharded->sealed[i]);
     }
     sharded->sealed_count = 0;
     nphdi_sealed_refresh(sharded);
     if (active != NULL) {
-        doomed[sharded->doomed_count++] = active;
-        active = NULL;
+        nphdi_doomed_add(sharded, active);
     }
-    nphdi_free(sharded->allocator, sharded->doomed, sharded->doomed_room, sizeof(nphdi_shard *));
-    sharded->doomed = doomed;
-    sharded->doomed_room = room;
-    doomed = NULL;
 done:
-    nphdi_free(sharded->allocator, doomed, room, sizeof(nphdi_shard *));
-    nphdi_shard_close(active);
     return status;
 }
 
