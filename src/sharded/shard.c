@@ -5,11 +5,7 @@
 #include "filters/group_filter.h"
 #include "sharded/sharded_internal.h"
 
-#include <stdio.h>
 #include <string.h>
-
-/* "/shard_" and ".usearch", ten digits and the closing zero. */
-#define NAME_ROOM 32
 
 /* Filters, and key tables of shards alone, that are asked for from memory at once: about as many
  * as a core keeps requests under way (bench_sharded, contains). And the shards that these can name.
@@ -28,9 +24,8 @@ nphd_status nphdi_shard_create(const nphd_sharded *sharded, uint32_t number, nph
     shard->allocator = sharded->allocator;
     shard->number = number;
     shard->first_number = number;
-    shard->path_room = strlen(sharded->path) + NAME_ROOM;
-    TRY(nphdi_alloc(sharded->allocator, shard->path_room, 1, &shard->path, err));
-    (void)snprintf(shard->path, shard->path_room, "%s/shard_%03u.usearch", sharded->path, number);
+    TRY(nphdi_shard_path(sharded->allocator, sharded->path, number, &shard->path, &shard->path_room,
+                         err));
     *out = shard;
     shard = NULL;
 done:

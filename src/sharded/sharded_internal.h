@@ -161,9 +161,20 @@ struct nphd_sharded {
     bool thread_stop;
 };
 
+/* ---- names of shards (shard_names.c) ---- */
+
+/* The number in a shard's file name, written as we write it; NPHDI_NO_NUMBER: not one. */
+uint32_t nphdi_shard_number(const char *name);
+/* The path of a shard's file, to be freed as *room bytes. */
+nphd_status nphdi_shard_path(const nphd_allocator *allocator, const char *directory,
+                             uint32_t number, char **out, size_t *room, nphd_error *err);
+/* The numbers of the shards among the names of a directory, ascending; to be freed as
+ * `names->count` numbers. */
+nphd_status nphdi_shard_numbers(const nphd_allocator *allocator, const nphdi_names *names,
+                                uint32_t **out, size_t *out_count, nphd_error *err);
+
 /* ---- shards (shard.c) ---- */
 
-/* `shard_007.usearch` for number 7. */
 nphd_status nphdi_shard_create(const nphd_sharded *sharded, uint32_t number, nphdi_shard **out,
                                nphd_error *err);
 void nphdi_shard_close(nphdi_shard *shard); /* takes NULL */
@@ -322,8 +333,6 @@ nphd_status nphdi_drain(nphd_sharded *sharded, uint64_t timeout_ms, nphd_error *
 nphd_status nphdi_rotation_report(nphd_sharded *sharded, nphd_error *err);
 void nphdi_rotation_stop(nphd_sharded *sharded);
 
-/* The number in a shard's file name, written as we write it; NPHDI_NO_NUMBER: not one. */
-uint32_t nphdi_shard_number(const char *name);
 /* A shard, the bloom filter or the tombstones? */
 bool nphdi_directory_is_data(const char *name);
 /* NPHD_EXISTS unless there is no such directory, which is then made, or it is empty. */

@@ -42,24 +42,6 @@ static bool is_temporary(const char *name)
            has_part(name, ".npy.tmp") || has_part(name, ".usearch.compact");
 }
 
-/* The number of a shard's file name, written as we write it; NPHDI_NO_NUMBER: not one. */
-uint32_t nphdi_shard_number(const char *name)
-{
-    char expected[32];
-    unsigned long number;
-    char *end;
-
-    if (strncmp(name, "shard_", 6) != 0 || name[6] < '0' || name[6] > '9') {
-        return NPHDI_NO_NUMBER;
-    }
-    number = strtoul(name + 6, &end, 10);
-    if (number >= NPHDI_NO_NUMBER || strcmp(end, ".usearch") != 0) {
-        return NPHDI_NO_NUMBER;
-    }
-    (void)snprintf(expected, sizeof(expected), "shard_%03lu.usearch", number);
-    return strcmp(expected, name) == 0 ? (uint32_t)number : NPHDI_NO_NUMBER;
-}
-
 static nphd_status remove_temporary(const nphd_sharded *sharded, const char *name, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -165,12 +147,27 @@ done:
     return status;
 }
 
-static int compare_numbers(const void *left, const void *right)
+/* What is no shard and looks like one, and what interrupted writes left. */
+static nphd_status tidy_names(const opening *of, nphd_error *err)
 {
-    const uint32_t a = *(const uint32_t *)left;
-    const uint32_t b = *(const uint32_t *)right;
+    nphd_status status = NPHD_OK;
+    const nphd_sharded *sharded = of->sharded;
 
-    return a < b ? -1 : a > b;
+    for (size_t i = 0; i < of->names.count; i++) {
+        const char *name = of->names.names[i];
+        if (nphdi_shard_number(name) != NPHDI_NO_NUMBER) {
+            continue;
+        }
+        if (is_temporary(name)) {
+            TRY(sharded->read_only && !NPHDI_BUG(22) ? NPHD_OK
+                                                     : remove_temporary(sharded, name, err));
+        } else if (strncmp(name, "shard_", 6) == 0 && !has_part(name, ".damaged")) {
+            nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
+                            "%s/%s: not the name of a shard, ignored", sharded->path, name);
+        }
+    }
+done:
+    return status;
 }
 
 static nphd_status open_shards(opening *of, nphd_error *err)
@@ -180,23 +177,8 @@ static nphd_status open_shards(opening *of, nphd_error *err)
     uint32_t *numbers = NULL;
     size_t count = 0;
 
-    TRY(nphdi_alloc(sharded->allocator, of->names.count, sizeof(*numbers), &numbers, err));
-    for (size_t i = 0; i < of->names.count; i++) {
-        const char *name = of->names.names[i];
-        const uint32_t number = nphdi_shard_number(name);
-        if (number != NPHDI_NO_NUMBER) {
-            numbers[count++] = number;
-        } else if (is_temporary(name)) {
-            TRY(sharded->read_only && !NPHDI_BUG(22) ? NPHD_OK
-                                                     : remove_temporary(sharded, name, err));
-        } else if (strncmp(name, "shard_", 6) == 0 && !has_part(name, ".damaged")) {
-            nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
-                            "%s/%s: not the name of a shard, ignored", sharded->path, name);
-        }
-    }
-    if (count > 1) {
-        qsort(numbers, count, sizeof(*numbers), compare_numbers);
-    }
+    TRY(tidy_names(of, err));
+    TRY(nphdi_shard_numbers(sharded->allocator, &of->names, &numbers, &count, err));
     for (size_t i = 0; i < count; i++) {
         TRY(open_shard(of, numbers[i], err));
         of->last_number = numbers[i];

@@ -247,7 +247,7 @@ static bool is_wanted(const salvage *of, const nphd_index *index)
             memcmp(index->identity, of->from->identity, sizeof(index->identity)) == 0);
 }
 
-static nphd_status take_shard(salvage *of, const char *name, uint32_t number, nphd_error *err)
+static nphd_status take_shard(salvage *of, uint32_t number, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphdi_shard *open = find_open(of, number);
@@ -258,7 +258,7 @@ static nphd_status take_shard(salvage *of, const char *name, uint32_t number, np
     char *path = NULL;
     size_t room = 0;
 
-    TRY(nphdi_path_join(of->allocator, of->path, name, &path, &room, err));
+    TRY(nphdi_shard_path(of->allocator, of->path, number, &path, &room, err));
     TRY(map_blocks(of, path, &map, err));
     if (map.damaged > 0 && (open != NULL || of->from == NULL)) {
         (void)nphdi_fail(&why, NPHD_CORRUPT, "%s: %llu of %llu blocks are damaged", path,
@@ -322,24 +322,22 @@ static nphd_status take_all(salvage *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_names names;
+    uint32_t *numbers = NULL;
+    size_t count = 0;
     const block_map none = {NULL, 0, 0};
 
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(of->io, of->path, of->allocator, &names, err));
-    /* names are sorted, and shards of up to three digits with them; longer ones follow */
-    for (int wide = 0; wide < 2; wide++) {
-        for (size_t i = 0; i < names.count; i++) {
-            const uint32_t number = nphdi_shard_number(names.names[i]);
-            if (number != NPHDI_NO_NUMBER && (number > 999) == (wide != 0)) {
-                TRY(take_shard(of, names.names[i], number, err));
-            }
-        }
+    TRY(nphdi_shard_numbers(of->allocator, &names, &numbers, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        TRY(take_shard(of, numbers[i], err));
     }
     if (of->from != NULL) {
         /* what the journal added */
         TRY(take_entries(of, of->from->active, &none, err));
     }
 done:
+    nphdi_free(of->allocator, numbers, names.count, sizeof(*numbers));
     nphdi_names_free(&names);
     return status;
 }
