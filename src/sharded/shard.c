@@ -83,6 +83,44 @@ uint64_t nphdi_shard_dead(const nphdi_shard *shard)
                : atomic_load_explicit(&shard->hidden.count, memory_order_relaxed);
 }
 
+uint64_t nphdi_first_from(const void *list, uint64_t count, uint64_t number,
+                          uint64_t (*number_at)(const void *list, uint64_t place))
+{
+    uint64_t low = 0;
+    uint64_t high = count;
+
+    while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        if (number_at(list, middle) < number) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static uint64_t sealed_number_at(const void *list, uint64_t place)
+{
+    nphdi_shard *const *sealed = list;
+
+    return sealed[place]->number;
+}
+
+uint64_t nphdi_sealed_from(const nphd_sharded *sharded, uint64_t number)
+{
+    return nphdi_first_from(sharded->sealed, sharded->sealed_count, number, sealed_number_at);
+}
+
+nphdi_shard *nphdi_sealed_numbered(const nphd_sharded *sharded, uint32_t number)
+{
+    const uint64_t place = nphdi_sealed_from(sharded, number);
+
+    return place < sharded->sealed_count && sharded->sealed[place]->number == number
+               ? sharded->sealed[place]
+               : NULL;
+}
+
 nphd_status nphdi_sealed_reserve(nphd_sharded *sharded, uint64_t more, nphd_error *err)
 {
     nphd_status status = NPHD_OK;

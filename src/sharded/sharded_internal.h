@@ -193,6 +193,14 @@ static inline uint64_t nphdi_shard_visible(const nphdi_shard *shard)
     return stored > dead ? stored - dead : 0;
 }
 const char *nphdi_shard_name(const nphdi_shard *shard); /* the file without its folder */
+/* The first place of an ascending list whose number is at least `number`; `count`: there is none.
+ */
+uint64_t nphdi_first_from(const void *list, uint64_t count, uint64_t number,
+                          uint64_t (*number_at)(const void *list, uint64_t place));
+/* The same in the list of sealed shards. */
+uint64_t nphdi_sealed_from(const nphd_sharded *sharded, uint64_t number);
+/* The sealed shard with this number; NULL: there is none. */
+nphdi_shard *nphdi_sealed_numbered(const nphd_sharded *sharded, uint32_t number);
 /* Room for more sealed shards. */
 nphd_status nphdi_sealed_reserve(nphd_sharded *sharded, uint64_t more, nphd_error *err);
 void nphdi_sealed_release(nphd_sharded *sharded); /* the room, not the shards */

@@ -216,16 +216,20 @@ done:
     return status;
 }
 
-static const nphdi_record_shard *find_listed(const opening *of, uint32_t number,
-                                             nphdi_record_shard *out)
+static uint64_t listed_number_at(const void *record, uint64_t place)
 {
-    for (uint32_t i = 0; i < of->listed; i++) {
-        *out = nphdi_record_shard_at(of->record, i);
-        if (out->number == number) {
-            return out;
-        }
+    return nphdi_record_shard_at(record, (uint32_t)place).number;
+}
+
+/* What the record, whose list is in order, says of a shard. */
+static bool find_listed(const opening *of, uint32_t number, nphdi_record_shard *out)
+{
+    const uint64_t place = nphdi_first_from(of->record, of->listed, number, listed_number_at);
+
+    if (place < of->listed) {
+        *out = nphdi_record_shard_at(of->record, (uint32_t)place);
     }
-    return NULL;
+    return place < of->listed && out->number == number;
 }
 
 static nphdi_shard *find_newest(const nphd_sharded *sharded)
@@ -294,8 +298,8 @@ static nphd_status read_own_record(opening *of, nphd_error *err)
     of->record = record;
     TRY(nphdi_record_decode_head(newest->path, of->record, of->record_bytes, &of->flags,
                                  &of->listed, err));
-    if (!of->reference && (find_listed(of, newest->number, &entry) == NULL ||
-                           entry.generation != newest->generation)) {
+    if (!of->reference &&
+        (!find_listed(of, newest->number, &entry) || entry.generation != newest->generation)) {
         status = nphdi_fail(err, NPHD_MISMATCH,
                             "%s: does not list itself, a copy of another shard; move it away",
                             newest->path);
@@ -376,7 +380,7 @@ static nphd_status check_behind(const opening *of, const nphdi_shard *shard, nph
                                  err));
     if (shard->generation >= of->newest->generation ||
         memcmp(shard->index->identity, sharded->identity, sizeof(sharded->identity)) != 0 ||
-        find_listed(&own, shard->number, &entry) == NULL || entry.generation != shard->generation) {
+        !find_listed(&own, shard->number, &entry) || entry.generation != shard->generation) {
         status =
             nphdi_fail(err, NPHD_MISMATCH, "%s: not one of the shards that %s lists; move it away",
                        shard->path, nphdi_shard_name(of->newest));
@@ -434,11 +438,10 @@ static nphd_status check_missing(opening *of, nphd_error *err)
 static nphd_status check_shard(const opening *of, nphdi_shard *shard, uint32_t last_listed,
                                nphd_error *err)
 {
-    nphdi_record_shard entry;
-    const nphdi_record_shard *listed = find_listed(of, shard->number, &entry);
+    nphdi_record_shard listed;
 
-    if (listed != NULL) {
-        return check_listed(of, shard, listed, err);
+    if (find_listed(of, shard->number, &listed)) {
+        return check_listed(of, shard, &listed, err);
     }
     return shard->number < last_listed ? drop_unlisted(of, shard, err)
                                        : check_behind(of, shard, err);

@@ -227,17 +227,6 @@ done:
     return status;
 }
 
-/* The shard as the damaged directory has it open, or else its file alone. */
-static nphdi_shard *find_open(const salvage *of, uint32_t number)
-{
-    for (uint64_t i = 0; of->from != NULL && i < of->from->sealed_count; i++) {
-        if (of->from->sealed[i]->number == number) {
-            return of->from->sealed[i];
-        }
-    }
-    return NULL;
-}
-
 /* Is a shard that was left out worth a look? It was told of already. An older one that opens is
  * what an interruption left, or contradicts the others; the newest has only lost its record. */
 static bool is_wanted(const salvage *of, const nphd_index *index)
@@ -250,7 +239,8 @@ static bool is_wanted(const salvage *of, const nphd_index *index)
 static nphd_status take_shard(salvage *of, uint32_t number, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphdi_shard *open = find_open(of, number);
+    /* as the damaged directory has it open, or else its file alone */
+    const nphdi_shard *open = of->from != NULL ? nphdi_sealed_numbered(of->from, number) : NULL;
     nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
     nphd_index *index = NULL;
     nphd_error why = NPHD_ERROR_INIT;
