@@ -82,6 +82,11 @@ void nphdi_journal_stop(nphd_sharded *sharded);
 /* Is this the name of a journal file? Its sequence number then. */
 bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence);
 
+/* Writes what was taken from a file as one frame, and flushes it; `before` is the file that it
+ * continues, or NULL (journal_write.c). */
+nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_file *file,
+                                     const nphdi_journal_file *before, nphd_error *err);
+
 /* ---- the frames of a file, from first to last (journal_read.c) ---- */
 
 typedef struct nphdi_journal_reader {
