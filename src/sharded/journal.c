@@ -157,6 +157,18 @@ void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *rec
     nphdi_signal_unlock(&journal->lock);
 }
 
+uint64_t nphdi_journal_disk_bytes(nphd_sharded *sharded)
+{
+    uint64_t bytes = 0;
+
+    nphdi_signal_lock(&sharded->journal.lock);
+    for (nphdi_journal_file *file = sharded->journal.files; file != NULL; file = file->next) {
+        bytes += atomic_load(&file->file_bytes);
+    }
+    nphdi_signal_unlock(&sharded->journal.lock);
+    return bytes;
+}
+
 void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation)
 {
     nphdi_signal_lock(&sharded->journal.lock);

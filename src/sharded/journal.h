@@ -26,10 +26,11 @@ typedef struct nphdi_journal_file {
     uint64_t sequence;
     nphd_file file;
     bool open;
-    bool created;           /* the file exists, with its head, durably */
-    bool closed;            /* found at opening: nothing is added to it */
-    bool broken;            /* a flush failed: only a save helps */
-    uint64_t written_bytes; /* that count: head and whole frames */
+    bool created;                /* the file exists, with its head, durably */
+    bool closed;                 /* found at opening: nothing is added to it */
+    bool broken;                 /* a flush failed: only a save helps */
+    uint64_t written_bytes;      /* that count: head and whole frames */
+    _Atomic uint64_t file_bytes; /* the size of the file, as far as is known */
     uint64_t frames;
     uint8_t *records; /* not written yet */
     uint64_t record_bytes;
@@ -65,6 +66,9 @@ void nphdi_journal_release(nphd_sharded *sharded);
 nphd_status nphdi_journal_reserve(nphd_sharded *sharded, uint64_t bytes, nphd_error *err);
 /* Room must be reserved. The caller holds change_lock, as for all that changes the index. */
 void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *record);
+
+/* The size of all files. */
+uint64_t nphdi_journal_disk_bytes(nphd_sharded *sharded);
 
 /* From now on records continue `generation`. */
 void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation);

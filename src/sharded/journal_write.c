@@ -67,6 +67,7 @@ static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *
     }
     file->open = true;
     TRY(write_all(sharded, file, 0, bytes, sizeof(bytes), err));
+    atomic_store(&file->file_bytes, sizeof(bytes));
     TRY(NPHDI_BUG(19) ? NPHD_OK : sync_file(sharded, file, err));
     NPHDI_REPEAT_INTERRUPTED(
         failed,
@@ -101,6 +102,7 @@ nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_
     nphdi_journal_encode_frame(&frame, head);
     TRY(write_all(sharded, file, file->written_bytes, head, sizeof(head), err));
     TRY(write_all(sharded, file, file->written_bytes + sizeof(head), file->flushing, padded, err));
+    atomic_store(&file->file_bytes, file->written_bytes + sizeof(head) + padded);
     TRY(NPHDI_BUG(21) ? NPHD_OK : sync_file(sharded, file, err));
     file->written_bytes += sizeof(head) + padded;
     file->frames++;
