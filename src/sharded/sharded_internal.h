@@ -299,8 +299,8 @@ nphd_status nphdi_tombstones_save(nphd_sharded *sharded, const nphdi_capture *ca
                                   uint64_t generation, nphd_error *err);
 nphd_key nphdi_key_from_file(const uint8_t *octets, uint32_t key_bytes);
 
-/* A damaged file is put aside under a name of its own, so that nothing we do touches it; not by
- * readers. */
+/* A damaged file is put aside under a name that no other file has, so that nothing we do touches
+ * it; not by readers. */
 nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, nphd_error *err);
 /* Tells of something that salvage leaves out. */
 void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
@@ -340,6 +340,10 @@ nphd_status nphdi_drain(nphd_sharded *sharded, uint64_t timeout_ms, nphd_error *
 /* The first failure that no changing call was told of. */
 nphd_status nphdi_rotation_report(nphd_sharded *sharded, nphd_error *err);
 void nphdi_rotation_stop(nphd_sharded *sharded);
+/* Takes state_lock for writing at a moment when no rotation is being written, and forgets those
+ * that wait or have failed. The caller takes their shards out of the index before it ends the
+ * lock, as nothing else would write them. Cannot fail. */
+void nphdi_rotations_forget(nphd_sharded *sharded);
 
 /* A shard, the bloom filter or the tombstones? */
 bool nphdi_directory_is_data(const char *name);

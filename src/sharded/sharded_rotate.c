@@ -95,6 +95,17 @@ static void run_oldest(nphd_sharded *sharded)
     nphdi_signal_broadcast(&sharded->queue);
 }
 
+/* None is being written. */
+static void free_rotations(nphd_sharded *sharded)
+{
+    while (sharded->rotations != NULL) {
+        nphdi_rotation *rotation = sharded->rotations;
+        sharded->rotations = rotation->next;
+        rotation_free(sharded, rotation);
+    }
+    sharded->rotation_count = 0;
+}
+
 /* ---- the thread ---- */
 
 static void rotation_thread(void *context)
@@ -123,12 +134,23 @@ void nphdi_rotation_stop(nphd_sharded *sharded)
         sharded->thread_runs = false;
         sharded->thread_stop = false;
     }
-    while (sharded->rotations != NULL) {
-        nphdi_rotation *rotation = sharded->rotations;
-        sharded->rotations = rotation->next;
-        rotation_free(sharded, rotation);
+    free_rotations(sharded);
+}
+
+void nphdi_rotations_forget(nphd_sharded *sharded)
+{
+    nphdi_rwlock_write(&sharded->state_lock);
+    nphdi_signal_lock(&sharded->queue);
+    while (sharded->rotations != NULL && sharded->rotations->state == NPHDI_ROTATION_RUNNING) {
+        /* it needs the state_lock to end */
+        nphdi_rwlock_write_end(&sharded->state_lock);
+        (void)nphdi_signal_wait(&sharded->queue, UINT64_MAX);
+        nphdi_signal_unlock(&sharded->queue);
+        nphdi_rwlock_write(&sharded->state_lock);
+        nphdi_signal_lock(&sharded->queue);
     }
-    sharded->rotation_count = 0;
+    free_rotations(sharded);
+    nphdi_signal_unlock(&sharded->queue);
 }
 
 /* ---- waiting ---- */
