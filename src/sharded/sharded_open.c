@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* ".damaged.", ten digits and the closing zero. */
+#define ASIDE_ROOM 20
+
 /* ---- names ---- */
 
 static bool has_part(const char *name, const char *part)
@@ -81,11 +84,29 @@ done:
     return status;
 }
 
+static nphd_status is_there(const nphd_sharded *sharded, const char *path, bool *out,
+                            nphd_error *err)
+{
+    nphd_file file;
+    uint64_t bytes;
+    nphd_status status = nphdi_file_open(sharded->io, path, &file, &bytes, err);
+
+    *out = status == NPHD_OK;
+    if (*out) {
+        (void)sharded->io->close(sharded->io->context, file); /* not even read from */
+    } else if (status == NPHD_NOT_FOUND) {
+        nphdi_error_clear(err);
+        status = NPHD_OK;
+    }
+    return status;
+}
+
 nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const size_t room = strlen(path) + sizeof(".damaged");
+    const size_t room = strlen(path) + ASIDE_ROOM;
     char *aside = NULL;
+    bool taken = true;
     int failed;
 
     if (sharded->read_only) {
@@ -93,6 +114,11 @@ nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *pat
     }
     TRY(nphdi_alloc(sharded->allocator, room, 1, &aside, err));
     (void)snprintf(aside, room, "%s.damaged", path);
+    TRY(is_there(sharded, aside, &taken, err));
+    for (uint32_t number = 2; taken; number++) {
+        (void)snprintf(aside, room, "%s.damaged.%u", path, number);
+        TRY(is_there(sharded, aside, &taken, err));
+    }
     failed = sharded->io->rename(sharded->io->context, path, aside);
     if (failed != 0) {
         status = nphdi_fail_os(err, failed, "%s: rename to %s", path, aside);
