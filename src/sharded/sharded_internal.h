@@ -98,7 +98,7 @@ struct nphd_sharded {
     uint64_t shard_bytes;
     uint32_t max_pending;
     nphd_sharded_options options; /* as opened, for a refresh */
-    uint64_t stamp;               /* of the files that a reader opened */
+    uint64_t stamp;               /* of the files and commits that a reader opened */
     bool read_only;
     bool background;
     bool want_bloom;
@@ -256,11 +256,13 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
                                       nphd_sharded **out, nphd_error *err);
 nphd_status nphdi_sharded_open_once(const char *path, const nphd_sharded_options *options,
                                     nphd_sharded **out, nphd_error *err);
-/* A number for the state of the files of an index: another one after every save, rotation and
- * compaction, and, with_journal, after every commit. */
+/* Two numbers for the state of the files of an index. */
+typedef struct nphdi_stamp {
+    uint64_t files;   /* another one after every save, rotation and compaction */
+    uint64_t commits; /* and after every commit too */
+} nphdi_stamp;
 nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *allocator,
-                                  const char *path, bool with_journal, uint64_t *out,
-                                  nphd_error *err);
+                                  const char *path, nphdi_stamp *out, nphd_error *err);
 
 /* ---- files beside the shards (sharded_bloom.c, sharded_tombstones.c) ---- */
 
