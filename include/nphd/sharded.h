@@ -45,7 +45,9 @@ typedef struct nphd_sharded_options {
     bool background_rotation;       /* full shards are written by a thread of the index */
     uint32_t max_pending_rotations; /* full shards in memory that wait to be written; 0: 2 */
     bool journal;                   /* commits are written to a journal; else a commit is a save */
-    bool commit_each_call;          /* every changing call commits before it returns; journal */
+    bool commit_each_call;          /* every changing call commits before it returns; journal.
+                                       When that fails its error is the call's, though the change
+                                       was made: nphd_sharded_commit() */
     uint32_t commit_interval_ms;    /* changes are committed every so often; 0: never; journal */
     uint32_t threads;               /* workers that replay the journal at opening; 0: 1 */
     bool salvage;                   /* open what can be read; `damage` is told what is missing */
@@ -102,8 +104,15 @@ NPHD_API nphd_status nphd_sharded_open(const char *path, const nphd_sharded_opti
  */
 NPHD_API nphd_status nphd_sharded_close(nphd_sharded *sharded, nphd_error *err);
 
-/** Free the handle; takes NULL. What was not saved is lost unless nphd_sharded_close() came first.
- *  Threads: none may use the handle. */
+/**
+ * Free the handle; takes NULL. Without nphd_sharded_close() before it, it saves and commits
+ * nothing: what neither a save, a finished rotation nor a commit made durable is lost.
+ *
+ * A rotation or a commit by time that is being written is finished first, and no other one begun:
+ * with commit_interval_ms the changes since the last commit are lost. With commit_each_call no
+ * change of vectors is lost whose call returned NPHD_OK.
+ * Threads  none may use the handle.
+ */
 NPHD_API void nphd_sharded_free(nphd_sharded *sharded);
 
 /**
@@ -164,7 +173,9 @@ NPHD_API nphd_status nphd_sharded_upsert(nphd_sharded *sharded, const nphd_key *
  *
  * Returns  NPHD_OK with *out_removed keys removed (may be NULL).
  * Errors   NPHD_UNSUPPORTED: the index is multi. NPHD_READ_ONLY, NPHD_CLOSED, NPHD_OUT_OF_MEMORY,
- *          NPHD_INVALID_ARGUMENT: a key too wide. On an error nothing is removed.
+ *          NPHD_INVALID_ARGUMENT: a key too wide. On these nothing is removed.
+ *          With commit_each_call also those of nphd_sharded_commit(): the keys are removed then,
+ *          as *out_removed says, and the next commit or save makes that durable.
  */
 NPHD_API nphd_status nphd_sharded_remove(nphd_sharded *sharded, const nphd_key *keys, size_t count,
                                          size_t *out_removed, nphd_error *err);
@@ -204,7 +215,8 @@ NPHD_API nphd_status nphd_sharded_search(nphd_sharded *sharded, nphd_vector quer
                                          const nphd_search_options *options, nphd_match *out,
                                          nphd_search_report *report, nphd_error *err);
 
-/** Answer many queries. As nphd_index_search_many(); NPHD_CLOSED. */
+/** Answer many queries. As nphd_index_search_many(); NPHD_CLOSED. Each query sees one state of the
+ *  index; changes and a refresh may come in between two of them. */
 NPHD_API nphd_status nphd_sharded_search_many(nphd_sharded *sharded, const nphd_vector *queries,
                                               size_t query_count, size_t capacity,
                                               const nphd_search_options *options, nphd_match *out,
@@ -307,13 +319,19 @@ NPHD_API nphd_status nphd_sharded_rebuild_bloom(nphd_sharded *sharded, uint64_t 
 
 /**
  * Remove everything. The next save makes it durable in one step and deletes the files; until then
- * a crash brings the last save back. Parameters stay, automatic keys begin at 0 again.
+ * a crash brings the last save back, unless the reset was committed to a journal. Parameters stay,
+ * automatic keys begin at 0 again. Shards that wait for their rotation are dropped unwritten, so
+ * that it succeeds also where none can be written.
+ *
+ * Errors   NPHD_READ_ONLY, NPHD_CLOSED, NPHD_OUT_OF_MEMORY: nothing is removed. With
+ *          commit_each_call those of nphd_sharded_commit(), as for nphd_sharded_remove().
  */
 NPHD_API nphd_status nphd_sharded_reset(nphd_sharded *sharded, nphd_error *err);
 
 /**
  * Move a read_only handle to the newest state of the files, whole: the last save, rotation or
- * commit of the writer. Searches under way finish on the state before.
+ * commit of the writer. It waits for the queries and lookups under way, which finish on the state
+ * before; what nphd_sharded_search_many() has not begun by then is answered from the new one.
  *
  * Returns  NPHD_OK with *out_changed (may be NULL); nothing happens on a writing handle.
  * Errors   as nphd_sharded_open(); the handle then stays on the state it had.
@@ -365,7 +383,7 @@ typedef struct nphd_sharded_stats {
     uint64_t active_vectors;     /* vectors in the active shard */
     uint64_t pending_rotations;  /* full shards that are not on disk yet */
     uint64_t files;              /* shard files on disk */
-    uint64_t disk_bytes;         /* of all files of the index */
+    uint64_t disk_bytes;         /* of all files of the index, journals included */
     uint64_t memory_bytes;       /* memory held, without mappings */
     uint64_t mapped_bytes;       /* bytes of files mapped */
     uint64_t active_bytes;       /* size of the active shard's file if it were written now */

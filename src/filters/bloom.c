@@ -30,6 +30,11 @@
  * decision after each one would be a coin toss; this many mostly settle it. */
 #define PROBE_GROUP 4
 
+/* Bits of this size have a reserved range to themselves, for which the system's allocator asks for
+ * huge pages: bits are read at random, and with small pages the fresh memory of a large filter
+ * costs more to touch than its file to read (bench_sharded). */
+#define LARGE_BYTES ((uint32_t)1 << 21)
+
 /* ---- filters ---- */
 
 nphd_status nphdi_bloom_filter_create(const nphd_allocator *allocator,
@@ -42,7 +47,13 @@ nphd_status nphdi_bloom_filter_create(const nphd_allocator *allocator,
 
     *out = NULL;
     TRY(nphdi_alloc(allocator, 1, sizeof(*filter), &filter, err));
-    TRY(nphdi_alloc(allocator, size->bit_bytes / 8, sizeof(*filter->words), &words, err));
+    if (size->bit_bytes < LARGE_BYTES) {
+        TRY(nphdi_alloc(allocator, 1, size->bit_bytes, &words, err));
+    } else {
+        TRY(nphdi_region_reserve(&filter->range, allocator, size->bit_bytes, size->bit_bytes, err));
+        TRY(nphdi_region_commit(&filter->range, allocator, size->bit_bytes, err));
+        words = filter->range.base;
+    }
     filter->words = words;
     filter->size = *size;
     filter->bits = (uint64_t)size->bit_bytes * 8;
@@ -53,14 +64,17 @@ nphd_status nphdi_bloom_filter_create(const nphd_allocator *allocator,
     *out = filter;
     filter = NULL;
 done:
-    nphdi_free(allocator, filter, 1, sizeof(*filter));
+    nphdi_bloom_filter_free(allocator, filter);
     return status;
 }
 
 void nphdi_bloom_filter_free(const nphd_allocator *allocator, bloom_filter *filter)
 {
     if (filter != NULL) {
-        nphdi_free(allocator, filter->words, filter->size.bit_bytes / 8, sizeof(*filter->words));
+        if (filter->range.base == NULL) {
+            nphdi_free(allocator, filter->words, 1, filter->size.bit_bytes);
+        }
+        nphdi_region_release(&filter->range, allocator);
         nphdi_free(allocator, filter, 1, sizeof(*filter));
     }
 }

@@ -5,6 +5,7 @@
 #ifndef NPHDI_BLOOM_CHAIN_H
 #define NPHDI_BLOOM_CHAIN_H
 
+#include "base/memory.h"
 #include "filters/bloom.h"
 #include "formats/isbf_format.h"
 
@@ -13,6 +14,7 @@
 typedef struct bloom_filter {
     _Atomic(struct bloom_filter *) next; /* NULL, then set once */
     _Atomic uint64_t *words;             /* bit b is bit b & 63 of word b >> 6 */
+    nphdi_region range;                  /* of the words of a large one; else zero */
     uint64_t bits;                       /* a multiple of 64, below 2^35 */
     uint64_t reciprocal;                 /* floor((2^64 - 1) / bits) */
     uint64_t end;                        /* capacity of this filter and all before it */

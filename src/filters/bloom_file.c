@@ -7,7 +7,7 @@
 
 #include <assert.h>
 
-/* Words pass through the stack in pieces of this size, in the byte order of the file. */
+/* Words are written through the stack in pieces of this size, in the byte order of the file. */
 #define PIECE_BYTES 8192
 
 typedef struct bloom_source {
@@ -117,15 +117,12 @@ static nphd_status source_take(bloom_source *source, void *out, uint64_t bytes, 
 static nphd_status read_bits(bloom_source *source, bloom_filter *filter)
 {
     nphd_status status = NPHD_OK;
-    uint8_t piece[PIECE_BYTES];
+    uint8_t *bytes = (uint8_t *)(uintptr_t)filter->words;
 
-    for (uint64_t at = 0, bytes; at < filter->size.bit_bytes; at += bytes) {
-        bytes = filter->size.bit_bytes - at;
-        bytes = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
-        TRY(source_take(source, piece, bytes, "the bits of a filter"));
-        for (uint64_t i = 0; i < bytes; i += 8) {
-            atomic_init(&filter->words[(at + i) / 8], nphdi_get64(piece + i));
-        }
+    /* in one piece to where they stay: most of opening is this */
+    TRY(source_take(source, bytes, filter->size.bit_bytes, "the bits of a filter"));
+    for (uint64_t i = 0; NPHDI_BIG_ENDIAN && i < filter->size.bit_bytes; i += 8) {
+        atomic_init(&filter->words[i / 8], nphdi_get64(bytes + i));
     }
 done:
     return status;

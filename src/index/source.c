@@ -194,22 +194,41 @@ void nphdi_block_reader_end(nphdi_block_reader *reader)
     memset(reader, 0, sizeof(*reader));
 }
 
+/* The bytes of the block that starts at `offset`; the last one may be shorter. */
+static uint64_t block_bytes_at(const nphdi_block_reader *reader, uint64_t offset)
+{
+    const uint64_t rest = reader->covered - offset;
+
+    return rest < NPHDI_TRAILER_BLOCK_BYTES ? rest : NPHDI_TRAILER_BLOCK_BYTES;
+}
+
+/* Reads a whole block to `to` and checks it. */
+static nphd_status read_block(const nphdi_block_reader *reader, uint64_t offset, uint8_t *to,
+                              nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t bytes = block_bytes_at(reader, offset);
+    const uint64_t number = offset / NPHDI_TRAILER_BLOCK_BYTES;
+
+    TRY(nphdi_source_read(reader->source, offset, to, (size_t)bytes, err));
+    if (reader->trailer != NULL &&
+        nphdi_hash_bytes(to, (size_t)bytes) != nphdi_get64(reader->checksums + 8 * number)) {
+        return nphdi_fail(err, NPHD_CORRUPT,
+                          "%s: block %llu (bytes %llu to %llu): checksum mismatch",
+                          reader->source->name, (unsigned long long)number,
+                          (unsigned long long)offset, (unsigned long long)(offset + bytes - 1));
+    }
+done:
+    return status;
+}
+
 nphd_status nphdi_block_reader_load(nphdi_block_reader *reader, uint64_t offset, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t rest = reader->covered - offset;
-    const uint64_t number = offset / NPHDI_TRAILER_BLOCK_BYTES;
 
     reader->block_start = UINT64_MAX;
-    reader->block_bytes = rest < NPHDI_TRAILER_BLOCK_BYTES ? rest : NPHDI_TRAILER_BLOCK_BYTES;
-    TRY(nphdi_source_read(reader->source, offset, reader->block, (size_t)reader->block_bytes, err));
-    if (reader->trailer != NULL && nphdi_hash_bytes(reader->block, (size_t)reader->block_bytes) !=
-                                       nphdi_get64(reader->checksums + 8 * number)) {
-        return nphdi_fail(
-            err, NPHD_CORRUPT, "%s: block %llu (bytes %llu to %llu): checksum mismatch",
-            reader->source->name, (unsigned long long)number, (unsigned long long)offset,
-            (unsigned long long)(offset + reader->block_bytes - 1));
-    }
+    reader->block_bytes = block_bytes_at(reader, offset);
+    TRY(read_block(reader, offset, reader->block, err));
     reader->block_start = offset;
 done:
     return status;
@@ -228,15 +247,18 @@ nphd_status nphdi_block_reader_take(nphdi_block_reader *reader, void *out, uint6
     }
     while (bytes > 0) {
         const uint64_t inside = reader->offset % NPHDI_TRAILER_BLOCK_BYTES;
-        if (reader->block_start != reader->offset - inside) {
-            TRY(nphdi_block_reader_load(reader, reader->offset - inside, err));
-        }
-        const uint64_t ready = reader->block_bytes - inside;
+        const uint64_t ready = block_bytes_at(reader, reader->offset - inside) - inside;
         const uint64_t part = bytes < ready ? bytes : ready;
-        if (to != NULL) {
-            memcpy(to, reader->block + inside, (size_t)part);
-            to += part;
+        const bool loaded = reader->block_start == reader->offset - inside;
+        if (to != NULL && inside == 0 && part == ready && !loaded) {
+            TRY(read_block(reader, reader->offset, to, err));
+        } else {
+            TRY(loaded ? NPHD_OK : nphdi_block_reader_load(reader, reader->offset - inside, err));
+            if (to != NULL) {
+                memcpy(to, reader->block + inside, (size_t)part);
+            }
         }
+        to = to != NULL ? to + part : NULL;
         reader->offset += part;
         bytes -= part;
     }

@@ -59,7 +59,8 @@ nphd_status nphdi_block_reader_begin(nphdi_block_reader *reader, const nphdi_sou
                                      const nphdi_trailer *trailer, const nphd_allocator *allocator,
                                      nphd_error *err);
 
-/* The next `bytes` bytes; out NULL passes over them. */
+/* The next `bytes` bytes; out NULL passes over them. Whole blocks are read right into `out`, and
+ * checked there: after an error it has what it may. */
 nphd_status nphdi_block_reader_take(nphdi_block_reader *reader, void *out, uint64_t bytes,
                                     nphd_error *err);
 

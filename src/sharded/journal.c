@@ -1,9 +1,6 @@
-#include "sharded/journal.h"
-
+/* The records that wait, which file they belong to, and when they are written. */
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/seeded_bug.h"
-#include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
 
 #include <inttypes.h>
@@ -160,6 +157,18 @@ void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *rec
     nphdi_signal_unlock(&journal->lock);
 }
 
+uint64_t nphdi_journal_disk_bytes(nphd_sharded *sharded)
+{
+    uint64_t bytes = 0;
+
+    nphdi_signal_lock(&sharded->journal.lock);
+    for (nphdi_journal_file *file = sharded->journal.files; file != NULL; file = file->next) {
+        bytes += atomic_load(&file->file_bytes);
+    }
+    nphdi_signal_unlock(&sharded->journal.lock);
+    return bytes;
+}
+
 void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation)
 {
     nphdi_signal_lock(&sharded->journal.lock);
@@ -202,106 +211,6 @@ void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)
 
 /* ---- committing ---- */
 
-static nphd_status write_all(const nphd_sharded *sharded, nphdi_journal_file *file, uint64_t offset,
-                             const uint8_t *data, uint64_t bytes, nphd_error *err)
-{
-    while (bytes > 0) {
-        size_t done = 0;
-        int failed;
-        NPHDI_REPEAT_INTERRUPTED(failed, sharded->io->write(sharded->io->context, file->file,
-                                                            offset, data, (size_t)bytes, &done));
-        if (failed != 0) {
-            return nphdi_fail_os(err, failed, "%s: write", file->path);
-        }
-        if (done == 0 || done > bytes) {
-            return nphdi_fail_os(err, EIO, "%s: write", file->path);
-        }
-        data += done;
-        offset += done;
-        bytes -= done;
-    }
-    return NPHD_OK;
-}
-
-static nphd_status sync_file(const nphd_sharded *sharded, const nphdi_journal_file *file,
-                             nphd_error *err)
-{
-    const int failed = sharded->io->sync(sharded->io->context, file->file);
-
-    return failed == 0
-               ? NPHD_OK
-               : nphdi_fail_os(err, failed, "%s: flush; what it holds is unknown", file->path);
-}
-
-/* Creates the file with its head, durably, before the first frame: a journal whose head is damaged
- * although frames follow was whole once. */
-static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *file,
-                               const nphdi_journal_file *before, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    uint8_t bytes[NPHDI_JOURNAL_HEAD_BYTES];
-    nphdi_journal_head head;
-    int failed;
-
-    memset(&head, 0, sizeof(head));
-    memcpy(head.identity, sharded->identity, sizeof(head.identity));
-    head.base = file->base;
-    head.sequence = file->sequence;
-    head.before = before != NULL && !NPHDI_BUG(14) ? before->sequence : 0;
-    head.before_bytes = before != NULL ? before->written_bytes : 0;
-    head.before_base = before != NULL ? before->base : 0;
-    head.key_bytes = sharded->key_bytes;
-    head.payload_bytes = sharded->parameters.max_bits / 8;
-    nphdi_journal_encode_head(&head, bytes);
-    NPHDI_REPEAT_INTERRUPTED(
-        failed, sharded->io->open(sharded->io->context, file->path, NPHD_OPEN_CREATE, &file->file));
-    if (failed != 0) {
-        return nphdi_fail_os(err, failed, "%s: create", file->path);
-    }
-    file->open = true;
-    TRY(write_all(sharded, file, 0, bytes, sizeof(bytes), err));
-    TRY(NPHDI_BUG(19) ? NPHD_OK : sync_file(sharded, file, err));
-    NPHDI_REPEAT_INTERRUPTED(
-        failed,
-        NPHDI_BUG(20) ? 0 : sharded->io->sync_directory(sharded->io->context, sharded->path));
-    if (failed != 0 && failed != EINVAL) {
-        status = nphdi_fail_os(err, failed, "%s: flush of the directory", sharded->path);
-        goto done;
-    }
-    file->created = true;
-    file->written_bytes = sizeof(bytes);
-done:
-    return status;
-}
-
-/* Writes what was taken from a file as one frame, and flushes it. */
-static nphd_status flush_file(const nphd_sharded *sharded, nphdi_journal_file *file,
-                              const nphdi_journal_file *before, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
-    const uint64_t bytes = file->flushing_bytes;
-    const uint64_t padded = nphdi_journal_padded(bytes);
-    nphdi_journal_frame frame = {file->frames, bytes, 0};
-
-    if (!file->created) {
-        TRY(create_file(sharded, file, before, err));
-    }
-    if (bytes == 0) {
-        goto done;
-    }
-    memset(file->flushing + bytes, 0, padded - bytes);
-    frame.checksum = nphdi_hash_bytes(file->flushing, (size_t)padded);
-    nphdi_journal_encode_frame(&frame, head);
-    TRY(write_all(sharded, file, file->written_bytes, head, sizeof(head), err));
-    TRY(write_all(sharded, file, file->written_bytes + sizeof(head), file->flushing, padded, err));
-    TRY(NPHDI_BUG(21) ? NPHD_OK : sync_file(sharded, file, err));
-    file->written_bytes += sizeof(head) + padded;
-    file->frames++;
-done:
-    return status;
-}
-
 /* Takes the records of all files for writing; each keeps a buffer of the same room, for records
  * that are reserved and come in meanwhile. Called with the journal locked. */
 static nphd_status take_records(const nphd_sharded *sharded, nphd_error *err)
@@ -343,7 +252,7 @@ static nphd_status flush_files(const nphd_sharded *sharded, nphdi_journal_file *
 
     for (;;) {
         if (status == NPHD_OK) {
-            status = flush_file(sharded, file, before, err);
+            status = nphdi_journal_file_flush(sharded, file, before, err);
         }
         file->flushing_bytes = 0;
         file->broken = status != NPHD_OK && !NPHDI_BUG(24);

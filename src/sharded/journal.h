@@ -26,10 +26,11 @@ typedef struct nphdi_journal_file {
     uint64_t sequence;
     nphd_file file;
     bool open;
-    bool created;           /* the file exists, with its head, durably */
-    bool closed;            /* found at opening: nothing is added to it */
-    bool broken;            /* a flush failed: only a save helps */
-    uint64_t written_bytes; /* that count: head and whole frames */
+    bool created;                /* the file exists, with its head, durably */
+    bool closed;                 /* found at opening: nothing is added to it */
+    bool broken;                 /* a flush failed: only a save helps */
+    uint64_t written_bytes;      /* that count: head and whole frames */
+    _Atomic uint64_t file_bytes; /* the size of the file, as far as is known */
     uint64_t frames;
     uint8_t *records; /* not written yet */
     uint64_t record_bytes;
@@ -66,6 +67,9 @@ nphd_status nphdi_journal_reserve(nphd_sharded *sharded, uint64_t bytes, nphd_er
 /* Room must be reserved. The caller holds change_lock, as for all that changes the index. */
 void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *record);
 
+/* The size of all files. */
+uint64_t nphdi_journal_disk_bytes(nphd_sharded *sharded);
+
 /* From now on records continue `generation`. */
 void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation);
 /* A shard file is in place, but perhaps not after a power cut. */
@@ -81,6 +85,11 @@ void nphdi_journal_stop(nphd_sharded *sharded);
 
 /* Is this the name of a journal file? Its sequence number then. */
 bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence);
+
+/* Writes what was taken from a file as one frame, and flushes it; `before` is the file that it
+ * continues, or NULL (journal_write.c). */
+nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_file *file,
+                                     const nphdi_journal_file *before, nphd_error *err);
 
 /* ---- the frames of a file, from first to last (journal_read.c) ---- */
 

@@ -198,7 +198,7 @@ done:
 
 /* What was read of a journal, kept so that its successor can name it. */
 static nphd_status remember(nphd_sharded *sharded, const char *path, uint64_t base,
-                            uint64_t sequence, uint64_t bytes, nphd_error *err)
+                            uint64_t sequence, uint64_t bytes, uint64_t file_bytes, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_journal_file **end = &sharded->journal.files;
@@ -217,6 +217,7 @@ static nphd_status remember(nphd_sharded *sharded, const char *path, uint64_t ba
     file->created = true;
     file->closed = true;
     file->written_bytes = bytes;
+    atomic_store(&file->file_bytes, file_bytes);
 done:
     return status;
 }
@@ -285,7 +286,7 @@ static nphd_status apply_journal(replay *of, found_journal *journal, uint64_t li
     journal->used = true;
     if (!journal->damaged) {
         TRY(remember(of->sharded, journal->path, journal->head.base, journal->head.sequence,
-                     reader.offset, err));
+                     reader.offset, reader.source.bytes, err));
     }
 done:
     nphdi_journal_reader_close(&reader);
@@ -440,7 +441,7 @@ static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, np
         TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &path, &room, err));
         nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
                         "%s: not applied, as the shards were not written by us since", path);
-        TRY(remember(sharded, path, 0, sequence, 0, err));
+        TRY(remember(sharded, path, 0, sequence, 0, 0, err));
         nphdi_free(sharded->allocator, path, room, 1);
         path = NULL;
         room = 0;

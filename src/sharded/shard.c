@@ -5,11 +5,7 @@
 #include "filters/group_filter.h"
 #include "sharded/sharded_internal.h"
 
-#include <stdio.h>
 #include <string.h>
-
-/* "/shard_" and ".usearch", ten digits and the closing zero. */
-#define NAME_ROOM 32
 
 /* Filters, and key tables of shards alone, that are asked for from memory at once: about as many
  * as a core keeps requests under way (bench_sharded, contains). And the shards that these can name.
@@ -28,9 +24,8 @@ nphd_status nphdi_shard_create(const nphd_sharded *sharded, uint32_t number, nph
     shard->allocator = sharded->allocator;
     shard->number = number;
     shard->first_number = number;
-    shard->path_room = strlen(sharded->path) + NAME_ROOM;
-    TRY(nphdi_alloc(sharded->allocator, shard->path_room, 1, &shard->path, err));
-    (void)snprintf(shard->path, shard->path_room, "%s/shard_%03u.usearch", sharded->path, number);
+    TRY(nphdi_shard_path(sharded->allocator, sharded->path, number, &shard->path, &shard->path_room,
+                         err));
     *out = shard;
     shard = NULL;
 done:
@@ -52,11 +47,6 @@ void nphdi_shard_close(nphdi_shard *shard)
 const char *nphdi_shard_name(const nphdi_shard *shard)
 {
     return strrchr(shard->path, '/') + 1;
-}
-
-nphd_index_options nphdi_shard_options(const nphd_sharded *sharded)
-{
-    return sharded->parameters;
 }
 
 nphd_status nphdi_shard_map(const nphd_sharded *sharded, const nphdi_shard *shard, nphd_index **out,
@@ -91,6 +81,44 @@ uint64_t nphdi_shard_dead(const nphdi_shard *shard)
     return shard->hidden.words == NULL
                ? 0
                : atomic_load_explicit(&shard->hidden.count, memory_order_relaxed);
+}
+
+uint64_t nphdi_first_from(const void *list, uint64_t count, uint64_t number,
+                          uint64_t (*number_at)(const void *list, uint64_t place))
+{
+    uint64_t low = 0;
+    uint64_t high = count;
+
+    while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        if (number_at(list, middle) < number) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static uint64_t sealed_number_at(const void *list, uint64_t place)
+{
+    nphdi_shard *const *sealed = list;
+
+    return sealed[place]->number;
+}
+
+uint64_t nphdi_sealed_from(const nphd_sharded *sharded, uint64_t number)
+{
+    return nphdi_first_from(sharded->sealed, sharded->sealed_count, number, sealed_number_at);
+}
+
+nphdi_shard *nphdi_sealed_numbered(const nphd_sharded *sharded, uint32_t number)
+{
+    const uint64_t place = nphdi_sealed_from(sharded, number);
+
+    return place < sharded->sealed_count && sharded->sealed[place]->number == number
+               ? sharded->sealed[place]
+               : NULL;
 }
 
 nphd_status nphdi_sealed_reserve(nphd_sharded *sharded, uint64_t more, nphd_error *err)
@@ -355,15 +383,12 @@ nphd_status nphdi_sealed_prepare(nphd_sharded *sharded, const nphd_key *keys, si
     return status;
 }
 
-nphd_status nphdi_sharded_count_visible(const nphd_sharded *sharded, uint64_t *out, nphd_error *err)
+uint64_t nphdi_sharded_count_visible(const nphd_sharded *sharded)
 {
-    nphd_status status = NPHD_OK;
+    uint64_t visible = nphd_index_size(sharded->active);
 
-    *out = nphd_index_size(sharded->active);
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        const nphdi_shard *shard = sharded->sealed[i];
-        *out += nphdi_index_stored(shard->index) - nphdi_shard_dead(shard);
+        visible += nphdi_shard_visible(sharded->sealed[i]);
     }
-    (void)err;
-    return status;
+    return visible;
 }

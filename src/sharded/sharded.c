@@ -196,14 +196,9 @@ static void release_content(nphd_sharded *sharded)
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
         nphdi_shard_close(sharded->sealed[i]);
     }
-    for (uint64_t i = 0; i < sharded->doomed_count; i++) {
-        nphdi_shard_close(sharded->doomed[i]);
-    }
     nphdi_sealed_release(sharded);
-    nphdi_free(sharded->allocator, sharded->doomed, sharded->doomed_room, sizeof(nphdi_shard *));
-    sharded->doomed = NULL;
     sharded->sealed_count = 0;
-    sharded->doomed_count = 0;
+    nphdi_doomed_release(sharded);
     nphd_index_close(sharded->active);
     sharded->active = NULL;
     nphdi_bloom_close(sharded->bloom);
@@ -344,7 +339,7 @@ uint64_t nphd_sharded_size(nphd_sharded *sharded)
     uint64_t size = 0;
 
     if (nphdi_look_begin(sharded, NULL) == NPHD_OK) {
-        (void)nphdi_sharded_count_visible(sharded, &size, NULL);
+        size = nphdi_sharded_count_visible(sharded);
         nphdi_look_end(sharded);
     }
     return size;

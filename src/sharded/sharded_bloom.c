@@ -166,11 +166,10 @@ nphd_status nphdi_bloom_make(const nphd_sharded *sharded, nphdi_bloom **out, uin
 {
     nphd_status status = NPHD_OK;
     nphdi_bloom *bloom = NULL;
-    uint64_t entries = 0;
+    const uint64_t entries = nphdi_sharded_count_visible(sharded);
 
     *out = NULL;
     *out_keys = 0;
-    TRY(nphdi_sharded_count_visible(sharded, &entries, err));
     TRY(nphdi_bloom_create(sharded->allocator, sharded->key_bytes, entries + entries / 2, &bloom,
                            err));
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {

@@ -106,12 +106,11 @@ static nphd_status build_group(const nphd_sharded *sharded, const group *of,
                                const nphd_batch_options *options, nphd_index **out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphd_index_options create = nphdi_shard_options(sharded);
     builder *to = NULL;
     nphd_index *index = NULL;
 
     *out = NULL;
-    TRY(nphd_index_create(&create, &index, err));
+    TRY(nphd_index_create(&sharded->parameters, &index, err));
     TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*to), &to, err));
     to->index = index;
     to->options = options;
@@ -149,24 +148,6 @@ done:
     return status;
 }
 
-/* Room for `more` shards whose files go. */
-static nphd_status reserve_doomed(nphd_sharded *sharded, uint64_t more, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphdi_shard **grown = NULL;
-    const uint64_t room = sharded->doomed_count + more;
-
-    TRY(nphdi_alloc(sharded->allocator, room, sizeof(nphdi_shard *), &grown, err));
-    if (sharded->doomed_count > 0) {
-        memcpy(grown, sharded->doomed, sharded->doomed_count * sizeof(nphdi_shard *));
-    }
-    nphdi_free(sharded->allocator, sharded->doomed, sharded->doomed_room, sizeof(nphdi_shard *));
-    sharded->doomed = grown;
-    sharded->doomed_room = room;
-done:
-    return status;
-}
-
 /* Puts `shard` (NULL: nothing) in the place of the group. Its shards are doomed, but for the one
  * whose file was just replaced. Room for the doomed must be there. */
 static void replace_group(nphd_sharded *sharded, const group *of, nphdi_shard *shard)
@@ -181,12 +162,10 @@ static void replace_group(nphd_sharded *sharded, const group *of, nphdi_shard *s
     }
     for (uint64_t i = of->begin; i < of->end; i++) {
         nphdi_shard *old = sharded->sealed[i];
-        nphd_index_close(old->index);
-        old->index = NULL;
         if (shard != NULL && old->number == shard->number) {
             nphdi_shard_close(old);
         } else {
-            sharded->doomed[sharded->doomed_count++] = old;
+            nphdi_doomed_add(sharded, old);
         }
     }
     if (shard != NULL) {
@@ -201,21 +180,6 @@ static void replace_group(nphd_sharded *sharded, const group *of, nphdi_shard *s
     sharded->unsaved = true;
 }
 
-/* Files that no list names any more; the list that leaves them out is durable. */
-static nphd_status remove_doomed_files(nphd_sharded *sharded, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-
-    while (sharded->doomed_count > 0) {
-        nphdi_shard *last = sharded->doomed[sharded->doomed_count - 1];
-        TRY(nphdi_file_remove(sharded->io, last->path, true, err));
-        nphdi_shard_close(last);
-        sharded->doomed_count--;
-    }
-done:
-    return status;
-}
-
 static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
                                  const nphd_batch_options *options, nphd_error *err)
 {
@@ -227,7 +191,7 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     nphd_error why = NPHD_ERROR_INIT;
 
     memset(&capture, 0, sizeof(capture));
-    TRY(reserve_doomed(sharded, of->end - of->begin, err));
+    TRY(nphdi_doomed_reserve(sharded, of->end - of->begin, err));
     TRY(build_group(sharded, of, options, &index, err));
     TRY(nphdi_shard_create(sharded, sharded->sealed[of->end - 1]->number, &shard, err));
     TRY(capture_without(sharded, of, &capture, err));
@@ -242,8 +206,7 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     atomic_store(&sharded->newest_generation, generation);
     /* from here on the file is the new one, and nothing may fail before the list says so too; the
      * old files stay until that is durable */
-    shard->mapped = nphdi_shard_map(sharded, shard, &shard->index, &why) == NPHD_OK;
-    if (!shard->mapped) {
+    if (nphdi_shard_map(sharded, shard, &shard->index, &why) != NPHD_OK) {
         nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s: written, but it stays in memory: %s",
                         nphdi_shard_name(shard), why.text);
         shard->index = index;
@@ -257,7 +220,7 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     }
     TRY(status);
     nphdi_journal_drop(sharded, generation);
-    TRY(remove_doomed_files(sharded, err));
+    TRY(nphdi_doomed_remove(sharded, err));
 done:
     nphd_index_close(index);
     nphdi_shard_close(shard);
@@ -304,7 +267,7 @@ static nphd_status compact_groups(nphd_sharded *sharded, const nphd_batch_option
     for (uint64_t begin = 0; begin < sharded->sealed_count;) {
         const group of = next_group(sharded, begin);
         if (of.visible == 0) {
-            TRY(reserve_doomed(sharded, of.end - of.begin, err));
+            TRY(nphdi_doomed_reserve(sharded, of.end - of.begin, err));
             replace_group(sharded, &of, NULL);
         } else if (of.dead > 0 || of.end - of.begin > 1) {
             TRY(rebuild_group(sharded, &of, options, err));

@@ -16,25 +16,6 @@
 _Static_assert(NPHDI_GROUP_SHARDS == NPHDI_GROUP_FILTER_SHARDS, "one group");
 _Static_assert(NPHDI_GROUP_LINE_BYTES == NPHDI_GROUP_FILTER_LINE_BYTES, "one line");
 
-/* The place of the shard with this number; the end of the list: there is none. */
-static uint64_t place_of(const nphd_sharded *sharded, uint32_t number)
-{
-    uint64_t low = 0;
-    uint64_t high = sharded->sealed_count;
-
-    while (low < high) {
-        const uint64_t middle = low + (high - low) / 2;
-        if (sharded->sealed[middle]->number < number) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < sharded->sealed_count && sharded->sealed[low]->number == number
-               ? low
-               : sharded->sealed_count;
-}
-
 /* ---- which are in force ---- */
 
 /* Is this the shard that was meant, and does its file stay as it is? */
@@ -62,7 +43,7 @@ static void take_group(const nphd_sharded *sharded, const nphdi_shard *carrier)
         head.rows != NPHDI_GROUP_FILTER_ROWS) {
         return;
     }
-    first = place_of(sharded, head.shards[0].number);
+    first = nphdi_sealed_from(sharded, head.shards[0].number);
     if (sharded->sealed_count - first < NPHDI_GROUP_SHARDS) {
         return;
     }
@@ -112,8 +93,7 @@ typedef struct members {
 static nphdi_shard *free_shard(const nphd_sharded *sharded, const nphdi_record_shard *listed,
                                uint32_t written)
 {
-    const uint64_t place = place_of(sharded, listed->number);
-    nphdi_shard *shard = place < sharded->sealed_count ? sharded->sealed[place] : NULL;
+    nphdi_shard *shard = nphdi_sealed_numbered(sharded, listed->number);
 
     if (shard == NULL || shard->left_alone) {
         return NULL;
@@ -133,7 +113,7 @@ static bool choose_members(nphd_sharded *sharded, nphd_index *index, const nphdi
 
     nphdi_rwlock_read(&sharded->state_lock);
     /* an active shard will be written again, and then without a filter */
-    const bool sealed = place_of(sharded, written) < sharded->sealed_count;
+    const bool sealed = nphdi_sealed_numbered(sharded, written) != NULL;
     for (uint32_t i = sealed ? capture->shard_count : 0; i > 0 && found < NPHDI_GROUP_SHARDS; i--) {
         const nphdi_record_shard *listed = &capture->shards[i - 1];
         nphdi_shard *shard =

@@ -47,10 +47,9 @@ typedef struct nphdi_shard {
     char *path;
     size_t path_room;
     nphd_index *index;
-    nphdi_hidden hidden; /* words NULL: nothing is hidden */
-    uint64_t generation; /* of its file; 0: none, or a file without trailer */
-    uint64_t file_bytes; /* 0: not on disk */
-    bool mapped;
+    nphdi_hidden hidden;   /* words NULL: nothing is hidden */
+    uint64_t generation;   /* of its file; 0: none, or a file without trailer */
+    uint64_t file_bytes;   /* 0: not on disk */
     uint32_t first_number; /* of the shards that were merged into this one; else `number` */
     uint64_t moved;        /* `moves` of the index after that; 0: never */
     bool grouped;          /* in a group that is in force */
@@ -99,7 +98,7 @@ struct nphd_sharded {
     uint64_t shard_bytes;
     uint32_t max_pending;
     nphd_sharded_options options; /* as opened, for a refresh */
-    uint64_t stamp;               /* of the files that a reader opened */
+    uint64_t stamp;               /* of the files and commits that a reader opened */
     bool read_only;
     bool background;
     bool want_bloom;
@@ -162,9 +161,20 @@ struct nphd_sharded {
     bool thread_stop;
 };
 
+/* ---- names of shards (shard_names.c) ---- */
+
+/* The number in a shard's file name, written as we write it; NPHDI_NO_NUMBER: not one. */
+uint32_t nphdi_shard_number(const char *name);
+/* The path of a shard's file, to be freed as *room bytes. */
+nphd_status nphdi_shard_path(const nphd_allocator *allocator, const char *directory,
+                             uint32_t number, char **out, size_t *room, nphd_error *err);
+/* The numbers of the shards among the names of a directory, ascending; to be freed as
+ * `names->count` numbers. */
+nphd_status nphdi_shard_numbers(const nphd_allocator *allocator, const nphdi_names *names,
+                                uint32_t **out, size_t *out_count, nphd_error *err);
+
 /* ---- shards (shard.c) ---- */
 
-/* `shard_007.usearch` for number 7. */
 nphd_status nphdi_shard_create(const nphd_sharded *sharded, uint32_t number, nphdi_shard **out,
                                nphd_error *err);
 void nphdi_shard_close(nphdi_shard *shard); /* takes NULL */
@@ -183,7 +193,14 @@ static inline uint64_t nphdi_shard_visible(const nphdi_shard *shard)
     return stored > dead ? stored - dead : 0;
 }
 const char *nphdi_shard_name(const nphdi_shard *shard); /* the file without its folder */
-nphd_index_options nphdi_shard_options(const nphd_sharded *sharded);
+/* The first place of an ascending list whose number is at least `number`; `count`: there is none.
+ */
+uint64_t nphdi_first_from(const void *list, uint64_t count, uint64_t number,
+                          uint64_t (*number_at)(const void *list, uint64_t place));
+/* The same in the list of sealed shards. */
+uint64_t nphdi_sealed_from(const nphd_sharded *sharded, uint64_t number);
+/* The sealed shard with this number; NULL: there is none. */
+nphdi_shard *nphdi_sealed_numbered(const nphd_sharded *sharded, uint32_t number);
 /* Room for more sealed shards. */
 nphd_status nphdi_sealed_reserve(nphd_sharded *sharded, uint64_t more, nphd_error *err);
 void nphdi_sealed_release(nphd_sharded *sharded); /* the room, not the shards */
@@ -206,8 +223,7 @@ nphd_status nphdi_sealed_prepare(nphd_sharded *sharded, const nphd_key *keys, si
 /* May any shard have the key? */
 bool nphdi_sharded_maybe(const nphd_sharded *sharded, nphd_key key);
 /* Visible vectors of all shards; the caller holds state_lock. */
-nphd_status nphdi_sharded_count_visible(const nphd_sharded *sharded, uint64_t *out,
-                                        nphd_error *err);
+uint64_t nphdi_sharded_count_visible(const nphd_sharded *sharded);
 
 /* Calls `visit` for each vector of `key` that the cursor, which stays where it is, has yet to meet;
  * as nphdi_index_visit_key() (sharded_lookup.c). */
@@ -245,11 +261,13 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
                                       nphd_sharded **out, nphd_error *err);
 nphd_status nphdi_sharded_open_once(const char *path, const nphd_sharded_options *options,
                                     nphd_sharded **out, nphd_error *err);
-/* A number for the state of the files of an index: another one after every save, rotation and
- * compaction, and, with_journal, after every commit. */
+/* Two numbers for the state of the files of an index. */
+typedef struct nphdi_stamp {
+    uint64_t files;   /* another one after every save, rotation and compaction */
+    uint64_t commits; /* and after every commit too */
+} nphdi_stamp;
 nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *allocator,
-                                  const char *path, bool with_journal, uint64_t *out,
-                                  nphd_error *err);
+                                  const char *path, nphdi_stamp *out, nphd_error *err);
 
 /* ---- files beside the shards (sharded_bloom.c, sharded_tombstones.c) ---- */
 
@@ -288,12 +306,22 @@ nphd_status nphdi_tombstones_save(nphd_sharded *sharded, const nphdi_capture *ca
                                   uint64_t generation, nphd_error *err);
 nphd_key nphdi_key_from_file(const uint8_t *octets, uint32_t key_bytes);
 
-/* A damaged file is put aside under a name of its own, so that nothing we do touches it; not by
- * readers. */
+/* A damaged file is put aside under a name that no other file has, so that nothing we do touches
+ * it; not by readers. */
 nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, nphd_error *err);
 /* Tells of something that salvage leaves out. */
 void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* ---- shards whose files go (sharded_doomed.c) ---- */
+
+/* Room for `more` of them. */
+nphd_status nphdi_doomed_reserve(nphd_sharded *sharded, uint64_t more, nphd_error *err);
+/* Room must be there. Nobody may be looking at the shard, which is closed but for its name. */
+void nphdi_doomed_add(nphd_sharded *sharded, nphdi_shard *shard);
+/* Removes their files, oldest first: the files that leave them out are durable. */
+nphd_status nphdi_doomed_remove(nphd_sharded *sharded, nphd_error *err);
+void nphdi_doomed_release(nphd_sharded *sharded); /* the files stay */
 
 /* ---- saving (sharded_save.c) ---- */
 
@@ -319,9 +347,11 @@ nphd_status nphdi_drain(nphd_sharded *sharded, uint64_t timeout_ms, nphd_error *
 /* The first failure that no changing call was told of. */
 nphd_status nphdi_rotation_report(nphd_sharded *sharded, nphd_error *err);
 void nphdi_rotation_stop(nphd_sharded *sharded);
+/* Takes state_lock for writing at a moment when no rotation is being written, and forgets those
+ * that wait or have failed. The caller takes their shards out of the index before it ends the
+ * lock, as nothing else would write them. Cannot fail. */
+void nphdi_rotations_forget(nphd_sharded *sharded);
 
-/* The number in a shard's file name, written as we write it; NPHDI_NO_NUMBER: not one. */
-uint32_t nphdi_shard_number(const char *name);
 /* A shard, the bloom filter or the tombstones? */
 bool nphdi_directory_is_data(const char *name);
 /* NPHD_EXISTS unless there is no such directory, which is then made, or it is empty. */

@@ -194,30 +194,13 @@ static uint64_t active_place(const nphd_sharded *sharded)
                                                      : sharded->next_number;
 }
 
-/* The first sealed shard with a number of at least `number`. */
-static uint64_t place_from(const nphd_sharded *sharded, uint64_t number)
-{
-    uint64_t low = 0;
-    uint64_t high = sharded->sealed_count;
-
-    while (low < high) {
-        const uint64_t middle = low + (high - low) / 2;
-        if (sharded->sealed[middle]->number < number) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
 /* The shard that the cursor stands in, or the next; NULL: there is none. Shards that were merged
  * since its last step keep the order of their entries: one that stood in the first of them goes on
  * at its slot, as entries only move forward, and one that stood in a later one leaves the rest out,
  * as it cannot tell which of them it has met. */
 static nphd_index *enter_shard(const nphd_sharded *sharded, nphd_sharded_cursor *cursor)
 {
-    uint64_t place = place_from(sharded, cursor->shard);
+    uint64_t place = nphdi_sealed_from(sharded, cursor->shard);
     const nphdi_shard *shard = place < sharded->sealed_count ? sharded->sealed[place] : NULL;
     const bool merged = shard != NULL && shard->moved > cursor->moves;
     const bool stays = merged && shard->first_number == cursor->shard;

@@ -21,59 +21,67 @@ bool nphdi_directory_is_data(const char *name)
            strcmp(name, NPHDI_TOMBSTONES_NAME) == 0;
 }
 
-/* The end of a file of ours has a checksum that no other version of it has. */
+/* The end of a file of ours has a checksum that no other version of it has; a journal only grows.
+ */
 static nphd_status stamp_file(const nphd_io *io, const nphd_allocator *allocator,
-                              const char *directory, const char *name, bool whole, uint64_t *hash,
+                              const char *directory, const char *name, bool journal, uint64_t *out,
                               nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_source source;
     char *path = NULL;
     size_t room = 0;
-    uint8_t end[NPHDI_TRAILER_FOOTER_BYTES + 16];
+    uint8_t end[NPHDI_TRAILER_FOOTER_BYTES + 8];
 
     memset(&source, 0, sizeof(source));
     memset(end, 0, sizeof(end));
     TRY(nphdi_path_join(allocator, directory, name, &path, &room, err));
     TRY(nphdi_source_open(&source, io, path, err));
-    if (whole && source.bytes >= NPHDI_TRAILER_FOOTER_BYTES) {
+    if (!journal && source.bytes >= NPHDI_TRAILER_FOOTER_BYTES) {
         TRY(nphdi_source_read(&source, source.bytes - NPHDI_TRAILER_FOOTER_BYTES, end,
                               NPHDI_TRAILER_FOOTER_BYTES, err));
     }
     memcpy(end + NPHDI_TRAILER_FOOTER_BYTES, &source.bytes, sizeof(source.bytes));
-    memcpy(end + NPHDI_TRAILER_FOOTER_BYTES + 8, hash, sizeof(*hash));
-    *hash = nphdi_hash_bytes(end, sizeof(end));
+    *out = nphdi_hash_bytes(end, sizeof(end));
 done:
     nphdi_source_close(&source);
     nphdi_free(allocator, path, room, 1);
     return status;
 }
 
+static void stamp_add(uint64_t *stamp, uint64_t number)
+{
+    const uint64_t both[2] = {*stamp, number};
+
+    *stamp = nphdi_hash_bytes(both, sizeof(both));
+}
+
 nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *allocator,
-                                  const char *path, bool with_journal, uint64_t *out,
-                                  nphd_error *err)
+                                  const char *path, nphdi_stamp *out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_names names;
-    uint64_t hash = 0;
+    nphdi_stamp stamp = {0, 0};
 
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(io, path, allocator, &names, err));
     for (size_t i = 0; i < names.count; i++) {
         const char *name = names.names[i];
         uint64_t sequence;
+        uint64_t file = 0;
         const bool journal = nphdi_journal_is_name(name, &sequence);
         if (!journal && !nphdi_directory_is_data(name)) {
             continue;
         }
-        hash ^= nphdi_hash_bytes(name, strlen(name)) + i;
-        if (!journal || with_journal) {
-            TRY(stamp_file(io, allocator, path, name, !journal, &hash, err));
-        }
+        TRY(stamp_file(io, allocator, path, name, journal, &file, err));
+        stamp_add(&stamp.commits, nphdi_hash_bytes(name, strlen(name)));
+        stamp_add(&stamp.commits, file);
+        stamp_add(&stamp.files, nphdi_hash_bytes(name, strlen(name)));
+        stamp_add(&stamp.files, journal ? 0 : file);
     }
 done:
     nphdi_names_free(&names);
-    *out = hash;
+    *out = stamp;
     return status;
 }
 
@@ -85,23 +93,22 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
     nphd_status status = NPHD_OK;
 
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        uint64_t before = 0;
-        uint64_t after = 0;
-        uint64_t stamp = 0;
+        nphdi_stamp before;
+        nphdi_stamp after;
         const nphd_status first =
-            nphdi_directory_stamp(options->io, options->allocator, path, false, &before, err);
+            nphdi_directory_stamp(options->io, options->allocator, path, &before, err);
         if (first != NPHD_OK && first != NPHD_NOT_FOUND) {
             return first;
         }
-        /* before the journal is read: commits that come in later are for a refresh */
-        const nphd_status full =
-            nphdi_directory_stamp(options->io, options->allocator, path, true, &stamp, err);
         status = nphdi_sharded_open_once(path, options, out, err);
         const nphd_status second =
-            nphdi_directory_stamp(options->io, options->allocator, path, false, &after, NULL);
-        if (first == second && before == after && full == first) {
+            nphdi_directory_stamp(options->io, options->allocator, path, &after, NULL);
+        /* opened, though a file went away between being listed and looked at: once more */
+        const bool unsure = status == NPHD_OK && first != NPHD_OK;
+        if (first == second && before.files == after.files && !unsure) {
             if (status == NPHD_OK) {
-                (*out)->stamp = stamp;
+                /* from before the journal was read: later commits are for a refresh */
+                (*out)->stamp = before.commits;
             }
             return status;
         }
@@ -161,7 +168,7 @@ nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_
     nphd_status status = NPHD_OK;
     nphd_sharded_options options;
     nphd_sharded *fresh = NULL;
-    uint64_t stamp = 0;
+    nphdi_stamp stamp;
 
     nphdi_error_clear(err);
     if (out_changed != NULL) {
@@ -175,9 +182,8 @@ nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_
     if (!sharded->read_only) {
         goto done;
     }
-    status =
-        nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, true, &stamp, err);
-    if (status == NPHD_OK && stamp == sharded->stamp) {
+    status = nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, &stamp, err);
+    if (status == NPHD_OK && stamp.commits == sharded->stamp) {
         goto done;
     }
     /* a file that was listed is gone: the writer is at work */

@@ -30,16 +30,6 @@ done:
 
 /* ---- the tombstone file's own list ---- */
 
-static nphdi_shard *find_number(const nphd_sharded *sharded, uint32_t number)
-{
-    for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        if (sharded->sealed[i]->number == number) {
-            return sharded->sealed[i];
-        }
-    }
-    return NULL;
-}
-
 static nphd_status apply_shard(nphdi_shard *shard, const nphdi_hidden_head *head,
                                const uint8_t *words, nphd_error *err)
 {
@@ -76,7 +66,7 @@ static nphd_status apply_hidden(nphd_sharded *sharded, const nphdi_tombstone_fil
         nphdi_hidden_head head;
         TRY(nphdi_hidden_decode_head(NPHDI_TOMBSTONES_NAME, file->hidden, file->hidden_bytes,
                                      offset, &head, err));
-        nphdi_shard *shard = find_number(sharded, head.number);
+        nphdi_shard *shard = nphdi_sealed_numbered(sharded, head.number);
         if (shard != NULL && shard->generation == head.generation) {
             TRY(apply_shard(shard, &head, file->hidden + offset + NPHDI_HIDDEN_HEAD_BYTES, err));
         }

@@ -145,72 +145,53 @@ done:
 
 /* ---- reset ---- */
 
-/* Moves the sealed shards, and the active one if it has a file, to those whose files go. */
-static nphd_status doom_all(nphd_sharded *sharded, nphd_error *err)
+/* Moves the sealed shards, and the active one if it has a file, to those whose files go. Room must
+ * be there; the caller holds state_lock for writing. */
+static void doom_all(nphd_sharded *sharded, nphdi_shard *active)
 {
-    nphd_status status = NPHD_OK;
-    const uint64_t room = sharded->doomed_count + sharded->sealed_count + 1;
-    nphdi_shard **doomed = NULL;
-    nphdi_shard *active = NULL;
-
-    TRY(nphdi_alloc(sharded->allocator, room, sizeof(nphdi_shard *), &doomed, err));
-    if (sharded->active_file_bytes > 0) {
-        TRY(nphdi_shard_create(sharded, sharded->active_number, &active, err));
-    }
-    if (sharded->doomed_count > 0) {
-        memcpy(doomed, sharded->doomed, sharded->doomed_count * sizeof(nphdi_shard *));
-    }
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        nphdi_shard *shard = sharded->sealed[i];
-        nphd_index_close(shard->index);
-        shard->index = NULL;
-        doomed[sharded->doomed_count++] = shard;
+        nphdi_doomed_add(sharded, sharded->sealed[i]);
     }
     sharded->sealed_count = 0;
     nphdi_sealed_refresh(sharded);
     if (active != NULL) {
-        doomed[sharded->doomed_count++] = active;
-        active = NULL;
+        nphdi_doomed_add(sharded, active);
     }
-    nphdi_free(sharded->allocator, sharded->doomed, sharded->doomed_room, sizeof(nphdi_shard *));
-    sharded->doomed = doomed;
-    sharded->doomed_room = room;
-    doomed = NULL;
-done:
-    nphdi_free(sharded->allocator, doomed, room, sizeof(nphdi_shard *));
-    nphdi_shard_close(active);
-    return status;
 }
 
+/* Shards that wait for their rotation are dropped with the others, so that a disk to which none can
+ * be written does not stand in the way. */
 static nphd_status reset_state(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphd_index_options options = nphdi_shard_options(sharded);
+    nphdi_shard *active_file = NULL;
     nphd_index *fresh = NULL;
     nphdi_bloom *bloom = NULL;
 
-    TRY(nphd_index_create(&options, &fresh, err));
+    TRY(nphd_index_create(&sharded->parameters, &fresh, err));
     if (sharded->want_bloom) {
         TRY(nphdi_bloom_create(sharded->allocator, sharded->key_bytes, 0, &bloom, err));
     }
-    nphdi_rwlock_write(&sharded->state_lock);
-    status = doom_all(sharded, err);
-    if (status == NPHD_OK) {
-        nphd_index *old = sharded->active;
-        sharded->active = fresh;
-        sharded->active_number = NPHDI_NO_NUMBER;
-        sharded->active_file_bytes = 0;
-        sharded->head_waits = false;
-        fresh = old;
-        nphdi_bloom *old_bloom = sharded->bloom;
-        sharded->bloom = bloom;
-        bloom = old_bloom;
-        sharded->bloom_renewed = true;
-        nphdi_key_set_clear(&sharded->tombstones);
-        sharded->next_automatic = 0;
-        sharded->unsaved = true;
-        atomic_store(&sharded->dirty, 0);
+    TRY(nphdi_doomed_reserve(sharded, sharded->sealed_count + 1, err));
+    if (sharded->active_file_bytes > 0) {
+        TRY(nphdi_shard_create(sharded, sharded->active_number, &active_file, err));
     }
+    nphdi_rotations_forget(sharded);
+    doom_all(sharded, active_file);
+    nphd_index *old = sharded->active;
+    sharded->active = fresh;
+    sharded->active_number = NPHDI_NO_NUMBER;
+    sharded->active_file_bytes = 0;
+    sharded->head_waits = false;
+    fresh = old;
+    nphdi_bloom *old_bloom = sharded->bloom;
+    sharded->bloom = bloom;
+    bloom = old_bloom;
+    sharded->bloom_renewed = true;
+    nphdi_key_set_clear(&sharded->tombstones);
+    sharded->next_automatic = 0;
+    sharded->unsaved = true;
+    atomic_store(&sharded->dirty, 0);
     nphdi_rwlock_write_end(&sharded->state_lock);
 done:
     nphd_index_close(fresh);
@@ -225,10 +206,7 @@ nphd_status nphd_sharded_reset(nphd_sharded *sharded, nphd_error *err)
 
     nphdi_error_clear(err);
     TRY(nphdi_drain_begin(sharded, "reset", err));
-    status = nphdi_drain(sharded, UINT64_MAX, err);
-    if (status == NPHD_OK) {
-        status = nphdi_journal_reserve(sharded, NPHDI_JOURNAL_RECORD_MOST, err);
-    }
+    status = nphdi_journal_reserve(sharded, NPHDI_JOURNAL_RECORD_MOST, err);
     if (status == NPHD_OK) {
         status = reset_state(sharded, err);
     }
@@ -318,7 +296,6 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
-    const nphd_index_options create = nphdi_shard_options(sharded);
     nphd_error why = NPHD_ERROR_INIT;
     nphd_index *index = NULL;
     nphdi_shard *head;
@@ -329,7 +306,7 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
     head = sharded->sealed[sharded->sealed_count - 1];
     options.build_breadth = sharded->parameters.build_breadth;
     options.search_breadth = sharded->parameters.search_breadth;
-    TRY(nphd_index_create(&create, &index, err));
+    TRY(nphd_index_create(&sharded->parameters, &index, err));
     status = nphd_index_load(index, head->path, &options, &why);
     if (status == NPHD_CORRUPT && sharded->salvage) {
         leave_head(sharded, &why);

@@ -29,7 +29,6 @@ static nphd_status swap_for_view(nphd_sharded *sharded, nphdi_shard *shard, uint
         /* the breadths may have been set after the file was written; these are in range */
         (void)nphd_index_set_breadth(view, sharded->parameters.build_breadth,
                                      sharded->parameters.search_breadth, NULL);
-        shard->mapped = true;
         nphdi_sealed_refresh(sharded);
         if (shard->hidden.words != NULL) {
             nphdi_index_set_hidden(view, &shard->hidden);
@@ -96,6 +95,17 @@ static void run_oldest(nphd_sharded *sharded)
     nphdi_signal_broadcast(&sharded->queue);
 }
 
+/* None is being written. */
+static void free_rotations(nphd_sharded *sharded)
+{
+    while (sharded->rotations != NULL) {
+        nphdi_rotation *rotation = sharded->rotations;
+        sharded->rotations = rotation->next;
+        rotation_free(sharded, rotation);
+    }
+    sharded->rotation_count = 0;
+}
+
 /* ---- the thread ---- */
 
 static void rotation_thread(void *context)
@@ -124,12 +134,23 @@ void nphdi_rotation_stop(nphd_sharded *sharded)
         sharded->thread_runs = false;
         sharded->thread_stop = false;
     }
-    while (sharded->rotations != NULL) {
-        nphdi_rotation *rotation = sharded->rotations;
-        sharded->rotations = rotation->next;
-        rotation_free(sharded, rotation);
+    free_rotations(sharded);
+}
+
+void nphdi_rotations_forget(nphd_sharded *sharded)
+{
+    nphdi_rwlock_write(&sharded->state_lock);
+    nphdi_signal_lock(&sharded->queue);
+    while (sharded->rotations != NULL && sharded->rotations->state == NPHDI_ROTATION_RUNNING) {
+        /* it needs the state_lock to end */
+        nphdi_rwlock_write_end(&sharded->state_lock);
+        (void)nphdi_signal_wait(&sharded->queue, UINT64_MAX);
+        nphdi_signal_unlock(&sharded->queue);
+        nphdi_rwlock_write(&sharded->state_lock);
+        nphdi_signal_lock(&sharded->queue);
     }
-    sharded->rotation_count = 0;
+    free_rotations(sharded);
+    nphdi_signal_unlock(&sharded->queue);
 }
 
 /* ---- waiting ---- */
@@ -255,11 +276,10 @@ static nphd_status begin_rotation(nphd_sharded *sharded, nphd_error *err)
     nphdi_rotation *rotation = NULL;
     nphdi_shard *shard = NULL;
     nphd_index *fresh = NULL;
-    const nphd_index_options options = nphdi_shard_options(sharded);
     uint32_t number;
 
     TRY(nphdi_active_number(sharded, &number, err));
-    TRY(nphd_index_create(&options, &fresh, err));
+    TRY(nphd_index_create(&sharded->parameters, &fresh, err));
     TRY(nphdi_shard_create(sharded, number, &shard, err));
     TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*rotation), &rotation, err));
     rotation->failure.struct_size = sizeof(rotation->failure);

@@ -227,17 +227,6 @@ done:
     return status;
 }
 
-/* The shard as the damaged directory has it open, or else its file alone. */
-static nphdi_shard *find_open(const salvage *of, uint32_t number)
-{
-    for (uint64_t i = 0; of->from != NULL && i < of->from->sealed_count; i++) {
-        if (of->from->sealed[i]->number == number) {
-            return of->from->sealed[i];
-        }
-    }
-    return NULL;
-}
-
 /* Is a shard that was left out worth a look? It was told of already. An older one that opens is
  * what an interruption left, or contradicts the others; the newest has only lost its record. */
 static bool is_wanted(const salvage *of, const nphd_index *index)
@@ -247,10 +236,11 @@ static bool is_wanted(const salvage *of, const nphd_index *index)
             memcmp(index->identity, of->from->identity, sizeof(index->identity)) == 0);
 }
 
-static nphd_status take_shard(salvage *of, const char *name, uint32_t number, nphd_error *err)
+static nphd_status take_shard(salvage *of, uint32_t number, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphdi_shard *open = find_open(of, number);
+    /* as the damaged directory has it open, or else its file alone */
+    const nphdi_shard *open = of->from != NULL ? nphdi_sealed_numbered(of->from, number) : NULL;
     nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
     nphd_index *index = NULL;
     nphd_error why = NPHD_ERROR_INIT;
@@ -258,7 +248,7 @@ static nphd_status take_shard(salvage *of, const char *name, uint32_t number, np
     char *path = NULL;
     size_t room = 0;
 
-    TRY(nphdi_path_join(of->allocator, of->path, name, &path, &room, err));
+    TRY(nphdi_shard_path(of->allocator, of->path, number, &path, &room, err));
     TRY(map_blocks(of, path, &map, err));
     if (map.damaged > 0 && (open != NULL || of->from == NULL)) {
         (void)nphdi_fail(&why, NPHD_CORRUPT, "%s: %llu of %llu blocks are damaged", path,
@@ -322,24 +312,22 @@ static nphd_status take_all(salvage *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_names names;
+    uint32_t *numbers = NULL;
+    size_t count = 0;
     const block_map none = {NULL, 0, 0};
 
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(of->io, of->path, of->allocator, &names, err));
-    /* names are sorted, and shards of up to three digits with them; longer ones follow */
-    for (int wide = 0; wide < 2; wide++) {
-        for (size_t i = 0; i < names.count; i++) {
-            const uint32_t number = nphdi_shard_number(names.names[i]);
-            if (number != NPHDI_NO_NUMBER && (number > 999) == (wide != 0)) {
-                TRY(take_shard(of, names.names[i], number, err));
-            }
-        }
+    TRY(nphdi_shard_numbers(of->allocator, &names, &numbers, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        TRY(take_shard(of, numbers[i], err));
     }
     if (of->from != NULL) {
         /* what the journal added */
         TRY(take_entries(of, of->from->active, &none, err));
     }
 done:
+    nphdi_free(of->allocator, numbers, names.count, sizeof(*numbers));
     nphdi_names_free(&names);
     return status;
 }

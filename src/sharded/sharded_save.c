@@ -334,26 +334,6 @@ done:
     return status;
 }
 
-/* Files that the new state does not name any more, oldest first. */
-static nphd_status remove_doomed(nphd_sharded *sharded, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-
-    for (uint64_t i = 0; i < sharded->doomed_count; i++) {
-        if (sharded->doomed[i] != NULL) {
-            TRY(nphdi_file_remove(sharded->io, sharded->doomed[i]->path, true, err));
-            nphdi_shard_close(sharded->doomed[i]);
-            sharded->doomed[i] = NULL;
-        }
-    }
-    nphdi_free(sharded->allocator, sharded->doomed, sharded->doomed_room, sizeof(nphdi_shard *));
-    sharded->doomed = NULL;
-    sharded->doomed_count = 0;
-    sharded->doomed_room = 0;
-done:
-    return status;
-}
-
 /* An empty shard that was there for its record alone goes once the files say the same without. */
 static nphd_status remove_empty_head(nphd_sharded *sharded, const nphdi_capture *capture,
                                      nphd_error *err)
@@ -402,7 +382,7 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     nphdi_journal_continue(sharded, atomic_load(&sharded->newest_generation));
     TRY(nphdi_tombstones_save(sharded, &capture, generation, err));
     TRY(NPHDI_BUG(10) ? nphdi_bloom_save(sharded, generation, err) : NPHD_OK);
-    TRY(remove_doomed(sharded, err));
+    TRY(nphdi_doomed_remove(sharded, err));
     TRY(remove_empty_head(sharded, &capture, err));
     nphdi_journal_continue(sharded, atomic_load(&sharded->newest_generation));
     nphdi_journal_drop(sharded, generation);

@@ -147,16 +147,16 @@ static nphd_status copy_beside_writer(const nphd_sharded *sharded, const char *p
 {
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
         nphd_status status;
-        uint64_t before = 0;
-        uint64_t after = 0;
-        if (nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, false, &before,
-                                  NULL) != NPHD_OK) {
+        nphdi_stamp before;
+        nphdi_stamp after;
+        if (nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, &before, NULL) !=
+            NPHD_OK) {
             continue;
         }
         status = copy_all(sharded, path, err);
-        if (nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, false, &after,
-                                  NULL) == NPHD_OK &&
-            before == after) {
+        if (nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, &after, NULL) ==
+                NPHD_OK &&
+            before.files == after.files) {
             return status;
         }
         status = remove_all(sharded, path, err);

@@ -22,6 +22,8 @@ nphd_status nphd_directory_metadata(const char *path, const nphd_io *io, nphd_me
     nphd_status status = NPHD_OK;
     const nphd_allocator *allocator = nphdi_allocator_system();
     nphdi_names names;
+    uint32_t *numbers = NULL;
+    size_t count = 0;
     char *file = NULL;
     size_t room = 0;
 
@@ -31,16 +33,16 @@ nphd_status nphd_directory_metadata(const char *path, const nphd_io *io, nphd_me
     io = io != NULL ? io : nphdi_io_posix();
     TRY(nphdi_io_check_directories(io, err));
     TRY(nphdi_directory_list(io, path, allocator, &names, err));
-    for (size_t i = 0; i < names.count; i++) {
-        if (is_shard(names.names[i])) {
-            TRY(nphdi_path_join(allocator, path, names.names[i], &file, &room, err));
-            status = nphd_file_metadata(file, io, out, err);
-            goto done;
-        }
+    TRY(nphdi_shard_numbers(allocator, &names, &numbers, &count, err));
+    if (count == 0) {
+        status = nphdi_fail(err, NPHD_NOT_FOUND, "%s: there is no shard in it", path);
+        goto done;
     }
-    status = nphdi_fail(err, NPHD_NOT_FOUND, "%s: there is no shard in it", path);
+    TRY(nphdi_shard_path(allocator, path, numbers[0], &file, &room, err));
+    status = nphd_file_metadata(file, io, out, err);
 done:
     nphdi_free(allocator, file, room, 1);
+    nphdi_free(allocator, numbers, names.count, sizeof(*numbers));
     nphdi_names_free(&names);
     return status;
 }

@@ -295,7 +295,7 @@ static void test_create(void **state)
         nphdi_bloom_close(bloom);
     }
     /* the greatest filter of the format is asked for, and is not there to be had */
-    allocator_fault_arm(&allocator, ALLOCATOR_FAULT_ALLOCATE, 3, false);
+    allocator_fault_arm(&allocator, ALLOCATOR_FAULT_RESERVE, 1, true);
     assert_int_equal(nphdi_bloom_create(&allocator.table, 8, UINT64_MAX, &bloom, NULL),
                      NPHD_OUT_OF_MEMORY);
     assert_int_equal(allocator.failed, 1);

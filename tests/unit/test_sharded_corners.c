@@ -10,6 +10,9 @@
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
+/* Of the count of vectors in the directory of a trailer (docs/format.md). */
+#define TRAILER_LIVE 24
+
 /* More than one part of a batch. */
 #define MANY 5000
 
@@ -205,6 +208,39 @@ static void test_dead_entries_that_are_none(void **state)
     nphd_sharded_free(sharded);
 }
 
+/* A trailer that counts fewer vectors than are dead. */
+static void test_fewer_vectors_than_dead_ones(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_sharded_options options = dirlab_small(lab);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    trailer_places places = {0, 0, 0, 0, 0, 0};
+    nphd_match match;
+    nphd_search_report report;
+    uint8_t bits[8];
+    size_t bytes = 0;
+
+    dirlab_add(lab, sharded, 0, 20);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_remove(lab, sharded, 3);
+    dirlab_remove(lab, sharded, 4);
+    dirlab_close(sharded);
+    uint8_t *data = memory_io_get(lab->disk, dirlab_path("shard_000.usearch"), &bytes);
+    assert_true(trailer_places_find(data, bytes, &places));
+    assert_int_equal(nphdi_get64(data + places.directory_offset + TRAILER_LIVE), 20);
+    nphdi_put64(data + places.directory_offset + TRAILER_LIVE, 1);
+    trailer_repair(data, &places);
+    dirlab_put(lab, "shard_000.usearch", data, bytes);
+    free(data);
+    sharded = dirlab_open(lab, NULL);
+    assert_int_equal(nphd_sharded_size(sharded), 0);
+    assert_int_equal(dirlab_stats(sharded).size, 0);
+    /* few vectors are searched exactly, very many are not */
+    OK(nphd_sharded_search(sharded, dirlab_vector(5, 0, bits), 1, NULL, &match, &report, NULL));
+    assert_true(report.exact);
+    nphd_sharded_free(sharded);
+}
+
 /* ---- readers ---- */
 
 static void test_reader_keeps_its_breadth(void **state)
@@ -258,9 +294,13 @@ static void test_reader_meets_another_index(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRLAB_TEST(test_automatic_keys_of_a_part),   DIRLAB_TEST(test_commit_of_a_part),
-        DIRLAB_TEST(test_save_tries_again),           DIRLAB_TEST(test_last_number),
-        DIRLAB_TEST(test_dead_entries_that_are_none), DIRLAB_TEST(test_reader_keeps_its_breadth),
+        DIRLAB_TEST(test_automatic_keys_of_a_part),
+        DIRLAB_TEST(test_commit_of_a_part),
+        DIRLAB_TEST(test_save_tries_again),
+        DIRLAB_TEST(test_last_number),
+        DIRLAB_TEST(test_dead_entries_that_are_none),
+        DIRLAB_TEST(test_fewer_vectors_than_dead_ones),
+        DIRLAB_TEST(test_reader_keeps_its_breadth),
         DIRLAB_TEST(test_reader_meets_another_index),
     };
 

@@ -456,7 +456,7 @@ static void test_without_memory(void **state)
             OK(nphd_sharded_rotate(sharded, NULL));
             OK(nphd_sharded_drain(sharded, UINT64_MAX, NULL));
             EXPECT_GROUPS(sharded, 0);
-        } else if (sharded->sealed[GROUP - 1]->mapped) {
+        } else if (sharded->sealed[GROUP - 1]->index->content->view) {
             without = without || sharded->group_count == GROUP;
         }
         expect_all(lab, sharded);

@@ -134,6 +134,31 @@ static void test_damaged_shard(void **state)
     assert_true(dirlab_exists(lab, "shard_001.usearch.damaged"));
 }
 
+/* Twice: the file that was put aside the first time stays as it is. */
+static void test_put_aside_twice(void **state)
+{
+    static const char *const aside[] = {"shard_001.usearch.damaged", "shard_001.usearch.damaged.2",
+                                        "shard_001.usearch.damaged.3"};
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_options(lab);
+
+    make(lab, true);
+    options.salvage = true;
+    for (size_t i = 0; i < 3; i++) {
+        const char content[] = {(char)('a' + (char)i)};
+        dirlab_put(lab, "shard_001.usearch", content, 1);
+        nphd_sharded_free(dirlab_open(lab, &options));
+        assert_false(dirlab_exists(lab, "shard_001.usearch"));
+    }
+    for (size_t i = 0; i < 3; i++) {
+        size_t bytes = 0;
+        uint8_t *content = memory_io_get(lab->disk, dirlab_path(aside[i]), &bytes);
+        assert_int_equal(bytes, 1);
+        assert_int_equal(content[0], 'a' + (int)i);
+        free(content);
+    }
+}
+
 /* A changed bit of a vector is not met by opening; verify finds it, and in which file. */
 static void test_verify_finds_what_opening_does_not_read(void **state)
 {
@@ -418,6 +443,7 @@ int main(void)
         DIRLAB_TEST(test_missing_shard),
         DIRLAB_TEST(test_shard_of_an_older_generation),
         DIRLAB_TEST(test_damaged_shard),
+        DIRLAB_TEST(test_put_aside_twice),
         DIRLAB_TEST(test_verify_finds_what_opening_does_not_read),
         DIRLAB_TEST(test_damaged_head),
         DIRLAB_TEST(test_missing_head),

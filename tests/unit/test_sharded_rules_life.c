@@ -3,6 +3,7 @@
  * comments. */
 #include "support/directory_lab.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -181,6 +182,49 @@ static void test_z6_reset_keeps_the_filter_off(void **state)
     assert_false(dirlab_exists(lab, "bloom.isbf"));
 }
 
+/* Neither a rotation that keeps failing stands in its way, nor comes the shard back that it was
+ * about: not from memory, not from a file that is in place though perhaps not durably, and not from
+ * the journal. */
+static void test_reset_drops_rotations(void **state)
+{
+    static const uint32_t failing[] = {IO_FAULT_RENAME, IO_FAULT_SYNC_DIRECTORY, IO_FAULT_WRITE};
+    dirlab *lab = *state;
+
+    for (uint32_t round = 0; round < 3 * 4 * 6; round++) {
+        const bool background = (round & 1) != 0;
+        const bool journal = (round & 2) != 0;
+        nphd_sharded_options options = dirlab_small(lab);
+        options.background_rotation = background;
+        options.journal = journal;
+        nphd_sharded *sharded = dirlab_open(lab, &options);
+        dirlab_add(lab, sharded, 0, 10);
+        OK(nphd_sharded_save(sharded, NULL, NULL));
+        dirlab_add(lab, sharded, 10, 20);
+        io_fault_arm(&lab->fault, failing[round / 4 % 3], 1, EIO, true);
+        assert_int_equal(nphd_sharded_rotate(sharded, NULL) == NPHD_OK, background);
+        assert_int_not_equal(nphd_sharded_drain(sharded, UINT64_MAX, NULL), NPHD_OK);
+        OK(nphd_sharded_reset(sharded, NULL));
+        lab->items.count = 0;
+        assert_int_equal(dirlab_stats(sharded).pending_rotations, 0);
+        assert_int_equal(dirlab_stats(sharded).view_shards, 0);
+        dirlab_expect(lab, sharded);
+        dirlab_add(lab, sharded, 5, 15);
+        io_fault_disarm(&lab->fault);
+        if (journal) {
+            OK(nphd_sharded_commit(sharded, NULL));
+        } else {
+            OK(nphd_sharded_save(sharded, NULL, NULL));
+        }
+        nphd_sharded_free(sharded);
+        memory_io_power_off(lab->disk, MEMORY_IO_WEAK, round / 12);
+        sharded = dirlab_open(lab, &options);
+        dirlab_expect(lab, sharded);
+        OK(nphd_sharded_reset(sharded, NULL));
+        lab->items.count = 0;
+        dirlab_close(sharded);
+    }
+}
+
 /* ---- Y3, C7: a reader refuses every change; BG6, W27: so does a closed index, and lookups ---- */
 
 static void expect_changes_refused(dirlab *lab, nphd_sharded *sharded, nphd_status expected)
@@ -271,6 +315,7 @@ int main(void)
         DIRLAB_TEST(test_d_dirty),
         DIRLAB_TEST(test_z_reset),
         DIRLAB_TEST(test_z6_reset_keeps_the_filter_off),
+        DIRLAB_TEST(test_reset_drops_rotations),
         DIRLAB_TEST(test_y3_readers_refuse_changes),
         DIRLAB_TEST(test_w27_closed),
     };

@@ -347,6 +347,40 @@ static void test_e_stats(void **state)
     dirlab_close(sharded);
 }
 
+/* Every file counts, a journal with a torn end too. */
+static void test_e_disk_bytes_of_journals(void **state)
+{
+    static const char *const names[] = {"shard_000.usearch", "bloom.isbf", "journal_00000002"};
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+    uint64_t disk_bytes = 0;
+
+    options.journal = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 0, 10);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    dirlab_add(lab, sharded, 10, 20);
+    OK(nphd_sharded_commit(sharded, NULL));
+    dirlab_add(lab, sharded, 20, 30);
+    OK(nphd_sharded_commit(sharded, NULL));
+    for (size_t i = 0; i < 3; i++) {
+        size_t bytes = 0;
+        free(memory_io_get(lab->disk, dirlab_path(names[i]), &bytes));
+        assert_true(bytes > 0);
+        disk_bytes += bytes;
+    }
+    assert_int_equal(dirlab_stats(sharded).disk_bytes, disk_bytes);
+    nphd_sharded_free(sharded);
+    options.read_only = true;
+    sharded = dirlab_open(lab, &options);
+    assert_int_equal(dirlab_stats(sharded).disk_bytes, disk_bytes);
+    nphd_sharded_free(sharded);
+    dirlab_cut(lab, "journal_00000002", 10);
+    sharded = dirlab_open(lab, &options);
+    assert_int_equal(dirlab_stats(sharded).disk_bytes, disk_bytes - 10);
+    nphd_sharded_free(sharded);
+}
+
 /* E2, Y6: also in a reader; kept at the next save. */
 static void test_e2_breadths(void **state)
 {
@@ -371,10 +405,15 @@ static void test_e2_breadths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRLAB_TEST(test_k_lookups),         DIRLAB_TEST(test_m_search),
-        DIRLAB_TEST(test_m5_radius),         DIRLAB_TEST(test_w36_answers_do_not_depend_on_shards),
-        DIRLAB_TEST(test_h2_ragged_vectors), DIRLAB_TEST(test_w47_filtered_search),
-        DIRLAB_TEST(test_v_cursor),          DIRLAB_TEST(test_e_stats),
+        DIRLAB_TEST(test_k_lookups),
+        DIRLAB_TEST(test_m_search),
+        DIRLAB_TEST(test_m5_radius),
+        DIRLAB_TEST(test_w36_answers_do_not_depend_on_shards),
+        DIRLAB_TEST(test_h2_ragged_vectors),
+        DIRLAB_TEST(test_w47_filtered_search),
+        DIRLAB_TEST(test_v_cursor),
+        DIRLAB_TEST(test_e_stats),
+        DIRLAB_TEST(test_e_disk_bytes_of_journals),
         DIRLAB_TEST(test_e2_breadths),
     };
 

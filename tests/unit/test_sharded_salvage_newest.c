@@ -160,6 +160,42 @@ static void test_change_of_damaged(void **state)
     nphd_sharded_free(sharded);
 }
 
+/* From 1000 on the order of names as text is not that of numbers: the lowest number says what the
+ * directory holds, the highest has the newest vector of a key. */
+static void test_more_digits(void **state)
+{
+    static const char *const names[][2] = {{"shard_999.usearch", "shard_1000.usearch"},
+                                           {"shard_9999.usearch", "shard_10000.usearch"}};
+    dirlab *lab = *state;
+    nphd_index_options hamming = NPHD_INDEX_OPTIONS_INIT;
+    outcome out;
+
+    hamming.max_bits = 64;
+    hamming.metric = NPHD_METRIC_HAMMING;
+    for (size_t i = 0; i < 2; i++) {
+        nphd_metadata metadata = NPHD_METADATA_INIT;
+        char clean_name[] = CLEAN "0";
+        nphd_sharded *clean = NULL;
+        const nphd_sharded_options options = dirlab_options(lab);
+
+        lab->items.count = 0;
+        dirlab_put_shard(lab, names[i][0], NULL, 0, 10, 0);
+        /* of another metric, so that they cannot be opened as one index */
+        dirlab_put_shard(lab, names[i][1], &hamming, 5, 15, 1);
+        OK(nphd_directory_metadata(DIRLAB_FOLDER, options.io, &metadata, NULL));
+        assert_int_equal(metadata.metric, NPHD_METRIC_NPHD);
+        clean_name[sizeof(CLEAN) - 1] = (char)('0' + i);
+        memset(&out, 0, sizeof(out));
+        OK(nphd_directory_salvage(DIRLAB_FOLDER, clean_name, options.io, count_damage, &out,
+                                  &out.report, NULL));
+        OK(nphd_sharded_open(clean_name, &options, &clean, NULL));
+        dirlab_expect(lab, clean);
+        close_clean(clean);
+        dirlab_delete(lab, names[i][0]);
+        dirlab_delete(lab, names[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +203,7 @@ int main(void)
         DIRLAB_TEST(test_multi),
         DIRLAB_TEST(test_damage_below_journal),
         DIRLAB_TEST(test_change_of_damaged),
+        DIRLAB_TEST(test_more_digits),
     };
 
     return cmocka_run_group_tests_name("salvage of the newest shard", tests, NULL, NULL);
