@@ -8,14 +8,6 @@
 
 /* ---- metadata ---- */
 
-static bool is_shard(const char *name)
-{
-    const size_t bytes = strlen(name);
-
-    return strncmp(name, "shard_", 6) == 0 && bytes > 8 &&
-           strcmp(name + bytes - 8, ".usearch") == 0;
-}
-
 nphd_status nphd_directory_metadata(const char *path, const nphd_io *io, nphd_metadata *out,
                                     nphd_error *err)
 {
@@ -32,7 +24,7 @@ nphd_status nphd_directory_metadata(const char *path, const nphd_io *io, nphd_me
     TRY(nphdi_io_check_directories(io, err));
     TRY(nphdi_directory_list(io, path, allocator, &names, err));
     for (size_t i = 0; i < names.count; i++) {
-        if (is_shard(names.names[i])) {
+        if (nphdi_shard_number(names.names[i]) != NPHDI_NO_NUMBER) {
             TRY(nphdi_path_join(allocator, path, names.names[i], &file, &room, err));
             status = nphd_file_metadata(file, io, out, err);
             goto done;
@@ -326,7 +318,7 @@ static nphd_status verify_files(verification *of, const char *path, nphd_error *
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(of->io, path, of->allocator, &names, err));
     for (size_t i = 0; i < names.count; i++) {
-        if (is_shard(names.names[i])) {
+        if (nphdi_shard_number(names.names[i]) != NPHDI_NO_NUMBER) {
             TRY(verify_named(of, path, names.names[i], verify_shard, err));
         }
     }
