@@ -1,6 +1,9 @@
-/* Signals: every storage call in turn is interrupted (EINTR), once and for ever. Once is noticed by
- * nobody, but of a flush. For ever is an error that is named after a number of tries, and
- * everything that was acknowledged is there when it is over. */
+/* A workload with every kind of call there is: journal, rotation, compaction, snapshot, a reader
+ * and its refresh, verify. Each storage call is interrupted by a signal in turn, once, which is
+ * noticed by nobody but a flush, and for ever; fails once; and each request for memory is refused.
+ * An error has a name, and everything that was acknowledged is there when it is over. */
+#include "support/allocator_fault.h"
+#include "support/allocator_plain.h"
 #include "support/io_fault.h"
 #include "support/io_memory.h"
 
@@ -23,6 +26,7 @@
 typedef struct lab {
     memory_io *disk;
     io_fault io;
+    allocator_fault memory;
     uint64_t acknowledged; /* keys 0.. of the directory */
     nphd_error err;
 } lab;
@@ -39,6 +43,8 @@ static void lab_begin(lab *here)
     memset(here, 0, sizeof(*here));
     here->disk = memory_io_create(1);
     io_fault_init(&here->io, memory_io_table(here->disk));
+    allocator_fault_init(&here->memory);
+    here->memory.below = allocator_plain();
     here->err = (nphd_error)NPHD_ERROR_INIT;
 }
 
@@ -48,6 +54,8 @@ static void lab_end(lab *here)
     assert_int_equal(here->io.maps, 0);
     assert_int_equal(here->io.repeated_syncs, 0);
     assert_int_equal(memory_io_mistakes(here->disk), 0);
+    assert_true(allocator_fault_is_clean(&here->memory));
+    allocator_fault_destroy(&here->memory);
     io_fault_destroy(&here->io);
     memory_io_destroy(here->disk);
 }
@@ -62,6 +70,7 @@ static nphd_status open_directory(lab *here, bool read_only, nphd_sharded **out)
     options.read_only = read_only;
     options.logger = silent;
     options.io = &here->io.table;
+    options.allocator = &here->memory.table;
     return nphd_sharded_open("directory", &options, out, &here->err);
 }
 
@@ -175,10 +184,56 @@ static void test_for_ever(void **unused)
     }
 }
 
+static void test_errors(void **unused)
+{
+    static const int errors[] = {EIO, ENOSPC, EACCES, EINVAL, EWOULDBLOCK};
+    bool more = true;
+
+    (void)unused;
+    for (uint64_t n = 1; more; n++) {
+        lab here;
+        nphd_status status;
+        lab_begin(&here);
+        io_fault_arm(&here.io, IO_FAULT_ALL, n, errors[n % 5], false);
+        status = work(&here);
+        io_fault_disarm(&here.io);
+        more = here.io.failed > 0;
+        assert_true(more || status == NPHD_OK);
+        if (status != NPHD_OK) {
+            assert_int_equal(status, here.err.status);
+            assert_true(status != NPHD_CORRUPT && status != NPHD_OUT_OF_MEMORY);
+            assert_true(strlen(here.err.text) > 0);
+        }
+        check_acknowledged(&here);
+        lab_end(&here);
+    }
+}
+
+static void test_memory(void **unused)
+{
+    bool more = true;
+
+    (void)unused;
+    for (uint64_t n = 1; more; n++) {
+        lab here;
+        nphd_status status;
+        lab_begin(&here);
+        allocator_fault_arm(&here.memory, ALLOCATOR_FAULT_ALL, n, false);
+        status = work(&here);
+        more = here.memory.failed > 0;
+        allocator_fault_arm(&here.memory, ALLOCATOR_FAULT_ALL, 0, false);
+        assert_true(status == NPHD_OK || status == NPHD_OUT_OF_MEMORY);
+        assert_true(more || status == NPHD_OK);
+        check_acknowledged(&here);
+        lab_end(&here);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_once),
-                                       cmocka_unit_test(test_for_ever)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_once), cmocka_unit_test(test_for_ever),
+                                       cmocka_unit_test(test_errors),
+                                       cmocka_unit_test(test_memory)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
