@@ -1,5 +1,5 @@
-/* The journal: what commits cost beside plain appending, what it costs bulk adds, how fast it is
- * replayed, and how fast a directory is verified.
+/* The journal: what commits cost beside plain appending, what it costs bulk adds, and how fast it
+ * is replayed.
  *
  * Usage: bench_commit [vectors] [directory]
  *        (default: 100000 vectors, below the current directory; everything it writes is removed)
@@ -264,78 +264,6 @@ static void bench_replay(const char *path, uint64_t vectors, uint32_t threads)
     remove_directory(path);
 }
 
-/* ---- verify ---- */
-
-/* Takes the shards out of the page cache, as after a restart. */
-static void evict(const char *path)
-{
-    char name[MOST_PATH + 100];
-
-    for (unsigned number = 0;; number++) {
-        (void)snprintf(name, sizeof(name), "%s/shard_%03u.usearch", path, number);
-        const int file = open(name, O_RDONLY);
-        if (file < 0) {
-            break;
-        }
-        (void)posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
-        (void)close(file);
-    }
-}
-
-static double read_all(const char *path, uint64_t bytes)
-{
-    static uint8_t buffer[1 << 16];
-    char command[MOST_PATH + 100];
-    uint64_t sum = 0;
-    ssize_t got;
-    const double begin = now();
-
-    for (unsigned number = 0; sum < bytes; number++) {
-        (void)snprintf(command, sizeof(command), "%s/shard_%03u.usearch", path, number);
-        const int file = open(command, O_RDONLY);
-        if (file < 0) {
-            break;
-        }
-        while ((got = read(file, buffer, sizeof(buffer))) > 0) {
-            sum += (uint64_t)got;
-        }
-        (void)close(file);
-    }
-    return now() - begin;
-}
-
-static void bench_verify(const char *path, uint64_t vectors, bool cold)
-{
-    double verified[REPEATS];
-    double plain[REPEATS];
-    nphd_directory_report report;
-    nphd_error err = NPHD_ERROR_INIT;
-    nphd_sharded *sharded = must_begin(path);
-
-    add(sharded, 0, vectors, 2);
-    check(nphd_sharded_close(sharded, &err), &err);
-    nphd_sharded_free(sharded);
-    for (size_t i = 0; i < REPEATS; i++) {
-        if (cold) {
-            evict(path);
-        }
-        const double begin = now();
-        check(nphd_directory_verify(path, NULL, NULL, NULL, &report, &err), &err);
-        verified[i] = now() - begin;
-        if (cold) {
-            evict(path);
-        }
-        plain[i] = read_all(path, report.file_bytes);
-    }
-    const double ours = median(verified, REPEATS);
-    const double theirs = median(plain, REPEATS);
-    printf("verify of %.1f MB from the %s: %.0f MB/s, read: %.0f MB/s, rate ratio %.2f\n",
-           (double)report.file_bytes / 1e6, cold ? "device" : "page cache",
-           (double)report.file_bytes / ours / 1e6, (double)report.file_bytes / theirs / 1e6,
-           theirs / ours);
-    remove_directory(path);
-}
-
 int main(int argc, char **argv)
 {
     const uint64_t vectors = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000;
@@ -349,7 +277,5 @@ int main(int argc, char **argv)
     bench_bulk(path, vectors / 5);
     bench_replay(path, vectors / 5, 1);
     bench_replay(path, vectors / 5, 2);
-    bench_verify(path, vectors, true);
-    bench_verify(path, vectors, false);
     return 0;
 }

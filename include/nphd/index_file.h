@@ -181,16 +181,42 @@ typedef struct nphd_verify_report {
 /** Called for each damage found, with one line of text. */
 typedef void (*nphd_damage)(void *context, const char *text);
 
+/** How to verify. All zero: files of the operating system, on the calling thread. */
+typedef struct nphd_verify_options {
+    size_t struct_size;
+    uint32_t threads;   /* worker threads that share a file; 0 and 1: the calling thread alone */
+    nphd_damage damage; /* NULL: only the first damage is told, by the error */
+    void *damage_context;
+    const nphd_io *io; /* NULL: files of the operating system */
+} nphd_verify_options;
+
+#ifdef __cplusplus
+#define NPHD_VERIFY_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        sizeof(nphd_verify_options), 0, NULL, NULL, NULL                                           \
+    }
+#else
+#define NPHD_VERIFY_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_verify_options)                                                 \
+    }
+#endif
+
 /**
  * Read a whole file and check all of it: every block against its checksum, and every bound of the
  * structure. Finds any single changed byte of a file with a trailer.
  *
- * Shapes   damage may be NULL; out may be NULL.
+ * Shapes   options may be NULL; out may be NULL.
  * Returns  NPHD_OK when the file is as it was written, or is a reference file whose bounds hold.
+ *          What is found, and the order in which it is told, do not depend on threads.
  * Errors   NPHD_CORRUPT: damaged; the text names the first block or bound. NPHD_NOT_FOUND, NPHD_IO,
  *          NPHD_OUT_OF_MEMORY, NPHD_UNSUPPORTED.
- * Threads  any.
+ * Threads  any. `damage` is called by the calling thread alone. A reference file has one worker.
  */
+NPHD_API nphd_status nphd_file_verify_with(const char *path, const nphd_verify_options *options,
+                                           nphd_verify_report *out, nphd_error *err);
+
+/** As nphd_file_verify_with() with one thread. damage may be NULL. */
 NPHD_API nphd_status nphd_file_verify(const char *path, const nphd_io *io, nphd_damage damage,
                                       void *damage_context, nphd_verify_report *out,
                                       nphd_error *err);

@@ -475,12 +475,18 @@ typedef struct nphd_directory_report {
 } nphd_directory_report;
 
 /**
- * Read every file of a directory and check all of it, as nphd_file_verify() does for one, and that
- * the files belong together. Changes nothing.
+ * Read every file of a directory and check all of it, as nphd_file_verify_with() does for one, and
+ * that the files belong together. Changes nothing. options may be NULL; out may be NULL.
  *
  * Returns  NPHD_OK when all is well. Errors: NPHD_CORRUPT: the text names the first damage, and
  *          `damage` is called for each. NPHD_NOT_FOUND, NPHD_IO, NPHD_OUT_OF_MEMORY.
+ * Threads  any; options->threads workers share each file.
  */
+NPHD_API nphd_status nphd_directory_verify_with(const char *path,
+                                                const nphd_verify_options *options,
+                                                nphd_directory_report *out, nphd_error *err);
+
+/** As nphd_directory_verify_with() with one thread. damage may be NULL. */
 NPHD_API nphd_status nphd_directory_verify(const char *path, const nphd_io *io, nphd_damage damage,
                                            void *damage_context, nphd_directory_report *out,
                                            nphd_error *err);

@@ -4,6 +4,8 @@
 
 #include "base/bytes.h"
 
+/* Keys are so short that a call, and finding out how short, would be most of the work. */
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 uint64_t nphdi_hash_bytes(const void *data, size_t bytes)
@@ -26,7 +28,7 @@ uint64_t nphdi_hash_key(nphd_key key, uint32_t key_bytes)
     uint8_t octets[16];
 
     key_octets(key, key_bytes, octets);
-    return XXH3_64bits(octets, key_bytes);
+    return key_bytes == 8 ? XXH3_64bits(octets, 8) : XXH3_64bits(octets, 16);
 }
 
 uint64_t nphdi_hash_key_seeded(nphd_key key, uint32_t key_bytes, uint64_t seed)
@@ -34,5 +36,6 @@ uint64_t nphdi_hash_key_seeded(nphd_key key, uint32_t key_bytes, uint64_t seed)
     uint8_t octets[16];
 
     key_octets(key, key_bytes, octets);
-    return XXH3_64bits_withSeed(octets, key_bytes, seed);
+    return key_bytes == 8 ? XXH3_64bits_withSeed(octets, 8, seed)
+                          : XXH3_64bits_withSeed(octets, 16, seed);
 }

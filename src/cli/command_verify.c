@@ -75,13 +75,17 @@ static cli_exit verify_end(nphd_status status, uint64_t damages, const nphd_erro
     return status == NPHD_CORRUPT ? CLI_BAD_INPUT : CLI_SUCCESS;
 }
 
-static cli_exit verify_file(const char *path)
+static cli_exit verify_file(const char *path, nphd_verify_options *options)
 {
     nphd_verify_report report = {0};
     nphd_error err = NPHD_ERROR_INIT;
     uint64_t damages = 0;
-    const nphd_status status = nphd_file_verify(path, NULL, verify_damage, &damages, &report, &err);
-    const cli_exit result = verify_end(status, damages, &err);
+    nphd_status status;
+    cli_exit result;
+
+    options->damage_context = &damages;
+    status = nphd_file_verify_with(path, options, &report, &err);
+    result = verify_end(status, damages, &err);
 
     if (status == NPHD_OK || status == NPHD_CORRUPT) {
         verify_summary(path, status == NPHD_CORRUPT, &report);
@@ -89,7 +93,7 @@ static cli_exit verify_file(const char *path)
     return result;
 }
 
-static cli_exit verify_directory(const char *path)
+static cli_exit verify_directory(const char *path, nphd_verify_options *options)
 {
     nphd_directory_report report = {0};
     nphd_error err = NPHD_ERROR_INIT;
@@ -100,7 +104,8 @@ static cli_exit verify_directory(const char *path)
     if (result != CLI_SUCCESS) {
         return result;
     }
-    status = nphd_directory_verify(path, NULL, verify_damage, &damages, &report, &err);
+    options->damage_context = &damages;
+    status = nphd_directory_verify_with(path, options, &report, &err);
     result = verify_end(status, damages, &err);
     if (status == NPHD_OK || status == NPHD_CORRUPT) {
         verify_directory_summary(path, status == NPHD_CORRUPT, &report);
@@ -110,24 +115,28 @@ static cli_exit verify_directory(const char *path)
 
 static bool verify_option(void *context, int option, const char *value)
 {
-    (void)context;
-    (void)option;
-    (void)value;
-    return false; /* --help is the only one, and not handed on */
+    nphd_verify_options *options = context;
+
+    return option == CLI_OPT_THREADS && cli_take_threads(value, &options->threads);
 }
 
 cli_exit cli_verify(int argc, char **argv)
 {
-    static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"threads", required_argument, NULL, CLI_OPT_THREADS},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    nphd_verify_options options = NPHD_VERIFY_OPTIONS_INIT;
     const char *path = NULL;
     cli_exit result = CLI_SUCCESS;
 
-    if (!cli_take_options(argc, argv, ":h", longs, verify_option, NULL, &result)) {
+    options.damage = verify_damage;
+    if (!cli_take_options(argc, argv, ":h", longs, verify_option, &options, &result)) {
         return result;
     }
     if (cli_take_path(argc, argv, &path) != CLI_SUCCESS ||
         cli_take_no_more(argc, argv) != CLI_SUCCESS) {
         return CLI_USAGE;
     }
-    return cli_store_names_file(path) ? verify_file(path) : verify_directory(path);
+    return cli_store_names_file(path) ? verify_file(path, &options)
+                                      : verify_directory(path, &options);
 }

@@ -126,10 +126,12 @@ static const char *const help_info[] = {
 };
 
 static const char *const help_verify[] = {
-    "usage: nphd verify PATH",
+    "usage: nphd verify PATH [--threads N]",
     "",
     "Read a whole index and check every checksum and bound of it, of a directory in every",
     "file. Each damage is a line, then comes a summary. Exit status 3: damaged.",
+    "",
+    "  --threads N        worker threads, 0: one for each processor (default 1)",
     NULL,
 };
 

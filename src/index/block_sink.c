@@ -2,8 +2,8 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/memory.h"
+#include "kernels/kernels.h"
 
 #include <assert.h>
 #include <string.h>
@@ -148,7 +148,7 @@ static nphd_status sink_flush(nphdi_block_sink *sink, nphd_error *err)
         /* what follows the checksums is covered otherwise */
         if (8 * (sink->block_count + 1) <= sink->checksum_bytes) {
             nphdi_put64(sink->checksums + 8 * sink->block_count,
-                        nphdi_hash_bytes(sink->buffer + at, (size_t)bytes));
+                        nphdi_kernels_get()->checksum(sink->buffer + at, (size_t)bytes));
         }
         sink->block_count++;
     }
@@ -218,7 +218,7 @@ nphd_status nphdi_sink_finish(nphdi_block_sink *sink, nphdi_trailer *trailer, np
     assert(sink->offset + sink->filled == sums->offset);
     /* a short last block ends here; what follows is covered by the directory and the footer */
     TRY(sink_flush(sink, err));
-    sums->checksum = nphdi_hash_bytes(sink->checksums, (size_t)sums->bytes);
+    sums->checksum = nphdi_kernels_get()->checksum(sink->checksums, (size_t)sums->bytes);
     TRY(nphdi_sink_put(sink, sink->checksums, sums->bytes, err));
     end_bytes = nphdi_trailer_encode_end(trailer, end);
     TRY(nphdi_sink_put(sink, end, end_bytes, err));

@@ -1,8 +1,11 @@
 /* Reading what a file says of itself, and checking all of it. */
 #include "base/error.h"
+#include "index/file_check.h"
 #include "index/index_internal.h"
 
 #include <string.h>
+
+#define PLANES_HEAD_BYTES 1024 /* a number for each length (format.md section 2.4) */
 
 /* ---- metadata ---- */
 
@@ -102,50 +105,52 @@ done:
 
 typedef struct verification {
     const nphdi_source *source;
-    nphd_damage damage;
-    void *damage_context;
+    const nphd_verify_options *options;
+    const nphd_allocator *allocator;
     nphd_verify_report report;
     nphd_status first_status; /* of the first damage */
     nphd_error *err;          /* holds its text */
 } verification;
 
-static void note_damage(verification *work, nphd_status status, const nphd_error *found)
+static void note_damage(void *context, const char *text)
 {
-    if (work->damage != NULL) {
-        work->damage(work->damage_context, found->text);
+    verification *work = context;
+
+    if (work->options->damage != NULL) {
+        work->options->damage(work->options->damage_context, text);
     }
     if (work->first_status == NPHD_OK) {
-        work->first_status = status;
-        nphdi_error_copy(work->err, found);
+        work->first_status = nphdi_fail(work->err, NPHD_CORRUPT, "%s", text);
     }
 }
 
-/* Every block, going on after a damaged one. */
-static nphd_status verify_all_blocks(verification *work, const nphdi_trailer *trailer,
-                                     const nphd_allocator *allocator, nphd_error *found)
+/* Every block, and with `mapped` the structure. */
+static nphd_status verify_blocks(verification *work, const nphdi_trailer *trailer,
+                                 const nphdi_mapped *mapped, nphd_error *found)
 {
     nphd_status status = NPHD_OK;
-    nphdi_block_reader reader;
+    nphdi_file_check check;
 
-    memset(&reader, 0, sizeof(reader));
-    TRY(nphdi_block_reader_begin(&reader, work->source, trailer, allocator, found));
-    for (uint64_t offset = 0; offset < reader.covered; offset += NPHDI_TRAILER_BLOCK_BYTES) {
-        status = nphdi_block_reader_load(&reader, offset, found);
-        if (status == NPHD_CORRUPT) {
-            note_damage(work, status, found);
-            work->report.damaged++;
-            status = NPHD_OK;
-        }
-        TRY(status);
-        work->report.blocks++;
+    memset(&check, 0, sizeof(check));
+    check.source = work->source;
+    check.trailer = trailer;
+    check.mapped = mapped;
+    check.allocator = work->allocator;
+    check.threads = work->options->threads;
+    check.damage = note_damage;
+    check.damage_context = work;
+    status = nphdi_file_check_run(&check, found);
+    work->report.blocks = check.blocks;
+    work->report.damaged = check.damaged;
+    if (status == NPHD_OK && check.structure.status != NPHD_OK) {
+        nphdi_error_copy(found, &check.structure);
+        status = check.structure.status;
     }
-done:
-    nphdi_block_reader_end(&reader);
     return status;
 }
 
 /* Headers that cannot be used may be damaged ones: then their block tells. */
-static void verify_blocks_alone(verification *work, const nphd_allocator *allocator)
+static void verify_blocks_alone(verification *work)
 {
     nphdi_trailer trailer;
     nphd_error found = NPHD_ERROR_INIT;
@@ -154,69 +159,145 @@ static void verify_blocks_alone(verification *work, const nphd_allocator *alloca
     if (nphdi_source_trailer(work->source, &trailer, &has_trailer, &found) == NPHD_OK &&
         has_trailer) {
         work->report.checksums = true;
-        (void)verify_all_blocks(work, &trailer, allocator, &found);
+        (void)verify_blocks(work, &trailer, NULL, &found);
     }
 }
 
-static nphd_status verify_source(verification *work, const nphd_allocator *allocator,
-                                 nphd_error *found)
+/* Reads what opening looks at in the mapping, and what nodes are compared with as the file is read:
+ * the rest is read before it is looked at. */
+static nphd_status touch_tables(const verification *work, const nphdi_usearch_head *head,
+                                const nphdi_trailer *trailer, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphdi_usearch_head head;
-    nphdi_trailer trailer;
+
+    TRY(nphdi_source_touch(work->source, head->levels_offset, 2 * head->slots, err));
+    for (uint32_t i = 0; i < trailer->section_count; i++) {
+        const nphdi_trailer_section *section = &trailer->sections[i];
+        const bool planes = section->id == NPHDI_SECTION_PLANES;
+        if (planes || section->id == NPHDI_SECTION_NODE_DIRECTORY ||
+            section->id == NPHDI_SECTION_KEY_TABLE || section->id == NPHDI_SECTION_LIVE) {
+            /* of the planes, the numbers before the parts */
+            TRY(nphdi_source_touch(work->source, section->offset,
+                                   planes && section->bytes > PLANES_HEAD_BYTES ? PLANES_HEAD_BYTES
+                                                                                : section->bytes,
+                                   err));
+        }
+    }
+done:
+    return status;
+}
+
+static nphd_status verify_ours(verification *work, const nphdi_usearch_head *head,
+                               const nphdi_trailer *trailer, nphd_error *found)
+{
+    nphd_status status = NPHD_OK;
+    nphd_error why = NPHD_ERROR_INIT;
+    nphd_status structure;
     nphdi_mapped mapped;
-    bool has_trailer = false;
 
     memset(&mapped, 0, sizeof(mapped));
-    status = nphdi_source_headers(work->source, &head, &trailer, &has_trailer, found);
-    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
-        verify_blocks_alone(work, allocator);
+    structure = nphdi_usearch_check_supported(work->source->name, head, &why);
+    if (structure == NPHD_OK) {
+        TRY(touch_tables(work, head, trailer, found));
+        structure =
+            nphdi_mapped_open(&mapped, work->source, head, trailer, true, work->allocator, &why);
     }
-    TRY(status);
-    work->report.checksums = has_trailer;
-    if (has_trailer) {
-        TRY(verify_all_blocks(work, &trailer, allocator, found));
+    if (structure == NPHD_OK) {
+        work->report.slots = head->slots;
+        structure = nphdi_mapped_check_levels(&mapped, &why);
     }
-    TRY(nphdi_usearch_check_supported(work->source->name, &head, found));
-    TRY(nphdi_mapped_open(&mapped, work->source, &head, &trailer, has_trailer, allocator, found));
-    work->report.slots = head.slots;
+    TRY(verify_blocks(work, trailer, structure == NPHD_OK ? &mapped : NULL, found));
+    if (structure != NPHD_OK) {
+        nphdi_error_copy(found, &why);
+        status = structure;
+    }
+done:
+    nphdi_mapped_close(&mapped);
+    return status;
+}
+
+/* A file without checksums, of which there is nothing to compare but its structure. */
+static nphd_status verify_reference(verification *work, const nphdi_usearch_head *head,
+                                    const nphdi_trailer *trailer, nphd_error *found)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_mapped mapped;
+
+    memset(&mapped, 0, sizeof(mapped));
+    TRY(nphdi_usearch_check_supported(work->source->name, head, found));
+    TRY(nphdi_source_touch(work->source, 0, work->source->bytes, found));
+    TRY(nphdi_mapped_open(&mapped, work->source, head, trailer, false, work->allocator, found));
+    work->report.slots = head->slots;
     TRY(nphdi_mapped_check(&mapped, found));
 done:
     nphdi_mapped_close(&mapped);
     return status;
 }
 
-nphd_status nphd_file_verify(const char *path, const nphd_io *io, nphd_damage damage,
-                             void *damage_context, nphd_verify_report *out, nphd_error *err)
+static nphd_status verify_source(verification *work, nphd_error *found)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_usearch_head head;
+    nphdi_trailer trailer;
+    bool has_trailer = false;
+
+    status = nphdi_source_headers(work->source, &head, &trailer, &has_trailer, found);
+    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
+        verify_blocks_alone(work);
+    }
+    TRY(status);
+    work->report.checksums = has_trailer;
+    TRY(has_trailer ? verify_ours(work, &head, &trailer, found)
+                    : verify_reference(work, &head, &trailer, found));
+done:
+    return status;
+}
+
+nphd_status nphd_file_verify_with(const char *path, const nphd_verify_options *options,
+                                  nphd_verify_report *out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_error found = NPHD_ERROR_INIT;
+    nphd_verify_options known = NPHD_VERIFY_OPTIONS_INIT;
     nphdi_source source;
     verification work;
 
     nphdi_error_clear(err);
     memset(&work, 0, sizeof(work));
     memset(&source, 0, sizeof(source));
-    if (path == NULL || path[0] == '\0') {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "the path is empty");
-    }
     work.source = &source;
-    work.damage = damage;
-    work.damage_context = damage_context;
+    work.options = &known;
+    work.allocator = nphdi_allocator_system();
     work.err = err;
-    status = nphdi_source_open(&source, io == NULL ? nphdi_io_posix() : io, path, &found);
+    TRY(nphdi_options_read(options, sizeof(known), &known, "verify", err));
+    TRY(nphdi_check_path(path, err));
+    status =
+        nphdi_source_open(&source, known.io == NULL ? nphdi_io_posix() : known.io, path, &found);
     if (status == NPHD_OK) {
         work.report.file_bytes = source.bytes;
-        status = verify_source(&work, nphdi_allocator_system(), &found);
+        status = verify_source(&work, &found);
     }
     if (status == NPHD_CORRUPT) {
-        note_damage(&work, status, &found);
+        note_damage(&work, found.text);
     } else if (status != NPHD_OK && work.first_status == NPHD_OK) {
         nphdi_error_copy(err, &found);
     }
+    status = work.first_status != NPHD_OK ? work.first_status : status;
+done:
     if (out != NULL) {
         *out = work.report;
     }
     nphdi_source_close(&source);
-    return work.first_status != NPHD_OK ? work.first_status : status;
+    return status;
+}
+
+nphd_status nphd_file_verify(const char *path, const nphd_io *io, nphd_damage damage,
+                             void *damage_context, nphd_verify_report *out, nphd_error *err)
+{
+    nphd_verify_options options = NPHD_VERIFY_OPTIONS_INIT;
+
+    options.io = io;
+    options.damage = damage;
+    options.damage_context = damage_context;
+    return nphd_file_verify_with(path, &options, out, err);
 }

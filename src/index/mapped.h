@@ -87,6 +87,40 @@ nphd_status nphdi_mapped_live(nphdi_mapped *mapped, uint64_t *out, nphd_error *e
  * tables say the same. Errors: NPHD_CORRUPT, naming node and check. */
 nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err);
 
+/* The same in parts, in this order; all but the first need that those before found nothing. Nodes
+ * and planes may be checked by several threads, each range by one. */
+
+/* Levels, the node directory, and that the nodes fill their place. */
+nphd_status nphdi_mapped_check_levels(const nphdi_mapped *mapped, nphd_error *err);
+
+/* Bytes of the file, in the mapping or as they were read. */
+typedef struct nphdi_piece {
+    const uint8_t *bytes;
+    uint64_t offset; /* of the first in the file */
+    uint64_t length;
+} nphdi_piece;
+
+#define NPHDI_NOTHING_CUT UINT64_MAX
+
+/* The nodes that begin in a piece, against all tables. *out_cut: the slot of the last one if it
+ * ends behind the piece, which is for nphdi_mapped_check_cut(). Adds the live ones to *live. */
+nphd_status nphdi_mapped_check_nodes(const nphdi_mapped *mapped, const nphdi_piece *piece,
+                                     uint64_t *live, uint64_t *out_cut, nphd_error *err);
+nphd_status nphdi_mapped_check_cut(const nphdi_mapped *mapped, uint64_t slot, uint64_t *live,
+                                   nphd_error *err);
+
+/* The trailer's numbers against all live nodes. */
+nphd_status nphdi_mapped_check_counts(const nphdi_mapped *mapped, uint64_t live_count,
+                                      nphd_error *err);
+
+/* A part of the planes against the rows; number < mapped->planes.parts. That every slot has one
+ * entry follows from all parts together: there are as many entries as slots, they ascend inside a
+ * length, and a row has only one length. */
+nphd_status nphdi_mapped_check_part(const nphdi_mapped *mapped, uint64_t number, nphd_error *err);
+
+/* The hash tables, if there are any, against the rows. */
+nphd_status nphdi_mapped_check_mih(const nphdi_mapped *mapped, nphd_error *err);
+
 nphd_status nphdi_mapped_broken(const nphdi_mapped *mapped, uint64_t slot, nphd_error *err);
 
 /* One record of a node directory from up to 64 levels (LE i16); returns the sum of the levels. A

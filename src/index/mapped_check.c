@@ -1,4 +1,10 @@
-/* The full check of a mapped file: one pass over its nodes, and its tables against them. */
+/* The full check of a mapped file, in parts that go over the file from front to back: levels and
+ * node directory first, which say where each node lies; then nodes, of any range of the file and by
+ * any number of threads; then the key table and the planes against them.
+ *
+ * The nodes are two thirds of a file, and what they are compared with lies elsewhere. So they can
+ * be read from a copy that is in the processor's cache already, and the places of the key table are
+ * fetched some nodes ahead. */
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/hash.h"
@@ -13,6 +19,155 @@ static uint32_t level_of(const nphdi_mapped *mapped, uint64_t slot)
     return nphdi_get16(mapped->levels + 2 * slot);
 }
 
+/* ---- levels, and where nodes lie ---- */
+
+static uint64_t slots_of_record(const nphdi_mapped *mapped, uint64_t first)
+{
+    const uint64_t rest = mapped->head.slots - first;
+
+    return rest < NPHDI_DIRECTORY_SLOTS ? rest : NPHDI_DIRECTORY_SLOTS;
+}
+
+static nphd_status fail_negative(const nphdi_mapped *mapped, uint64_t slot, nphd_error *err)
+{
+    while ((int16_t)level_of(mapped, slot) >= 0) {
+        slot++;
+    }
+    return nphdi_fail(err, NPHD_CORRUPT, "%s: levels: slot %llu has a negative level", mapped->name,
+                      (unsigned long long)slot);
+}
+
+/* Slot by slot, where a record of the directory is not what a writer of ours makes of the levels or
+ * the nodes end too late. */
+static nphd_status check_places(const nphdi_mapped *mapped, uint64_t first, uint64_t lists,
+                                nphd_error *err)
+{
+    const nphdi_node_shape *shape = &mapped->head.node;
+
+    for (uint64_t slot = first; slot < first + slots_of_record(mapped, first); slot++) {
+        const uint64_t expected =
+            slot * nphdi_node_base_bytes(shape) + lists * nphdi_list_upper_bytes(shape);
+        const uint8_t *node;
+        uint32_t level;
+        if (!nphdi_mapped_node(mapped, (uint32_t)slot, &node, &level)) {
+            return nphdi_fail(err, NPHD_CORRUPT, "%s: node %llu lies outside the nodes",
+                              mapped->name, (unsigned long long)slot);
+        }
+        if ((uint64_t)(node - mapped->nodes) != expected) {
+            return nphdi_fail(err, NPHD_CORRUPT,
+                              "%s: trailer: node %llu is looked for in a wrong place", mapped->name,
+                              (unsigned long long)slot);
+        }
+        lists += level;
+    }
+    return NPHD_OK;
+}
+
+nphd_status nphdi_mapped_check_levels(const nphdi_mapped *mapped, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_node_shape *shape = &mapped->head.node;
+    const uint64_t base = nphdi_node_base_bytes(shape);
+    const uint64_t upper = nphdi_list_upper_bytes(shape);
+    const uint8_t *record = mapped->directory;
+    uint64_t lists = 0;
+    uint64_t nodes_bytes = 0;
+
+    for (uint64_t slot = 0; slot < mapped->head.slots; slot += NPHDI_DIRECTORY_SLOTS) {
+        const uint64_t count = slots_of_record(mapped, slot);
+        uint8_t made[NPHDI_DIRECTORY_RECORD_BYTES];
+        bool negative = false;
+        const uint64_t more =
+            nphdi_directory_encode(mapped->levels + 2 * slot, count, lists, made, &negative);
+        if (negative) {
+            return fail_negative(mapped, slot, err);
+        }
+        /* slots * base fits (checked with the headers), and so few lists as the nodes can hold */
+        if (lists + more > mapped->nodes_bytes / upper ||
+            (slot + count) * base + (lists + more) * upper > mapped->nodes_bytes ||
+            memcmp(made, record, sizeof(made)) != 0) {
+            TRY(check_places(mapped, slot, lists, err));
+        }
+        lists += more;
+        nodes_bytes = (slot + count) * base + lists * upper;
+        record += NPHDI_DIRECTORY_RECORD_BYTES;
+    }
+    if (nodes_bytes != mapped->nodes_bytes) {
+        status =
+            nphdi_fail(err, NPHD_CORRUPT, "%s: the nodes take %llu bytes, not %llu", mapped->name,
+                       (unsigned long long)nodes_bytes, (unsigned long long)mapped->nodes_bytes);
+    }
+done:
+    return status;
+}
+
+/* Where the nodes of a record begin, and so where its first slot's node does; of checked levels. */
+static uint64_t record_start(const nphdi_mapped *mapped, uint64_t record)
+{
+    const uint64_t lists = nphdi_get64(mapped->directory + record * NPHDI_DIRECTORY_RECORD_BYTES) &
+                           ~NPHDI_DIRECTORY_DEEP;
+
+    return record * NPHDI_DIRECTORY_SLOTS * nphdi_node_base_bytes(&mapped->head.node) +
+           lists * nphdi_list_upper_bytes(&mapped->head.node);
+}
+
+static uint64_t node_bytes(const nphdi_mapped *mapped, uint64_t slot)
+{
+    return nphdi_node_base_bytes(&mapped->head.node) +
+           level_of(mapped, slot) * nphdi_list_upper_bytes(&mapped->head.node);
+}
+
+/* The first slot whose node begins at `from` (in the nodes) or behind it, and its beginning. */
+static uint64_t first_slot(const nphdi_mapped *mapped, uint64_t from, uint64_t *out_start)
+{
+    const uint64_t slots = mapped->head.slots;
+    uint64_t low = 0; /* the record in which it is, or which ends before it */
+    uint64_t high = (slots + NPHDI_DIRECTORY_SLOTS - 1) / NPHDI_DIRECTORY_SLOTS;
+    uint64_t slot;
+    uint64_t start;
+
+    while (high - low > 1) {
+        const uint64_t middle = low + (high - low) / 2;
+        if (record_start(mapped, middle) <= from) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    slot = low * NPHDI_DIRECTORY_SLOTS;
+    start = slots == 0 ? 0 : record_start(mapped, low);
+    while (slot < slots && start < from) {
+        start += node_bytes(mapped, slot++);
+    }
+    *out_start = start;
+    return slot;
+}
+
+/* ---- nodes ---- */
+
+#define NEAR 4    /* places of the key table that are looked at together */
+#define PROBES 32 /* nodes whose places in the key table are under way */
+
+/* One pass over a range of nodes. */
+typedef struct node_pass {
+    const nphdi_mapped *mapped;
+    uint64_t live;
+    uint32_t waiting;
+    uint64_t hashes[PROBES];
+    uint32_t slots[PROBES];
+} node_pass;
+
+/* No link is above `last`; written to become vector instructions. */
+static bool links_end_by(const uint8_t *links, uint32_t count, uint32_t last)
+{
+    uint32_t above = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        above |= nphdi_get32(links + 4 * (size_t)i) > last;
+    }
+    return above == 0;
+}
+
 static nphd_status check_list(const nphdi_mapped *mapped, uint32_t slot, uint32_t level,
                               const uint8_t *list, nphd_error *err)
 {
@@ -23,6 +178,13 @@ static nphd_status check_list(const nphdi_mapped *mapped, uint32_t slot, uint32_
     if (count > room && !NPHDI_BUG(32)) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: node %u: level %u has %u links, room for %u",
                           mapped->name, slot, level, count, room);
+    }
+    /* Every slot has level 0. All places of a list are looked at, since a loop of the same length
+     * each time is faster; what is in those without a link matters only if it ends the short way.
+     */
+    if (level == 0 && shape->slot_bytes == 4 &&
+        links_end_by(list + 4, room, (uint32_t)(mapped->head.slots - 1))) {
+        return NPHD_OK;
     }
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *place = list + 4 + (size_t)i * shape->slot_bytes;
@@ -47,6 +209,20 @@ static bool table_has(const nphdi_slot_table *table, uint64_t hash, uint32_t slo
         return false;
     }
     place = nphdi_hash_to_range(hash, table->room);
+    if (table->room - place >= NEAR) {
+        /* most often it is near; without a branch for each place, which nothing could foretell */
+        uint32_t same = 0;
+        uint32_t open = 0;
+        for (uint32_t i = 0; i < NEAR; i++) {
+            const uint32_t found = nphdi_get32(table->places + 4 * (place + i));
+            same |= (uint32_t)(found == wanted) << i;
+            open |= (uint32_t)(found == NPHDI_SLOT_TABLE_FREE) << i;
+        }
+        /* up to the first free place, behind which no lookup goes */
+        if ((same & (open ^ (open - 1))) != 0) {
+            return true;
+        }
+    }
     for (uint64_t left = table->room; left > 0; left--) {
         const uint32_t found = nphdi_get32(table->places + 4 * place);
         if (found == wanted || found == NPHDI_SLOT_TABLE_FREE) {
@@ -57,40 +233,55 @@ static bool table_has(const nphdi_slot_table *table, uint64_t hash, uint32_t slo
     return false;
 }
 
-static nphd_status check_tables(const nphdi_mapped *mapped, uint32_t slot, nphd_key key,
-                                nphd_error *err)
+static nphd_status check_probes(node_pass *pass, nphd_error *err)
 {
+    const nphdi_mapped *mapped = pass->mapped;
+
+    for (uint32_t i = 0; i < pass->waiting; i++) {
+        if (!table_has(&mapped->trailer_table, pass->hashes[i], pass->slots[i])) {
+            return nphdi_fail(err, NPHD_CORRUPT,
+                              "%s: trailer: the key table does not lead to slot %u", mapped->name,
+                              pass->slots[i]);
+        }
+    }
+    pass->waiting = 0;
+    return NPHD_OK;
+}
+
+static nphd_status check_tables(node_pass *pass, uint32_t slot, nphd_key key, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_mapped *mapped = pass->mapped;
+    const nphdi_slot_table *table = &mapped->trailer_table;
     const uint32_t key_bytes = mapped->head.node.key_bytes;
     const bool live = !nphdi_is_free_key(key, key_bytes);
 
+    pass->live += live ? 1 : 0;
     if (mapped->live_words != NULL && nphdi_mapped_is_live(mapped, slot) != live) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: slot %u is marked %s, but its key is %s",
                           mapped->name, slot, live ? "removed" : "live", live ? "live" : "free");
     }
-    if (live && mapped->trailer_table.places != NULL &&
-        !table_has(&mapped->trailer_table, nphdi_hash_key(key, key_bytes), slot)) {
-        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: the key table does not lead to slot %u",
-                          mapped->name, slot);
+    if (live && table->places != NULL) {
+        const uint64_t hash = nphdi_hash_key(key, key_bytes);
+        /* of a table without room as well: a prefetch faults nowhere */
+        __builtin_prefetch(table->places + 4 * nphdi_hash_to_range(hash, table->room));
+        pass->hashes[pass->waiting] = hash;
+        pass->slots[pass->waiting++] = slot;
+        if (pass->waiting == PROBES) {
+            TRY(check_probes(pass, err));
+        }
     }
-    return NPHD_OK;
+done:
+    return status;
 }
 
-static nphd_status check_node(const nphdi_mapped *mapped, uint32_t slot, uint64_t expected,
-                              uint32_t *out_level, bool *out_live, nphd_error *err)
+static nphd_status check_node(node_pass *pass, uint32_t slot, const uint8_t *node, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    const nphdi_mapped *mapped = pass->mapped;
     const nphdi_node_shape *shape = &mapped->head.node;
-    const uint8_t *node;
-    uint32_t level;
+    const uint32_t level = level_of(mapped, slot);
 
-    if (!nphdi_mapped_node(mapped, slot, &node, &level)) {
-        return nphdi_fail(err, NPHD_CORRUPT, "%s: node %u lies outside the nodes", mapped->name,
-                          slot);
-    }
-    if ((uint64_t)(node - mapped->nodes) != expected) {
-        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: node %u is looked for in a wrong place",
-                          mapped->name, slot);
-    }
     if (nphdi_get16(node + shape->key_bytes) != level) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: node %u: level %u, but %u in the levels array",
                           mapped->name, slot, nphdi_get16(node + shape->key_bytes), level);
@@ -98,13 +289,66 @@ static nphd_status check_node(const nphdi_mapped *mapped, uint32_t slot, uint64_
     for (uint32_t at = 0; at <= level; at++) {
         TRY(check_list(mapped, slot, at, node + nphdi_node_list_offset(shape, at), err));
     }
-    const nphd_key key = nphdi_usearch_get_key(node, shape->key_bytes);
-    TRY(check_tables(mapped, slot, key, err));
-    *out_level = level;
-    *out_live = !nphdi_is_free_key(key, shape->key_bytes);
+    TRY(check_tables(pass, slot, nphdi_usearch_get_key(node, shape->key_bytes), err));
 done:
     return status;
 }
+
+nphd_status nphdi_mapped_check_nodes(const nphdi_mapped *mapped, const nphdi_piece *piece,
+                                     uint64_t *live, uint64_t *out_cut, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t nodes = mapped->head.nodes_offset;
+    const uint64_t end = piece->offset + piece->length;
+    node_pass pass;
+    uint64_t start = 0;
+
+    pass.mapped = mapped;
+    pass.live = 0;
+    pass.waiting = 0;
+    *out_cut = NPHDI_NOTHING_CUT;
+    if (end <= nodes || piece->offset >= nodes + mapped->nodes_bytes) {
+        return NPHD_OK;
+    }
+    for (uint64_t slot =
+             first_slot(mapped, piece->offset > nodes ? piece->offset - nodes : 0, &start);
+         slot < mapped->head.slots && nodes + start < end; slot++) {
+        const uint64_t bytes = node_bytes(mapped, slot);
+        if (nodes + start + bytes > end) {
+            *out_cut = slot;
+            break;
+        }
+        TRY(check_node(&pass, (uint32_t)slot, piece->bytes + (nodes + start - piece->offset), err));
+        start += bytes;
+    }
+    TRY(check_probes(&pass, err));
+done:
+    *live += pass.live;
+    return status;
+}
+
+nphd_status nphdi_mapped_check_cut(const nphdi_mapped *mapped, uint64_t slot, uint64_t *live,
+                                   nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    node_pass pass;
+    const uint8_t *node;
+    uint32_t level;
+
+    pass.mapped = mapped;
+    pass.live = 0;
+    pass.waiting = 0;
+    if (!nphdi_mapped_node(mapped, (uint32_t)slot, &node, &level)) {
+        return nphdi_mapped_broken(mapped, slot, err);
+    }
+    TRY(check_node(&pass, (uint32_t)slot, node, err));
+    TRY(check_probes(&pass, err));
+done:
+    *live += pass.live;
+    return status;
+}
+
+/* ---- the tables against the nodes ---- */
 
 /* Since every live slot is led to, as many entries as live slots are those and no others. */
 static nphd_status check_table_entries(const nphdi_mapped *mapped, uint64_t live_count,
@@ -124,57 +368,7 @@ static nphd_status check_table_entries(const nphdi_mapped *mapped, uint64_t live
     return NPHD_OK;
 }
 
-/* What row `slot` is in planes, at a place of a part. */
-static bool part_has_row(const nphdi_mapped *mapped, const nphdi_planes_part *part, uint64_t at,
-                         uint32_t slot)
-{
-    const bool has_length = mapped->head.metric_code == NPHDI_METRIC_CODE_NPHD;
-    const uint8_t *row = mapped->base + mapped->head.rows_offset + slot * mapped->head.row_bytes;
-    const uint32_t payload_bytes = (uint32_t)mapped->head.row_bytes - (has_length ? 1 : 0);
-    uint32_t left = has_length && row[0] < payload_bytes ? row[0] : payload_bytes;
-
-    if (left != part->length) {
-        return false;
-    }
-    row += has_length ? 1 : 0;
-    for (uint32_t plane = 0; left > 0; plane++) {
-        const uint32_t bytes = left < 8 ? left : 8;
-        uint8_t word[8] = {0};
-        memcpy(word, row + 8 * (size_t)plane, bytes);
-        if (memcmp(word, part->words + 8 * (plane * part->stride + at), sizeof(word)) != 0) {
-            return false;
-        }
-        left -= bytes;
-    }
-    return true;
-}
-
-/* Each slot has one entry: there are as many as slots, they ascend inside a length, and a row has
- * only one length. */
-static nphd_status check_planes(const nphdi_mapped *mapped, nphd_error *err)
-{
-    uint32_t length = 0;
-    uint64_t least = 0;
-
-    for (uint64_t number = 0; number < mapped->planes.parts; number++) {
-        const nphdi_planes_part part = nphdi_image_part(&mapped->planes, number);
-        least = part.length == length ? least : 0;
-        length = part.length;
-        for (uint64_t at = 0; at < part.vectors; at++) {
-            const uint32_t slot = nphdi_get32(part.slots + 4 * at);
-            if (slot < least || slot >= mapped->head.slots ||
-                !part_has_row(mapped, &part, at, slot)) {
-                return nphdi_fail(
-                    err, NPHD_CORRUPT, "%s: trailer: planes: entry %llu of part %llu is not row %u",
-                    mapped->name, (unsigned long long)at, (unsigned long long)number, slot);
-            }
-            least = (uint64_t)slot + 1;
-        }
-    }
-    return NPHD_OK;
-}
-
-static nphd_status check_mih(const nphdi_mapped *mapped, nphd_error *err)
+nphd_status nphdi_mapped_check_mih(const nphdi_mapped *mapped, nphd_error *err)
 {
     const uint32_t prefix_bytes = nphdi_mapped_prefix_bytes(mapped);
     const nphdi_rows rows = {mapped->base + mapped->head.rows_offset, mapped->head.row_bytes,
@@ -187,31 +381,11 @@ static nphd_status check_mih(const nphdi_mapped *mapped, nphd_error *err)
     return NPHD_OK;
 }
 
-nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
+nphd_status nphdi_mapped_check_counts(const nphdi_mapped *mapped, uint64_t live_count,
+                                      nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphdi_node_shape *shape = &mapped->head.node;
-    uint64_t expected = 0;
-    uint64_t live_count = 0;
 
-    for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
-        if ((int16_t)level_of(mapped, slot) < 0) {
-            return nphdi_fail(err, NPHD_CORRUPT, "%s: levels: slot %llu has a negative level",
-                              mapped->name, (unsigned long long)slot);
-        }
-    }
-    for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
-        uint32_t level = 0;
-        bool live = false;
-        TRY(check_node(mapped, (uint32_t)slot, expected, &level, &live, err));
-        expected += nphdi_node_base_bytes(shape) + level * nphdi_list_upper_bytes(shape);
-        live_count += live ? 1 : 0;
-    }
-    if (expected != mapped->nodes_bytes) {
-        return nphdi_fail(err, NPHD_CORRUPT, "%s: the nodes take %llu bytes, not %llu",
-                          mapped->name, (unsigned long long)expected,
-                          (unsigned long long)mapped->nodes_bytes);
-    }
     if (mapped->has_trailer && live_count != mapped->trailer.live) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: %llu vectors, but %llu keys",
                           mapped->name, (unsigned long long)mapped->trailer.live,
@@ -220,8 +394,75 @@ nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
     if (mapped->trailer_table.places != NULL) {
         TRY(check_table_entries(mapped, live_count, err));
     }
-    TRY(check_planes(mapped, err));
-    TRY(check_mih(mapped, err));
+done:
+    return status;
+}
+
+/* What row `slot` is in planes, at a place of a part. */
+static bool part_has_row(const nphdi_mapped *mapped, const nphdi_planes_part *part, uint64_t at,
+                         uint32_t slot)
+{
+    const bool has_length = mapped->head.metric_code == NPHDI_METRIC_CODE_NPHD;
+    const uint8_t *row = mapped->base + mapped->head.rows_offset + slot * mapped->head.row_bytes;
+    const uint32_t payload_bytes = (uint32_t)mapped->head.row_bytes - (has_length ? 1 : 0);
+    const uint32_t length = has_length && row[0] < payload_bytes ? row[0] : payload_bytes;
+    const uint8_t *words = part->words + 8 * at;
+    uint64_t differing = 0;
+
+    if (length != part->length) {
+        return false;
+    }
+    row += has_length ? 1 : 0;
+    for (uint32_t left = length / 8; left > 0; left--) {
+        differing |= nphdi_get64(row) ^ nphdi_get64(words);
+        row += 8;
+        words += 8 * part->stride;
+    }
+    if (length % 8 != 0) {
+        uint8_t last[8] = {0};
+        memcpy(last, row, length % 8);
+        differing |= nphdi_get64(last) ^ nphdi_get64(words);
+    }
+    return differing == 0;
+}
+
+nphd_status nphdi_mapped_check_part(const nphdi_mapped *mapped, uint64_t number, nphd_error *err)
+{
+    const nphdi_planes_part part = nphdi_image_part(&mapped->planes, number);
+    uint64_t least = 0;
+
+    if (number > 0) {
+        const nphdi_planes_part before = nphdi_image_part(&mapped->planes, number - 1);
+        if (before.length == part.length) {
+            least = (uint64_t)nphdi_get32(before.slots + 4 * ((size_t)before.vectors - 1)) + 1;
+        }
+    }
+    for (uint64_t at = 0; at < part.vectors; at++) {
+        const uint32_t slot = nphdi_get32(part.slots + 4 * at);
+        if (slot < least || slot >= mapped->head.slots || !part_has_row(mapped, &part, at, slot)) {
+            return nphdi_fail(
+                err, NPHD_CORRUPT, "%s: trailer: planes: entry %llu of part %llu is not row %u",
+                mapped->name, (unsigned long long)at, (unsigned long long)number, slot);
+        }
+        least = (uint64_t)slot + 1;
+    }
+    return NPHD_OK;
+}
+
+nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_piece nodes = {mapped->nodes, mapped->head.nodes_offset, mapped->nodes_bytes};
+    uint64_t live = 0;
+    uint64_t cut;
+
+    TRY(nphdi_mapped_check_levels(mapped, err));
+    TRY(nphdi_mapped_check_nodes(mapped, &nodes, &live, &cut, err));
+    TRY(nphdi_mapped_check_counts(mapped, live, err));
+    for (uint64_t number = 0; number < mapped->planes.parts; number++) {
+        TRY(nphdi_mapped_check_part(mapped, number, err));
+    }
+    TRY(nphdi_mapped_check_mih(mapped, err));
 done:
     return status;
 }

@@ -2,8 +2,8 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/memory.h"
+#include "kernels/kernels.h"
 
 #include <string.h>
 
@@ -152,6 +152,40 @@ done:
     return status;
 }
 
+nphd_status nphdi_source_checksums(const nphdi_source *source, const nphdi_trailer *trailer,
+                                   const nphd_allocator *allocator, uint8_t **out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_trailer_section *sums = nphdi_trailer_find(trailer, NPHDI_SECTION_CHECKSUMS);
+    const size_t bytes = (size_t)sums->bytes;
+
+    TRY(nphdi_alloc(allocator, bytes, 1, out, err));
+    TRY(nphdi_source_read(source, sums->offset, *out, bytes, err));
+    if (nphdi_kernels_get()->checksum(*out, bytes) != sums->checksum) {
+        status = nphdi_fail(err, NPHD_CORRUPT,
+                            "%s: trailer: the block checksums do not match their own checksum",
+                            source->name);
+    }
+done:
+    if (status != NPHD_OK) {
+        nphdi_free(allocator, *out, bytes, 1);
+        *out = NULL;
+    }
+    return status;
+}
+
+nphd_status nphdi_source_fail_block(const nphdi_source *source, uint64_t number, uint64_t covered,
+                                    nphd_error *err)
+{
+    const uint64_t offset = number * NPHDI_TRAILER_BLOCK_BYTES;
+    const uint64_t rest = covered - offset;
+    const uint64_t bytes = rest < NPHDI_TRAILER_BLOCK_BYTES ? rest : NPHDI_TRAILER_BLOCK_BYTES;
+
+    return nphdi_fail(err, NPHD_CORRUPT, "%s: block %llu (bytes %llu to %llu): checksum mismatch",
+                      source->name, (unsigned long long)number, (unsigned long long)offset,
+                      (unsigned long long)(offset + bytes - 1));
+}
+
 nphd_status nphdi_block_reader_begin(nphdi_block_reader *reader, const nphdi_source *source,
                                      const nphdi_trailer *trailer, const nphd_allocator *allocator,
                                      nphd_error *err)
@@ -168,13 +202,7 @@ nphd_status nphdi_block_reader_begin(nphdi_block_reader *reader, const nphdi_sou
         const nphdi_trailer_section *sums = nphdi_trailer_find(trailer, NPHDI_SECTION_CHECKSUMS);
         reader->checksum_bytes = sums->bytes;
         reader->covered = sums->offset;
-        TRY(nphdi_alloc(allocator, sums->bytes, 1, &reader->checksums, err));
-        TRY(nphdi_source_read(source, sums->offset, reader->checksums, (size_t)sums->bytes, err));
-        if (nphdi_hash_bytes(reader->checksums, (size_t)sums->bytes) != sums->checksum) {
-            status = nphdi_fail(err, NPHD_CORRUPT,
-                                "%s: trailer: the block checksums do not match their own checksum",
-                                source->name);
-        }
+        TRY(nphdi_source_checksums(source, trailer, allocator, &reader->checksums, err));
     } else {
         reader->covered = source->bytes;
     }
@@ -212,11 +240,9 @@ static nphd_status read_block(const nphdi_block_reader *reader, uint64_t offset,
 
     TRY(nphdi_source_read(reader->source, offset, to, (size_t)bytes, err));
     if (reader->trailer != NULL &&
-        nphdi_hash_bytes(to, (size_t)bytes) != nphdi_get64(reader->checksums + 8 * number)) {
-        return nphdi_fail(err, NPHD_CORRUPT,
-                          "%s: block %llu (bytes %llu to %llu): checksum mismatch",
-                          reader->source->name, (unsigned long long)number,
-                          (unsigned long long)offset, (unsigned long long)(offset + bytes - 1));
+        nphdi_kernels_get()->checksum(to, (size_t)bytes) !=
+            nphdi_get64(reader->checksums + 8 * number)) {
+        return nphdi_source_fail_block(reader->source, number, reader->covered, err);
     }
 done:
     return status;

@@ -40,6 +40,14 @@ nphd_status nphdi_source_trailer(const nphdi_source *source, nphdi_trailer *out,
 nphd_status nphdi_source_check_mark(const nphdi_source *source, const nphdi_trailer *trailer,
                                     nphd_error *err);
 
+/* The block checksums of a file, checked against their own; memory for the bytes of the section. */
+nphd_status nphdi_source_checksums(const nphdi_source *source, const nphdi_trailer *trailer,
+                                   const nphd_allocator *allocator, uint8_t **out, nphd_error *err);
+
+/* Says that a block of the `covered` bytes is not as it was written: NPHD_CORRUPT. */
+nphd_status nphdi_source_fail_block(const nphdi_source *source, uint64_t number, uint64_t covered,
+                                    nphd_error *err);
+
 /* Reading a file from front to back through a buffer, each block checked against its checksum
  * before its bytes are handed out. Zero-initialise. */
 typedef struct nphdi_block_reader {

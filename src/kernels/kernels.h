@@ -77,6 +77,9 @@ typedef struct nphdi_kernels {
                               uint64_t *out);
     /* The differing bits of vector `at`. */
     uint32_t (*planes_count)(const nphdi_planes_run *run, size_t at);
+    /* XXH3 with 64 bits and seed 0, as nphdi_hash_bytes(): for blocks of files, where the widest
+     * registers pay. */
+    uint64_t (*checksum)(const void *data, size_t bytes);
 } nphdi_kernels;
 
 /* The levels, best last; NULL where this build has none of the kind. */

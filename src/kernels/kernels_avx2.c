@@ -10,6 +10,7 @@
 
 #if defined(__x86_64__) && defined(__AVX2__) && defined(__POPCNT__) && defined(__BMI2__)
 
+#include "kernels/checksum.h"
 #include "kernels/kernels_x86.h"
 
 #define BLOCK_BYTES 32
@@ -342,8 +343,9 @@ static uint32_t planes_count_avx2(const nphdi_planes_run *run, size_t at)
 
 const nphdi_kernels *nphdi_kernels_avx2(void)
 {
-    static const nphdi_kernels kernels = {"avx2",     hamming_avx2,       gather_avx2,
-                                          range_avx2, planes_within_avx2, planes_count_avx2};
+    static const nphdi_kernels kernels = {"avx2",        hamming_avx2,       gather_avx2,
+                                          range_avx2,    planes_within_avx2, planes_count_avx2,
+                                          nphdi_checksum};
 
     return &kernels;
 }

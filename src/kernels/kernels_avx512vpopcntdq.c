@@ -8,6 +8,7 @@
 #if defined(__x86_64__) && defined(__AVX512F__) && defined(__AVX512BW__) &&                        \
     defined(__AVX512VL__) && defined(__AVX512VPOPCNTDQ__) && defined(__BMI2__)
 
+#include "kernels/checksum.h"
 #include "kernels/kernels_x86.h"
 
 #define YMM_BYTES 32
@@ -307,7 +308,8 @@ const nphdi_kernels *nphdi_kernels_avx512(void)
 {
     static const nphdi_kernels kernels = {"avx512vpopcntdq",      hamming_avx512vpopcntdq,
                                           gather_avx512vpopcntdq, range_avx512vpopcntdq,
-                                          planes_within_avx512,   planes_count_avx512};
+                                          planes_within_avx512,   planes_count_avx512,
+                                          nphdi_checksum};
 
     return &kernels;
 }

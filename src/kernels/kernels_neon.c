@@ -8,6 +8,7 @@
 
 #if defined(__aarch64__) && defined(__ARM_NEON) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 
+#include "kernels/checksum.h"
 #include <arm_neon.h>
 
 #define BLOCK_BYTES 16
@@ -263,8 +264,9 @@ static uint64_t planes_within_neon(const nphdi_planes_run *run, size_t count, ui
 
 const nphdi_kernels *nphdi_kernels_neon(void)
 {
-    static const nphdi_kernels kernels = {"neon",     hamming_neon,       gather_neon,
-                                          range_neon, planes_within_neon, planes_count_neon};
+    static const nphdi_kernels kernels = {"neon",        hamming_neon,       gather_neon,
+                                          range_neon,    planes_within_neon, planes_count_neon,
+                                          nphdi_checksum};
 
     return &kernels;
 }

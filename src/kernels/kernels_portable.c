@@ -1,6 +1,7 @@
 /* The reference: plain C on 64-bit words, for every processor, written to be read. The other levels
  * are tested against it. Counting bits does not depend on the order of bytes in a word, so neither
  * does this file on the host's. */
+#include "kernels/checksum.h"
 #include "kernels/kernels.h"
 #include "kernels/kernels_rows.h"
 
@@ -145,7 +146,8 @@ const nphdi_kernels *nphdi_kernels_portable(void)
 {
     static const nphdi_kernels kernels = {
         "portable",     hamming_portable,       gather_portable,
-        range_portable, planes_within_portable, planes_count_portable};
+        range_portable, planes_within_portable, planes_count_portable,
+        nphdi_checksum};
 
     return &kernels;
 }

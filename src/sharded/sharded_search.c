@@ -334,6 +334,8 @@ nphd_status nphdi_shards_run(nphdi_shards_call *call, nphdi_shards_work queries,
         status = call->status;
         (void)pthread_mutex_destroy(&call->lock);
     }
+done:
+    return status;
 }
 
 /* The reports before a call, and after a failed one. */
@@ -370,43 +372,12 @@ nphd_status nphd_sharded_search_many(nphd_sharded *sharded, const nphd_vector *q
     nphdi_error_clear(err);
     memset(&call, 0, sizeof(call));
     call.sharded = sharded;
-<<<<<<< HEAD
     call.ask.queries = queries;
     call.ask.query_count = query_count;
     call.ask.capacity = capacity;
     call.ask.out = out;
     call.ask.reports = reports;
     return nphdi_shards_nearest(&call, NULL, options, err);
-=======
-    call.queries = queries;
-    call.query_count = query_count;
-    call.capacity = capacity;
-    call.options = known;
-    call.out = out;
-    call.reports = reports;
-    call.err = err;
-    TRY(nphdi_look_begin(sharded, err));
-    status = nphdi_index_check_search(sharded->active, queries, query_count, capacity, &known, out,
-                                      reports, err);
-    if (status == NPHD_OK) {
-        choose_mode(&call);
-    }
-    if (status != NPHD_OK || query_count == 0) {
-        nphdi_look_end(sharded);
-    } else if (pthread_mutex_init(&call.lock, NULL) != 0) {
-        nphdi_look_end(sharded);
-        status = nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot create a lock");
-    } else {
-        run_call(&call);
-        status = call.status;
-        (void)pthread_mutex_destroy(&call.lock);
-    }
-done:
-    for (size_t i = 0; status != NPHD_OK && reports != NULL && i < query_count; i++) {
-        reports[i].count = 0;
-    }
-    return status;
->>>>>>> h-sharded
 }
 
 nphd_status nphd_sharded_search(nphd_sharded *sharded, nphd_vector query, size_t capacity,

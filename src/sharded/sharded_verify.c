@@ -1,5 +1,6 @@
 /* Looking at a directory from outside: its header, and whether all of it is as it was written. */
 #include "base/error.h"
+#include "index/file_check.h"
 #include "index/source.h"
 #include "sharded/sharded_internal.h"
 
@@ -7,14 +8,6 @@
 #include <string.h>
 
 /* ---- metadata ---- */
-
-static bool is_shard(const char *name)
-{
-    const size_t bytes = strlen(name);
-
-    return strncmp(name, "shard_", 6) == 0 && bytes > 8 &&
-           strcmp(name + bytes - 8, ".usearch") == 0;
-}
 
 nphd_status nphd_directory_metadata(const char *path, const nphd_io *io, nphd_metadata *out,
                                     nphd_error *err)
@@ -50,10 +43,9 @@ done:
 /* ---- verify ---- */
 
 typedef struct verification {
+    const nphd_verify_options *options;
     const nphd_io *io;
     const nphd_allocator *allocator;
-    nphd_damage damage;
-    void *damage_context;
     nphd_directory_report report;
     nphd_error first; /* what the call answers */
     uint64_t told;    /* damages of the file at hand */
@@ -67,8 +59,8 @@ static void tell(void *context, const char *text)
     if (of->first.status == NPHD_OK) {
         (void)nphdi_fail(&of->first, NPHD_CORRUPT, "%s", text);
     }
-    if (of->damage != NULL) {
-        of->damage(of->damage_context, text);
+    if (of->options->damage != NULL) {
+        of->options->damage(of->options->damage_context, text);
     }
 }
 
@@ -92,12 +84,15 @@ static nphd_status settle(verification *of, nphd_status status, const nphd_error
 static nphd_status verify_shard(verification *of, const char *path, nphd_error *err)
 {
     nphd_verify_report report;
+    nphd_verify_options options = *of->options;
     nphd_error why = NPHD_ERROR_INIT;
     nphd_status status;
 
     memset(&report, 0, sizeof(report));
     of->told = 0;
-    status = nphd_file_verify(path, of->io, tell, of, &report, &why);
+    options.damage = tell;
+    options.damage_context = of;
+    status = nphd_file_verify_with(path, &options, &report, &why);
     of->report.files++;
     of->report.file_bytes += report.file_bytes;
     of->report.blocks += report.blocks;
@@ -110,26 +105,19 @@ static nphd_status verify_shard(verification *of, const char *path, nphd_error *
 static nphd_status verify_blocks(verification *of, const nphdi_source *source,
                                  const nphdi_trailer *trailer, nphd_error *err)
 {
-    nphd_status status = NPHD_OK;
-    nphdi_block_reader reader;
-    nphd_error why = NPHD_ERROR_INIT;
+    nphdi_file_check check;
+    nphd_status status;
 
-    memset(&reader, 0, sizeof(reader));
-    TRY(nphdi_block_reader_begin(&reader, source, trailer, of->allocator, err));
-    for (uint64_t at = 0; at < reader.covered; at += NPHDI_TRAILER_BLOCK_BYTES) {
-        of->report.blocks++;
-        status = nphdi_block_reader_load(&reader, at, &why);
-        if (status == NPHD_CORRUPT) {
-            of->report.damaged_blocks++;
-            tell(of, why.text);
-        } else if (status != NPHD_OK) {
-            nphdi_error_copy(err, &why);
-            goto done;
-        }
-    }
-    status = NPHD_OK;
-done:
-    nphdi_block_reader_end(&reader);
+    memset(&check, 0, sizeof(check));
+    check.source = source;
+    check.trailer = trailer;
+    check.allocator = of->allocator;
+    check.threads = of->options->threads;
+    check.damage = tell;
+    check.damage_context = of;
+    status = nphdi_file_check_run(&check, err);
+    of->report.blocks += check.blocks;
+    of->report.damaged_blocks += check.damaged;
     return status;
 }
 
@@ -328,7 +316,7 @@ static nphd_status verify_files(verification *of, const char *path, nphd_error *
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(of->io, path, of->allocator, &names, err));
     for (size_t i = 0; i < names.count; i++) {
-        if (is_shard(names.names[i])) {
+        if (nphdi_shard_number(names.names[i]) != NPHDI_NO_NUMBER) {
             TRY(verify_named(of, path, names.names[i], verify_shard, err));
         }
     }
@@ -344,19 +332,22 @@ done:
     return status;
 }
 
-nphd_status nphd_directory_verify(const char *path, const nphd_io *io, nphd_damage damage,
-                                  void *damage_context, nphd_directory_report *out, nphd_error *err)
+nphd_status nphd_directory_verify_with(const char *path, const nphd_verify_options *options,
+                                       nphd_directory_report *out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphd_verify_options known = NPHD_VERIFY_OPTIONS_INIT;
     verification of;
 
     nphdi_error_clear(err);
     memset(&of, 0, sizeof(of));
-    of.io = io != NULL ? io : nphdi_io_posix();
-    of.allocator = nphdi_allocator_system();
-    of.damage = damage;
-    of.damage_context = damage_context;
     of.first.struct_size = sizeof(of.first);
+    TRY(nphdi_options_read(options, sizeof(known), &known, "verify", err));
+    known.struct_size = sizeof(known); /* handed on */
+    known.io = known.io != NULL ? known.io : nphdi_io_posix();
+    of.options = &known;
+    of.io = known.io;
+    of.allocator = nphdi_allocator_system();
     TRY(nphdi_check_path(path, err));
     TRY(nphdi_io_check_directories(of.io, err));
     TRY(verify_files(&of, path, err));
@@ -369,4 +360,15 @@ done:
         *out = of.report;
     }
     return status;
+}
+
+nphd_status nphd_directory_verify(const char *path, const nphd_io *io, nphd_damage damage,
+                                  void *damage_context, nphd_directory_report *out, nphd_error *err)
+{
+    nphd_verify_options options = NPHD_VERIFY_OPTIONS_INIT;
+
+    options.io = io;
+    options.damage = damage;
+    options.damage_context = damage_context;
+    return nphd_directory_verify_with(path, &options, out, err);
 }

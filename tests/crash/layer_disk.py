@@ -167,19 +167,21 @@ def layer_full(lab):
 # ---- devices that fail ----
 
 class BadDevice:
-    """A loop device whose writes fail while the file `inject` is there."""
+    """A loop device whose writes fail while the file `inject` is there, and of whose reads most
+    fail while `inject_reads` is."""
 
     def __init__(self, lab, size):
         self.lab = lab
         self.inject = os.path.join(lab.slow, "inject")
+        self.inject_reads = os.path.join(lab.slow, "inject-reads")
         socket = os.path.join(lab.slow, "socket")
-        image = os.path.join(lab.slow, "nbd")
+        self.image = image = os.path.join(lab.slow, "nbd")
         open(image, "w").close()
         lab.must(["nbdkit", "-U", socket, "--pidfile", os.path.join(lab.slow, "pid"),
                   "--filter=error", "memory", size, "error-pwrite=EIO", "error-pwrite-rate=100%",
-                  f"error-file={self.inject}"])
-        with open(os.path.join(lab.slow, "pid")) as file:
-            lab.undo.append(["kill", file.read().strip()])
+                  f"error-pwrite-file={self.inject}", "error-pread=EIO", "error-pread-rate=60%",
+                  f"error-pread-file={self.inject_reads}"])
+        lab.undo.append(["kill", self.server(os.path.join(lab.slow, "pid"))])
         self.fuse = subprocess.Popen(["nbdfuse", image, "--unix", socket],
                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         lab.undo.append(["fusermount3", "-uz", image])
@@ -190,6 +192,26 @@ class BadDevice:
             time.sleep(0.05)
         self.device = lab.must(["losetup", "-f", "--show", image])
         lab.undo.append(["losetup", "-d", self.device])
+
+
+    @staticmethod
+    def server(pid_file):
+        """The process; it tells its number some time after the command has ended."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            if os.path.exists(pid_file) and os.path.getsize(pid_file) > 0:
+                with open(pid_file) as file:
+                    return file.read().strip()
+            time.sleep(0.05)
+        raise OSError("nbdkit does not begin")
+
+    def forget(self):
+        """Takes what was read or written out of memory, of this device alone."""
+        for path in (self.device, self.image):
+            file = os.open(path, os.O_RDWR)
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
 
 
 def fail_writes(lab, volume, bad, place):
@@ -205,6 +227,30 @@ def fail_writes(lab, volume, bad, place):
     if text.startswith("0 calls failed"):
         raise Failure(f"{volume.name}: the device did not fail at step {place}")
     return code == 0
+
+
+def fail_reads(lab, volume, bad, seed):
+    """What the device does not give is an error with a name, or the signal of a mapping; all that
+    is answered is right. Once the device is well everything is there. Counts by exit status."""
+    directory = os.path.join(volume.point, "directory")
+    lab.fresh(directory)
+    lab.must(lab.command("work", directory, seed=seed, threads=1))
+    counts = {0: 0, 10: 0, 11: 0}
+    for _ in range(lab.pick(2, 8, 40)):
+        volume.umount()
+        bad.forget()
+        volume.mount()
+        for name in os.listdir(directory):  # names and sizes: without them there are no files
+            os.stat(os.path.join(directory, name))
+        open(bad.inject_reads, "w").close()
+        try:
+            code, _ = lab.must_be_one_of((0, 10, 11), lab.command("look", directory))
+        finally:
+            os.unlink(bad.inject_reads)
+        counts[code] += 1
+    volume.again()
+    lab.check(directory, f"{volume.name}, the device gave read errors, seed {seed}")
+    return counts
 
 
 def layer_device(lab):
@@ -226,5 +272,8 @@ def layer_device(lab):
         places = spread(range(2, 40), lab.pick(2, 6, 40))
         went_on = sum(fail_writes(lab, volume, bad, place) for place in places)
         told.append(f"{kind[0]} {len(places)} failures of the device, {went_on} outlived")
+        looks = fail_reads(lab, volume, bad, lab.seed)
+        told.append(f"{sum(looks.values())} looks under read errors: {looks[10]} named, "
+                    f"{looks[11]} signals of mappings, {looks[0]} unharmed")
         volume.umount()
     return ", ".join(told)

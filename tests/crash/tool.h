@@ -36,6 +36,7 @@ bool tool_lookups_agree(nphd_sharded *sharded, const tool_state *state);
 /* The commands; each returns the exit status. */
 int tool_work(const tool_arguments *arguments);    /* the workload, in one or several threads */
 int tool_check(const tool_arguments *arguments);   /* the index against the history */
+int tool_look(const tool_arguments *arguments);    /* reading where the device fails */
 int tool_recover(const tool_arguments *arguments); /* open and close */
 int tool_readers(const tool_arguments *arguments); /* readers beside a writer that is killed */
 int tool_locks(const tool_arguments *arguments);   /* one writer at a time */

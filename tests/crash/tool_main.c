@@ -14,7 +14,7 @@ typedef struct tool_command {
 
 static const tool_command commands[] = {
     {"work", tool_work},       {"check", tool_check}, {"recover", tool_recover},
-    {"readers", tool_readers}, {"locks", tool_locks},
+    {"readers", tool_readers}, {"locks", tool_locks}, {"look", tool_look},
 };
 
 static bool take_option(tool_arguments *arguments, const char *option)
@@ -75,7 +75,7 @@ int main(int count, char **values)
 
     if (count < 4) {
         (void)fprintf(stderr,
-                      "usage: crash_tool work|check|recover|readers|locks DIRECTORY HISTORY "
+                      "usage: crash_tool work|check|recover|readers|locks|look DIRECTORY HISTORY "
                       "[OPTION=VALUE...]\n");
         return 2;
     }

@@ -5,6 +5,7 @@
  * them ends the test. The sweeps return how often a level was wrong; deliberately wrong levels show
  * that they look. NPHD_TEST_SEED repeats a run. */
 #include "base/error.h"
+#include "base/hash.h"
 #include "kernels/kernels.h"
 
 #include <nphd/vector.h>
@@ -131,7 +132,8 @@ static void naive_range(const nphdi_query *query, const nphdi_rows *rows, uint64
     }
 }
 
-static const nphdi_kernels naive = {"naive", naive_hamming, naive_gather, naive_range, NULL, NULL};
+static const nphdi_kernels naive = {"naive", naive_hamming, naive_gather, naive_range,
+                                    NULL,    NULL,          NULL};
 
 /* Every length at every offset, both strings once just after and once just before an unreadable
  * page. */
@@ -462,14 +464,16 @@ static void faulty_range_end(const nphdi_query *query, const nphdi_rows *rows, u
 
 static void test_planted_faults_are_found(void **unused)
 {
-    const nphdi_kernels hamming = {"planted",   faulty_hamming, naive_gather,
-                                   naive_range, NULL,           NULL};
-    const nphdi_kernels gather = {"planted", naive_hamming, faulty_gather, naive_range, NULL, NULL};
-    const nphdi_kernels range = {"planted", naive_hamming, naive_gather, faulty_range, NULL, NULL};
-    const nphdi_kernels far = {"planted",        naive_hamming, naive_gather,
-                               faulty_range_far, NULL,          NULL};
-    const nphdi_kernels end = {"planted",        naive_hamming, naive_gather,
-                               faulty_range_end, NULL,          NULL};
+    const nphdi_kernels hamming = {"planted", faulty_hamming, naive_gather, naive_range,
+                                   NULL,      NULL,           NULL};
+    const nphdi_kernels gather = {"planted", naive_hamming, faulty_gather, naive_range,
+                                  NULL,      NULL,          NULL};
+    const nphdi_kernels range = {"planted", naive_hamming, naive_gather, faulty_range,
+                                 NULL,      NULL,          NULL};
+    const nphdi_kernels far = {"planted", naive_hamming, naive_gather, faulty_range_far,
+                               NULL,      NULL,          NULL};
+    const nphdi_kernels end = {"planted", naive_hamming, naive_gather, faulty_range_end,
+                               NULL,      NULL,          NULL};
 
     (void)unused;
     quiet = true;
@@ -575,6 +579,33 @@ static void test_dispatch(void **unused)
     }
     assert_ptr_equal(nphdi_kernels_get(), nphdi_kernels_get());
     assert_ptr_equal(nphd_kernel_name(), nphdi_kernels_get()->name);
+}
+
+/* Around the lengths at which XXH3 changes its way of going on, and a whole block of a file. */
+static void test_checksum(void **unused)
+{
+    static uint8_t bytes[65536 + 1];
+    const nphdi_kernels *levels[4];
+    const size_t count = nphdi_kernels_available(levels);
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (uint8_t)(i * 131 + (i >> 8));
+    }
+    for (size_t level = 0; level < count; level++) {
+        for (size_t length = 0; length <= 1100; length++) {
+            const size_t offset = length % 3;
+            if (levels[level]->checksum(bytes + offset, length) !=
+                nphdi_hash_bytes(bytes + offset, length)) {
+                fail_msg("%s: %zu bytes", levels[level]->name, length);
+            }
+        }
+        for (size_t length = sizeof(bytes) - 70; length <= sizeof(bytes); length++) {
+            if (levels[level]->checksum(bytes, length) != nphdi_hash_bytes(bytes, length)) {
+                fail_msg("%s: %zu bytes", levels[level]->name, length);
+            }
+        }
+    }
 }
 
 static nphd_vector vector(const uint8_t *data, size_t bytes)
@@ -718,6 +749,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dispatch),
+        cmocka_unit_test(test_checksum),
         cmocka_unit_test(test_portable_is_naive),
         cmocka_unit_test(test_hamming),
         cmocka_unit_test(test_rows),
