@@ -654,10 +654,16 @@ static void step_set_breadth(world *here)
 
 static void step_reset(world *here)
 {
+    /* those that wait are dropped, and what they would have replaced may come back */
+    const bool settled = stats_of(here).pending_rotations == 0;
+
     tell(here, "\nreset");
     EXPECT_OK(here, nphd_sharded_reset(here->sharded, &here->err));
+    EXPECT(here, stats_of(here).pending_rotations == 0);
     index_model_reset(&here->model);
-    marks_settle(here);
+    if (settled) {
+        marks_settle(here);
+    }
 }
 
 /* ---- steps that open again ---- */

@@ -1,5 +1,5 @@
 /* Corners of the journal: left beside shards that do not continue it, generations at their end, a
- * commit after a rotation that failed, and two threads that close. */
+ * commit after a rotation that failed or of a single call, and two threads that close. */
 #include "base/bytes.h"
 #include "formats/shard_record.h"
 #include "support/directory_lab.h"
@@ -143,11 +143,38 @@ static void test_close_twice(void **state)
         nphd_sharded_free(sharded);
     }
 }
+/* The change stands in memory, the outputs tell of it, and the next commit makes it durable. */
+static void test_commit_of_a_call_fails(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+    const nphd_key key = nphd_key_u64(3);
+    size_t removed = 0;
+
+    options.commit_each_call = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 0, 10);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_add(lab, sharded, 10, 20);
+    io_fault_arm(&lab->fault, IO_FAULT_SYNC, 1, EIO, true);
+    assert_int_equal(nphd_sharded_remove(sharded, &key, 1, &removed, NULL), NPHD_IO);
+    io_fault_disarm(&lab->fault);
+    assert_int_equal(removed, 1);
+    dirlab_drop(&lab->items, key);
+    dirlab_expect(lab, sharded);
+    OK(nphd_sharded_commit(sharded, NULL));
+    nphd_sharded_free(sharded);
+    memory_io_power_off(lab->disk, MEMORY_IO_WEAK, 0);
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRLAB_TEST(test_left_journal), DIRLAB_TEST(test_left_journal_of_emptied),
-        DIRLAB_TEST(test_last_generation), DIRLAB_TEST(test_commit_refused),
-        DIRLAB_TEST(test_close_twice)};
+        DIRLAB_TEST(test_left_journal),           DIRLAB_TEST(test_left_journal_of_emptied),
+        DIRLAB_TEST(test_last_generation),        DIRLAB_TEST(test_commit_refused),
+        DIRLAB_TEST(test_commit_of_a_call_fails), DIRLAB_TEST(test_close_twice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
