@@ -57,7 +57,8 @@ typedef struct nphd_join_report {
  * Inside one index (`right` NULL) each pair of two vectors comes once: with left < right, or, of
  * two vectors of one key in a multi index, with left == right; a vector is no pair with itself.
  * Between two each pair of a left and a right vector comes once; an index joined with itself in
- * this way gives each pair in both orders, and each vector with itself.
+ * this way gives each pair in both orders, and each vector with itself. A vector without any bits,
+ * which files of others may hold, is passed over on the left side.
  *
  * Pairs come in the order of the left side's cursor, those of one left vector by distance, then
  * right key: the same for any number of threads and any batch. Of a pair of two vectors of one key
