@@ -66,7 +66,7 @@ typedef struct nphd_join_report {
  *
  * Memory is some 2 kB for each vector of a batch, whatever the number of pairs: a batch that has
  * too many of them is cut. A vector with more matches than a whole batch has room for (64 for each
- * of its vectors) is looked up once for each such number of them.
+ * of its vectors, at least 4096) is looked up once for each such number of them.
  *
  * Shapes   both sides: same metric, width and key width. options, report: may be NULL.
  * Units    radius: as a match's distance, itself included.
