@@ -57,7 +57,8 @@ typedef struct nphd_join_report {
  * Inside one index (`right` NULL) each pair of two vectors comes once: with left < right, or, of
  * two vectors of one key in a multi index, with left == right; a vector is no pair with itself.
  * Between two each pair of a left and a right vector comes once; an index joined with itself in
- * this way gives each pair in both orders, and each vector with itself.
+ * this way gives each pair in both orders, and each vector with itself. A vector without any bits,
+ * which files of others may hold, is passed over on the left side.
  *
  * Pairs come in the order of the left side's cursor, those of one left vector by distance, then
  * right key: the same for any number of threads and any batch. Of a pair of two vectors of one key
@@ -65,7 +66,7 @@ typedef struct nphd_join_report {
  *
  * Memory is some 2 kB for each vector of a batch, whatever the number of pairs: a batch that has
  * too many of them is cut. A vector with more matches than a whole batch has room for (64 for each
- * of its vectors) is looked up once for each such number of them.
+ * of its vectors, at least 4096) is looked up once for each such number of them.
  *
  * Shapes   both sides: same metric, width and key width. options, report: may be NULL.
  * Units    radius: as a match's distance, itself included.

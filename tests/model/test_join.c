@@ -135,10 +135,14 @@ static void test_pieces(void **state)
 
     (void)state;
     joinlab_make(&few, NULL, &random, &left);
-    for (uint32_t round = 0; round < 2; round++) {
+    many.kind = JOINLAB_SHARDED; /* in which the keys of a multi index stay */
+    for (uint32_t round = 0; round < 3; round++) {
         many.only_additions = round == 0;
-        many.multi = round == 1;
-        many.kind = JOINLAB_SHARDED; /* in which the keys of a multi index stay */
+        many.multi = round > 0;
+        if (round == 2) { /* whole pieces of one distance and key */
+            many.keys = 1;
+            many.equal = 100;
+        }
         joinlab_make(&many, NULL, &random, &right);
         check_join(&left.side, &right.side, 1, 1);
         check_join(&left.side, &right.side, 0.3F, 2);

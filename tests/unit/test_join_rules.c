@@ -1,5 +1,6 @@
 /* What nphd_join() says to wrong arguments, to sinks and progress callbacks that end it, and beside
  * threads that change its sides. */
+#include "index/index_shard.h"
 #include "support/join_lab.h"
 
 #include <math.h>
@@ -137,6 +138,41 @@ static void test_sink_ends(void **state)
     }
     assert_true(calls > 19900 / 1024);
     joinlab_pairs_free(&expected);
+    joinlab_close(&side);
+}
+
+/* A file of others may hold a vector without any bits. It is passed over on the left side, where it
+ * could be no query; on the right one it is at no distance from all, as in every search. */
+static void test_empty_vector(void **state)
+{
+    static uint8_t buffer[65536];
+    const size_t rows_begin = 8; /* after the two dimensions */
+    test_random random = {1};
+    joinlab_plan plan = plain;
+    nphd_index_options options = NPHD_INDEX_OPTIONS_INIT;
+    nphd_join_side left = {NULL, NULL};
+    joinlab_pairs got = {NULL, 0, 0, 0, 0};
+    joinlab_side side;
+    nphd_join_report report;
+    size_t bytes = 0;
+
+    (void)state;
+    plan.vectors = 3;
+    plan.equal = 0;
+    joinlab_make(&plan, NULL, &random, &side);
+    options.max_bits = 8 * plan.max_bytes;
+    OK(nphd_index_save_buffer(side.side.index, buffer, sizeof(buffer), &bytes, NULL));
+    OK(nphd_index_create(&options, &left.index, NULL));
+    memset(buffer + rows_begin + (1 + plan.max_bytes), 0, 1 + plan.max_bytes); /* key 1 */
+    OK(nphd_index_view_buffer(left.index, buffer,
+                              (size_t)nphdi_index_foreign_bytes(side.side.index), NULL, NULL));
+    OK(nphd_join(&left, NULL, 0, NULL, joinlab_take, &got, &report, NULL));
+    assert_int_equal(report.vectors, 2);
+    assert_int_equal(got.count, 1);
+    assert_int_equal(got.pairs[0].left.low, 0);
+    assert_int_equal(got.pairs[0].right.low, 1);
+    joinlab_pairs_free(&got);
+    nphd_index_close(left.index);
     joinlab_close(&side);
 }
 
@@ -339,10 +375,15 @@ static void test_memory_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_arguments),      cmocka_unit_test(test_sides_that_do_not_fit),
-        cmocka_unit_test(test_closed),         cmocka_unit_test(test_sink_ends),
-        cmocka_unit_test(test_progress),       cmocka_unit_test(test_sink_uses_the_sides),
-        cmocka_unit_test(test_beside_changes), cmocka_unit_test(test_memory_faults),
+        cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_sides_that_do_not_fit),
+        cmocka_unit_test(test_closed),
+        cmocka_unit_test(test_sink_ends),
+        cmocka_unit_test(test_empty_vector),
+        cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_sink_uses_the_sides),
+        cmocka_unit_test(test_beside_changes),
+        cmocka_unit_test(test_memory_faults),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

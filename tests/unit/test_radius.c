@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -125,19 +126,25 @@ static void test_changes_and_files(void **state)
     }
 }
 
-/* Enough vectors for planes, and for workers that share one query. */
+/* Enough vectors for planes, and, of 255 lengths, enough parts of them for workers that share one
+ * query. */
 static void test_planes(void **state)
 {
-    static const nphd_metric metrics[] = {NPHD_METRIC_NPHD, NPHD_METRIC_HAMMING};
+    static const struct {
+        uint32_t max_bits;
+        nphd_metric metric;
+        int times;
+    } kinds[] = {
+        {128, NPHD_METRIC_NPHD, 8}, {128, NPHD_METRIC_HAMMING, 8}, {2040, NPHD_METRIC_NPHD, 20}};
     lab here;
 
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        lab_begin(&here, 128, metrics[i], false, NULL);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        lab_begin(&here, kinds[i].max_bits, kinds[i].metric, false, NULL);
         add(&here, 2600);
-        check(&here, 8);
+        check(&here, kinds[i].times);
         change(&here, 300);
-        check(&here, 8);
+        check(&here, kinds[i].times);
         check_file(&here, true);
         lab_end(&here);
     }
@@ -266,6 +273,54 @@ static void test_cancelled(void **state)
     free(out);
 }
 
+/* Long enough for other workers to have found something too. */
+static int take_slowly(void *context, size_t query, const nphd_match *match)
+{
+    const struct timespec pause = {0, 20000000};
+
+    (void)nanosleep(&pause, NULL);
+    (void)count_one(context, query, match);
+    return 0;
+}
+
+static int take_one_slowly(void *context, size_t query, const nphd_match *match)
+{
+    return take_slowly(context, query, match) + 1;
+}
+
+/* What others found meanwhile is kept back when the sink, or one match, was enough. */
+static void test_workers_that_wait(void **state)
+{
+    uint8_t room[2][NPHD_MAX_BYTES];
+    nphd_vector queries[2];
+    nphd_search_report reports[2];
+    nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
+    lab here;
+
+    (void)state;
+    lab_begin(&here, NPHD_MAX_BITS, NPHD_METRIC_NPHD, false, NULL);
+    add(&here, 2600);
+    for (size_t i = 0; i < 2; i++) {
+        queries[i] = index_model_vector(&here.model, &here.random, room[i]);
+    }
+    options.threads = 4;
+    options.any = true;
+    for (int i = 0; i < 8; i++) { /* after the first ones over planes */
+        size_t taken = 0;
+        OK(nphd_index_radius_stream(here.target.index, queries, 1, 1, &options, take_slowly, &taken,
+                                    reports, NULL));
+        assert_int_equal(taken, 1);
+        assert_true(reports[0].count == 1 && reports[0].exact && !reports[0].more);
+        OK(nphd_index_radius_stream(here.target.index, queries, 2, 1, &options, take_one_slowly,
+                                    &taken, reports, NULL));
+        assert_int_equal(taken, 2);
+        const size_t first = reports[0].count == 1 ? 0 : 1;
+        assert_true(reports[first].count == 1 && !reports[first].more);
+        assert_true(reports[1 - first].count == 0 && reports[1 - first].more);
+    }
+    lab_end(&here);
+}
+
 /* Every request for memory fails once; answers are whole or none. */
 static void test_no_memory(void **state)
 {
@@ -358,7 +413,8 @@ int main(void)
         cmocka_unit_test(test_changes_and_files), cmocka_unit_test(test_planes),
         cmocka_unit_test(test_all_equal),         cmocka_unit_test(test_all_distances_equal),
         cmocka_unit_test(test_refused),           cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_no_memory),         cmocka_unit_test(test_stream_memory),
+        cmocka_unit_test(test_workers_that_wait), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_stream_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -173,6 +173,58 @@ static void run(test_random *random, bool hamming, const nphdi_kernels *kernels)
     check_same(&best, right, count);
 }
 
+/* ---- a sink ---- */
+
+typedef struct bin {
+    const nphdi_scan_match *right;
+    size_t right_count;
+    size_t taken;
+    size_t enough;
+} bin;
+
+static bool take(void *context, const nphdi_scan_match *match)
+{
+    bin *to = context;
+    size_t place = 0;
+
+    assert_true(to->taken < to->enough);
+    while (place < to->right_count && to->right[place].slot != match->slot) {
+        place++;
+    }
+    assert_true(place < to->right_count);
+    assert_int_equal(compare(&to->right[place], match), 0);
+    return ++to->taken < to->enough;
+}
+
+/* All within the radius, each once; or so many and no more. */
+static void test_sink(void **state)
+{
+    static nphdi_scan_match right[MOST_ROWS];
+    static table from;
+    test_random random = {*(uint64_t *)*state};
+    uint8_t query[WIDTH];
+    const float radius = 0.1F;
+    nphdi_scan_best best;
+
+    table_fill(&from, &random, false);
+    memset(query, 0x0f, sizeof(query));
+    const nphdi_scan_target target = target_of(&from, query, WIDTH, nphdi_kernels_portable());
+    const size_t count = find_all(&from, query, WIDTH, &radius, right);
+
+    for (size_t enough = 1; enough <= count + 1; enough += 1 + count / 7) {
+        for (int any = 0; any < 2; any++) {
+            bin to = {right, count, 0, enough};
+            const size_t expected = any != 0 && count > 0 ? 1 : enough < count ? enough : count;
+            nphdi_scan_begin_sink(&best, take, &to);
+            nphdi_scan_limit_radius(&best, radius, false);
+            best.any = any != 0;
+            nphdi_scan_rows(&target, 0, from.count, &best);
+            assert_int_equal(to.taken, expected);
+            assert_int_equal(best.ended, expected == enough || (any != 0 && expected > 0));
+        }
+    }
+}
+
 static void test_against_sorting(void **state)
 {
     test_random random = {*(uint64_t *)*state};
@@ -276,6 +328,7 @@ int main(void)
     uint64_t seed = test_seed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_against_sorting, &seed),
+        cmocka_unit_test_prestate(test_sink, &seed),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_radius_limits),
         cmocka_unit_test(test_few_rows_are_asked_about),

@@ -5,6 +5,8 @@
 #include "support/radius_check.h"
 #include "support/sharded_model.h"
 
+#include <time.h>
+
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
 typedef struct scene {
@@ -161,6 +163,49 @@ static int count_one(void *context, size_t query, const nphd_match *match)
     return 0;
 }
 
+/* Long enough for another worker to have found something too. */
+static int take_one_slowly(void *context, size_t query, const nphd_match *match)
+{
+    const struct timespec pause = {0, 20000000};
+
+    (void)nanosleep(&pause, NULL);
+    (void)count_one(context, query, match);
+    return 1;
+}
+
+/* What another worker found is kept back when the sink had enough, and told so. */
+static void test_workers_that_wait(void **state)
+{
+    static const uint8_t zeros[8];
+    const nphd_vector queries[] = {{zeros, 8}, {zeros, 8}};
+    nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
+    nphd_search_report reports[2];
+    scene here;
+
+    scene_begin(&here, *state, 64, NPHD_METRIC_NPHD, false);
+    change(&here, 30);
+    options.threads = 2;
+    for (int i = 0; i < 8; i++) {
+        size_t taken = 0;
+        if (i == 4) { /* until then in the first shard, which is also the last */
+            OK(nphd_sharded_rotate(here.target.sharded, NULL));
+            change(&here, 30);
+        }
+        options.any = i % 2 == 0;
+        OK(nphd_sharded_radius_stream(here.target.sharded, queries, 2, 1, &options, take_one_slowly,
+                                      &taken, reports, NULL));
+        assert_int_equal(taken, 1);
+        const size_t first = reports[0].count == 1 ? 0 : 1;
+        assert_true(reports[first].count == 1 && reports[first].more == !options.any);
+        assert_true(reports[1 - first].count == 0 && reports[1 - first].more);
+        OK(nphd_sharded_radius_stream(here.target.sharded, queries, 1, 1, &options, take_one_slowly,
+                                      &taken, reports, NULL));
+        assert_int_equal(taken, 2);
+        assert_true(reports[0].count == 1 && reports[0].more == !options.any);
+    }
+    scene_end(&here);
+}
+
 static void test_refused(void **state)
 {
     static const uint8_t zeros[8];
@@ -275,7 +320,8 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRLAB_TEST(test_shards),    DIRLAB_TEST(test_more),      DIRLAB_TEST(test_refused),
+        DIRLAB_TEST(test_shards),    DIRLAB_TEST(test_more),
+        DIRLAB_TEST(test_refused),   DIRLAB_TEST(test_workers_that_wait),
         DIRLAB_TEST(test_cancelled), DIRLAB_TEST(test_no_memory),
     };
 
