@@ -68,6 +68,9 @@ typedef struct nphd_join_report {
  * too many of them is cut. A vector with more matches than a whole batch has room for (64 for each
  * of its vectors, at least 4096) is looked up once for each such number of them.
  *
+ * Where the left side has many vectors the right one is made ready first, as by
+ * nphd_index_prepare(), and stays so.
+ *
  * Shapes   both sides: same metric, width and key width. options, report: may be NULL.
  * Units    radius: as a match's distance, itself included.
  * Returns  NPHD_OK, also when the sink ended the call; then report->more is set.

@@ -57,13 +57,15 @@ typedef struct nphd_sharded_options {
     void *logger_context;
     const nphd_allocator *allocator; /* NULL: malloc and mmap; must outlive the handle */
     const nphd_io *io;               /* NULL: files of the operating system; likewise */
+    bool tables; /* full shards are written with hash tables, see nphd_index_prepare(); half as
+                    large again they find what is within a small radius many times faster */
 } nphd_sharded_options;
 
 #ifdef __cplusplus
 #define NPHD_SHARDED_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(nphd_sharded_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, 0, 0, false, false,      \
-            false, 0, false, false, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL                \
+            false, 0, false, false, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL, false         \
     }
 #else
 #define NPHD_SHARDED_OPTIONS_INIT                                                                  \
@@ -221,6 +223,16 @@ NPHD_API nphd_status nphd_sharded_search_many(nphd_sharded *sharded, const nphd_
                                               size_t query_count, size_t capacity,
                                               const nphd_search_options *options, nphd_match *out,
                                               nphd_search_report *reports, nphd_error *err);
+
+/**
+ * Make ready for exact searches, shard by shard. As nphd_index_prepare(): the tables of shards on
+ * disk stay in memory until the index is closed or a reader refreshes; see the option `tables` for
+ * tables in files.
+ *
+ * Errors   as nphd_index_prepare(); NPHD_CLOSED.
+ * Threads  any; waits for calls that change the index, and they for it.
+ */
+NPHD_API nphd_status nphd_sharded_prepare(nphd_sharded *sharded, uint32_t threads, nphd_error *err);
 
 /** All vectors within a radius. As nphd_index_radius(); NPHD_CLOSED. */
 NPHD_API nphd_status nphd_sharded_radius(nphd_sharded *sharded, const nphd_vector *queries,

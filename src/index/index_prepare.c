@@ -1,19 +1,16 @@
 /* Making an index ready for exact searches. */
 #include "base/error.h"
 #include "index/index_internal.h"
+#include "index/index_shard.h"
 
-nphd_status nphd_index_prepare(nphd_index *index, uint32_t threads, nphd_error *err)
+nphd_status nphdi_index_make_tables(nphd_index *index, uint32_t threads, nphd_error *err)
 {
-    nphd_status status = NPHD_OK;
+    nphd_status status;
     nphdi_content_mih *tables = NULL;
 
-    nphdi_error_clear(err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
     status = nphdi_content_mih_make(index->content, threads, &tables, err);
-    if (status == NPHD_OK) {
-        nphdi_content_make_planes(index->content);
-    }
     nphdi_rwlock_read_end(&index->content_lock);
     if (status == NPHD_OK && tables != NULL) {
         nphdi_rwlock_write(&index->content_lock);
@@ -23,5 +20,18 @@ nphd_status nphd_index_prepare(nphd_index *index, uint32_t threads, nphd_error *
         nphdi_content_mih_free(tables, index->allocator);
     }
     nphdi_rwlock_write_end(&index->change_lock);
+    return status;
+}
+
+nphd_status nphd_index_prepare(nphd_index *index, uint32_t threads, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    nphdi_error_clear(err);
+    TRY(nphdi_index_make_tables(index, threads, err));
+    nphdi_rwlock_read(&index->content_lock);
+    nphdi_content_make_planes(index->content);
+    nphdi_rwlock_read_end(&index->content_lock);
+done:
     return status;
 }

@@ -239,9 +239,8 @@ static nphd_status read_block(const nphdi_block_reader *reader, uint64_t offset,
     const uint64_t number = offset / NPHDI_TRAILER_BLOCK_BYTES;
 
     TRY(nphdi_source_read(reader->source, offset, to, (size_t)bytes, err));
-    if (reader->trailer != NULL &&
-        nphdi_kernels_get()->checksum(to, (size_t)bytes) !=
-            nphdi_get64(reader->checksums + 8 * number)) {
+    if (reader->trailer != NULL && nphdi_kernels_get()->checksum(to, (size_t)bytes) !=
+                                       nphdi_get64(reader->checksums + 8 * number)) {
         return nphdi_source_fail_block(reader->source, number, reader->covered, err);
     }
 done:

@@ -17,6 +17,9 @@
 #include <string.h>
 
 #define DEFAULT_BATCH 4096
+
+/* So many lookups are worth making tables for, which takes as long as some hundred scans. */
+#define WORTH_TABLES 1000
 #define MOST_BATCH 65536
 
 /* Room for matches, for each vector of a whole batch: six megabytes by default. Batches are rarely
@@ -340,6 +343,9 @@ nphd_status nphd_join(const nphd_join_side *left, const nphd_join_side *right, f
     }
     run.total = nphdi_join_side_size(left);
     run.cursor = nphdi_join_cursor_begin(left);
+    if (run.total >= WORTH_TABLES) {
+        TRY(nphdi_join_side_prepare(run.right, run.options.threads, err));
+    }
     TRY(join_allocate_and_run(&run, err));
 done:
     if (report != NULL) {

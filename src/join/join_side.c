@@ -48,6 +48,12 @@ uint64_t nphdi_join_side_size(const nphd_join_side *side)
     return side->sharded != NULL ? nphd_sharded_size(side->sharded) : nphd_index_size(side->index);
 }
 
+nphd_status nphdi_join_side_prepare(const nphd_join_side *side, uint32_t threads, nphd_error *err)
+{
+    return side->index != NULL ? nphd_index_prepare(side->index, threads, err)
+                               : nphd_sharded_prepare(side->sharded, threads, err);
+}
+
 nphd_status nphdi_join_side_radius(const nphd_join_side *side, const nphd_vector *queries,
                                    size_t query_count, float radius,
                                    const nphd_search_options *options, nphd_match_sink sink,

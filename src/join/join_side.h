@@ -22,6 +22,9 @@ nphd_status nphdi_join_side_shape(const nphd_join_side *side, const char *name,
 const nphd_allocator *nphdi_join_side_allocator(const nphd_join_side *side);
 uint64_t nphdi_join_side_size(const nphd_join_side *side);
 
+/* Makes the side ready for many searches. */
+nphd_status nphdi_join_side_prepare(const nphd_join_side *side, uint32_t threads, nphd_error *err);
+
 /* All matches of the queries within the radius, in no particular order. */
 nphd_status nphdi_join_side_radius(const nphd_join_side *side, const nphd_vector *queries,
                                    size_t query_count, float radius,

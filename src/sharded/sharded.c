@@ -63,6 +63,7 @@ static void take_options(nphd_sharded *sharded, const nphd_sharded_options *opti
         options->max_pending_rotations == 0 ? DEFAULT_PENDING : options->max_pending_rotations;
     sharded->read_only = options->read_only;
     sharded->background = options->background_rotation;
+    sharded->hash_tables = options->tables;
     sharded->want_bloom = !options->no_bloom;
     sharded->journal.each_call = options->commit_each_call;
     sharded->journal.every_ms = options->commit_interval_ms;

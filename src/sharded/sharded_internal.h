@@ -100,6 +100,7 @@ struct nphd_sharded {
     nphd_sharded_options options; /* as opened, for a refresh */
     uint64_t stamp;               /* of the files and commits that a reader opened */
     bool read_only;
+    bool hash_tables; /* go with full shards */
     bool background;
     bool want_bloom;
     bool salvage;

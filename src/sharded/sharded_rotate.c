@@ -47,6 +47,10 @@ static nphd_status write_rotation(nphd_sharded *sharded, nphdi_rotation *rotatio
     uint64_t file_bytes = 0;
 
     TRY(nphdi_bloom_save(sharded, rotation->generation, err));
+    if (sharded->hash_tables) {
+        /* without memory for them the shard is as good, only slower to search */
+        (void)nphdi_index_make_tables(shard->index, 1, NULL);
+    }
     TRY(nphdi_commit_shard(sharded, shard->index, shard, &rotation->capture, rotation->generation,
                            NULL, &file_bytes, err));
     atomic_store(&sharded->newest_generation, rotation->generation);
