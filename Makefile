@@ -84,6 +84,7 @@ coverage:
 	@$(CMAKE_BUILD) --preset coverage -j $(JOBS)
 	@ctest --preset coverage -j $(JOBS)
 	@gcovr --root . --filter src/ --exclude-throw-branches --sort-uncovered build/coverage
+	@tools/list_branches build/coverage
 
 format:
 	@$(CLANG_FORMAT) -i $(FORMATTED)

@@ -99,9 +99,13 @@ if(NOT CMAKE_CROSSCOMPILING)
         nphd_test_properties(check_${check} check)
     endforeach()
 
-    add_test(NAME check_symbols COMMAND Python3::Interpreter
-        ${PROJECT_SOURCE_DIR}/tools/check_symbols --nm ${CMAKE_NM} $<TARGET_FILE:nphd_static>)
-    nphd_test_properties(check_symbols check)
+    # The preset `coverage` builds without optimisation, which keeps functions of xxHash's header
+    # that nothing calls, two of which ask for memory.
+    if(NOT NPHD_COVERAGE)
+        add_test(NAME check_symbols COMMAND Python3::Interpreter
+            ${PROJECT_SOURCE_DIR}/tools/check_symbols --nm ${CMAKE_NM} $<TARGET_FILE:nphd_static>)
+        nphd_test_properties(check_symbols check)
+    endif()
 
     add_test(NAME check_exports COMMAND Python3::Interpreter
         ${PROJECT_SOURCE_DIR}/tools/check_exports --nm ${CMAKE_NM} $<TARGET_FILE:nphd_shared>)
