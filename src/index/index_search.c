@@ -79,6 +79,11 @@ nphd_status nphdi_search_cancelled(nphd_error *err)
     return nphdi_fail(err, NPHD_CANCELLED, "search: cancelled by the progress callback");
 }
 
+void nphdi_search_limit_radius(const nphdi_search_job *job, nphdi_scan_best *best)
+{
+    memcpy(best->limit, job->limit, sizeof(best->limit));
+}
+
 /* ---- workers ---- */
 
 static void job_fail(nphdi_search_job *job, nphd_status status, const nphd_error *err)
@@ -238,6 +243,13 @@ static nphd_status run_job(nphdi_search_job *job, nphd_error *err)
         return NPHD_OK;
     }
     choose_plan(job);
+    if (job->ask.options.use_radius) {
+        nphdi_scan_best limits;
+        nphdi_scan_begin_sink(&limits, NULL, NULL);
+        nphdi_scan_limit_radius(&limits, job->ask.options.radius,
+                                job->content->shape.metric == NPHD_METRIC_HAMMING);
+        memcpy(job->limit, limits.limit, sizeof(job->limit));
+    }
     if (job->exact) {
         TRY(nphdi_search_exact_plan(job, workers, &workers, &merged, err));
     } else {

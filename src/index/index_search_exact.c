@@ -102,8 +102,7 @@ static void scan_begin(const nphdi_search_job *job, nphdi_scan_match *matches,
     }
     best->any = job->ask.options.any;
     if (job->ask.options.use_radius) {
-        nphdi_scan_limit_radius(best, job->ask.options.radius,
-                                job->content->shape.metric == NPHD_METRIC_HAMMING);
+        nphdi_search_limit_radius(job, best);
     }
 }
 
@@ -472,8 +471,7 @@ static nphd_status tables_beat_workers(nphdi_search_job *job, uint64_t workers, 
 
     nphdi_scan_begin_sink(&limits, NULL, NULL);
     if (job->ask.options.use_radius) {
-        nphdi_scan_limit_radius(&limits, job->ask.options.radius,
-                                job->content->shape.metric == NPHD_METRIC_HAMMING);
+        nphdi_search_limit_radius(job, &limits);
     }
     TRY(limit_query(job, 0, &limits, err));
     TRY(nphdi_search_tables_cost(job, 0, &limits, &cost, err));

@@ -202,8 +202,7 @@ static nphd_status graph_prove(graph_worker *self, size_t number, nphd_error *er
 
     nphdi_scan_begin(&best, self->matches, job->keep);
     if (job->ask.options.use_radius) {
-        nphdi_scan_limit_radius(&best, job->ask.options.radius,
-                                job->content->shape.metric == NPHD_METRIC_HAMMING);
+        nphdi_search_limit_radius(job, &best);
     }
     if (scratch->best_count >= job->keep) {
         nphdi_scan_limit_bits(&best, scratch->best_bits[job->keep - 1]);

@@ -21,7 +21,8 @@ typedef struct nphdi_search_job {
     uint64_t parts;    /* of the planes that an exact search goes over; 0: it goes over the rows */
     nphdi_mih_view tables; /* without tables: there are none, or they are not to be used */
     bool exact;
-    bool bounded; /* of a single query it is known how near its answers are at most */
+    uint16_t limit[256]; /* of the radius, if there is one: the same for all queries */
+    bool bounded;        /* of a single query it is known how near its answers are at most */
     nphdi_bits bound;
     double prove_ns; /* what an exact answer after one along the graph may cost; 0: none */
     uint32_t breadth;
@@ -62,6 +63,9 @@ nphdi_query nphdi_search_query(const nphdi_search_job *job, size_t number, uint3
 /* How near the row of a slot is to the nearest variant of a query, the first of equals. */
 nphdi_bits nphdi_search_nearest(const nphdi_search_job *job, size_t number, uint32_t slot,
                                 uint32_t *out_variant);
+
+/* The limits of the radius, for a taker without matches. */
+void nphdi_search_limit_radius(const nphdi_search_job *job, nphdi_scan_best *best);
 
 /* false: the caller wants to end. */
 bool nphdi_search_go_on(const nphdi_search_job *job, uint64_t done, uint64_t total);

@@ -39,11 +39,12 @@ double nphdi_search_scan_cost(const nphdi_search_job *job, const nphdi_query *qu
                               const uint16_t *limit, double *out_lengths)
 {
     const uint32_t *counts = job->tables.mih == NULL ? NULL : job->tables.mih->counts;
+    const uint32_t lengths = job->tables.mih == NULL ? 0 : job->tables.mih->lengths;
     const double word = word_cost(job);
     uint64_t counted = 0;
     double sum = 0;
 
-    for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS && counts != NULL; length++) {
+    for (uint32_t length = 0; length < lengths; length++) {
         const uint32_t shared = query->bytes < length ? query->bytes : length;
         const double cost = counts[length] == 0 ? 0
                             : job->parts > 0
@@ -145,7 +146,7 @@ static bool plan_variants(const nphdi_search_job *job, size_t number, nphdi_sear
         target->accept = nphdi_search_accept;
         target->context = &views[variant];
         (void)nphdi_search_scan_cost(job, &target->query, best->limit, scan_ns);
-        for (uint32_t i = 0; job->ask.options.plan == NPHD_PLAN_TABLES && i < NPHDI_MIH_LENGTHS;
+        for (uint32_t i = 0; job->ask.options.plan == NPHD_PLAN_TABLES && i < tables->mih->lengths;
              i++) {
             scan_ns[i] *= FORCED_TIMES;
         }

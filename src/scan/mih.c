@@ -42,8 +42,10 @@ static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, uint32_t chunks)
     uint32_t least = 0;  /* bytes that it needs */
     uint32_t end = 0;
 
+    mih->lengths = 0;
     for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
         longer += mih->counts[length];
+        mih->lengths = mih->counts[length] > 0 ? length + 1 : mih->lengths;
     }
     mih->covered = longer;
     memset(mih->tables_of, 0, sizeof(mih->tables_of));

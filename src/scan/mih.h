@@ -45,6 +45,7 @@ typedef struct nphdi_mih {
     uint64_t covered;
     uint64_t bytes;                     /* of the block */
     uint32_t counts[NPHDI_MIH_LENGTHS]; /* slots by the length of their vector, in bytes */
+    uint32_t lengths;                   /* those from here on have none */
     uint32_t table_count;
     uint8_t tables_of[NPHDI_MIH_LENGTHS]; /* how many of them a vector of this length has */
     nphdi_mih_table tables[NPHDI_MIH_MOST_TABLES];

@@ -135,13 +135,12 @@ void nphdi_mih_plan_make(const nphdi_mih *mih, const nphdi_query *query, const u
     memset(plan, 0, sizeof(*plan));
     plan->cost = costs->begin;
     first_steps(&of, query);
-    while (length < NPHDI_MIH_LENGTHS) {
+    while (length < mih->lengths) {
         const uint32_t tables = shared_tables(&of, query, length);
         const uint32_t first = length;
         double scan_cost = 0; /* of the vectors that share as many tables */
         uint32_t wanted = 0;  /* what the depths of these must add up to */
-        for (; length < NPHDI_MIH_LENGTHS && shared_tables(&of, query, length) == tables;
-             length++) {
+        for (; length < mih->lengths && shared_tables(&of, query, length) == tables; length++) {
             const uint32_t shared = query->bytes < length ? query->bytes : length;
             if (mih->counts[length] > 0) {
                 scan_cost += scan_ns[length];
