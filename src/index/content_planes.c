@@ -78,13 +78,10 @@ void nphdi_content_make_planes(nphdi_content *content)
 double nphdi_content_scan_cost(const nphdi_content *content, uint64_t slots, uint64_t queries)
 {
     const uint32_t bytes = content->shape.payload_bytes;
-    const bool near = slots * bytes <= NPHDI_COST_NEAR_BYTES;
-    const double word = queries > 1 ? NPHDI_COST_WORD_SHARED
-                        : near      ? NPHDI_COST_WORD_NEAR
-                                    : NPHDI_COST_WORD_FAR;
+    const double word = nphdi_cost_word(content->kernels, slots * bytes, queries);
 
     /* what has no planes yet will soon have some, unless it is a file of another maker */
     return content->view && content->mapped.planes.parts == 0 && slots > 0
-               ? (double)slots * NPHDI_COST_ROW
+               ? (double)slots * content->kernels->row_ns
                : nphdi_cost_planes(slots, bytes, 8 * bytes, word);
 }

@@ -25,22 +25,14 @@ void nphdi_tables_scratch_free(nphdi_tables_scratch *scratch, const nphd_allocat
 
 /* ---- costs ---- */
 
-static double word_cost(const nphdi_search_job *job)
-{
-    const uint64_t bytes = job->slots * job->content->shape.payload_bytes;
-
-    if (job->ask.query_count * job->variants > 1) {
-        return NPHDI_COST_WORD_SHARED;
-    }
-    return bytes <= NPHDI_COST_NEAR_BYTES ? NPHDI_COST_WORD_NEAR : NPHDI_COST_WORD_FAR;
-}
-
 double nphdi_search_scan_cost(const nphdi_search_job *job, const nphdi_query *query,
                               const uint16_t *limit, double *out_lengths)
 {
     const uint32_t *counts = job->tables.mih == NULL ? NULL : job->tables.mih->counts;
     const uint32_t lengths = job->tables.mih == NULL ? 0 : job->tables.mih->lengths;
-    const double word = word_cost(job);
+    const nphdi_kernels *kernels = job->content->kernels;
+    const double word = nphdi_cost_word(kernels, job->slots * job->content->shape.payload_bytes,
+                                        job->ask.query_count * job->variants);
     uint64_t counted = 0;
     double sum = 0;
 
@@ -49,7 +41,7 @@ double nphdi_search_scan_cost(const nphdi_search_job *job, const nphdi_query *qu
         const double cost = counts[length] == 0 ? 0
                             : job->parts > 0
                                 ? nphdi_cost_planes(counts[length], shared, limit[shared], word)
-                                : counts[length] * NPHDI_COST_ROW;
+                                : counts[length] * kernels->row_ns;
         if (out_lengths != NULL) {
             out_lengths[length] = cost;
         }
@@ -59,7 +51,7 @@ double nphdi_search_scan_cost(const nphdi_search_job *job, const nphdi_query *qu
     /* what is not counted is taken for vectors as long as the query */
     return sum + (job->parts > 0 ? nphdi_cost_planes(job->slots - counted, query->bytes,
                                                      limit[query->bytes], word)
-                                 : (double)(job->slots - counted) * NPHDI_COST_ROW);
+                                 : (double)(job->slots - counted) * kernels->row_ns);
 }
 
 /* ---- what the tables do not tell ---- */
@@ -152,7 +144,7 @@ static bool plan_variants(const nphdi_search_job *job, size_t number, nphdi_sear
         }
         nphdi_mih_plan_make(tables->mih, &target->query, best->limit, scan_ns, &nphdi_costs_mih,
                             &scratch->plans[variant]);
-        *out_cost += scratch->plans[variant].cost + (double)apart * NPHDI_COST_ROW;
+        *out_cost += scratch->plans[variant].cost + (double)apart * job->content->kernels->row_ns;
         if (scratch->plans[variant].scans && job->parts == 0) {
             return false;
         }

@@ -80,6 +80,10 @@ typedef struct nphdi_kernels {
     /* XXH3 with 64 bits and seed 0, as nphdi_hash_bytes(): for blocks of files, where the widest
      * registers pay. */
     uint64_t (*checksum)(const void *data, size_t bytes);
+    /* What a word of a vector costs planes_within(), and a row range(), in nanoseconds, where they
+     * come from a cache near enough: by bench_scan and bench_kernels. */
+    double word_ns;
+    double row_ns;
 } nphdi_kernels;
 
 /* The levels, best last; NULL where this build has none of the kind. */

@@ -343,9 +343,15 @@ static uint32_t planes_count_avx2(const nphdi_planes_run *run, size_t at)
 
 const nphdi_kernels *nphdi_kernels_avx2(void)
 {
-    static const nphdi_kernels kernels = {"avx2",        hamming_avx2,       gather_avx2,
-                                          range_avx2,    planes_within_avx2, planes_count_avx2,
-                                          nphdi_checksum};
+    static const nphdi_kernels kernels = {"avx2",
+                                          hamming_avx2,
+                                          gather_avx2,
+                                          range_avx2,
+                                          planes_within_avx2,
+                                          planes_count_avx2,
+                                          nphdi_checksum,
+                                          0.35,
+                                          2.5};
 
     return &kernels;
 }

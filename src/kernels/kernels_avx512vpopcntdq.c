@@ -306,10 +306,15 @@ static uint32_t planes_count_avx512(const nphdi_planes_run *run, size_t at)
 
 const nphdi_kernels *nphdi_kernels_avx512(void)
 {
-    static const nphdi_kernels kernels = {"avx512vpopcntdq",      hamming_avx512vpopcntdq,
-                                          gather_avx512vpopcntdq, range_avx512vpopcntdq,
-                                          planes_within_avx512,   planes_count_avx512,
-                                          nphdi_checksum};
+    static const nphdi_kernels kernels = {"avx512vpopcntdq",
+                                          hamming_avx512vpopcntdq,
+                                          gather_avx512vpopcntdq,
+                                          range_avx512vpopcntdq,
+                                          planes_within_avx512,
+                                          planes_count_avx512,
+                                          nphdi_checksum,
+                                          0.07,
+                                          2.5};
 
     return &kernels;
 }

@@ -264,9 +264,15 @@ static uint64_t planes_within_neon(const nphdi_planes_run *run, size_t count, ui
 
 const nphdi_kernels *nphdi_kernels_neon(void)
 {
-    static const nphdi_kernels kernels = {"neon",        hamming_neon,       gather_neon,
-                                          range_neon,    planes_within_neon, planes_count_neon,
-                                          nphdi_checksum};
+    static const nphdi_kernels kernels = {"neon",
+                                          hamming_neon,
+                                          gather_neon,
+                                          range_neon,
+                                          planes_within_neon,
+                                          planes_count_neon,
+                                          nphdi_checksum,
+                                          0.35,
+                                          3};
 
     return &kernels;
 }

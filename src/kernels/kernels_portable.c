@@ -144,10 +144,15 @@ static uint64_t planes_within_portable(const nphdi_planes_run *run, size_t count
 
 const nphdi_kernels *nphdi_kernels_portable(void)
 {
-    static const nphdi_kernels kernels = {
-        "portable",     hamming_portable,       gather_portable,
-        range_portable, planes_within_portable, planes_count_portable,
-        nphdi_checksum};
+    static const nphdi_kernels kernels = {"portable",
+                                          hamming_portable,
+                                          gather_portable,
+                                          range_portable,
+                                          planes_within_portable,
+                                          planes_count_portable,
+                                          nphdi_checksum,
+                                          1.2,
+                                          10};
 
     return &kernels;
 }

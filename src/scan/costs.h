@@ -13,21 +13,29 @@
  * miss or two of the cache each, of which some ten are under way at once. */
 static const nphdi_mih_costs nphdi_costs_mih = {3000, 20, 18};
 
-/* A word of a vector in planes: from memory, from the cache, and where several queries share it. */
+/* A word of a vector in planes, from memory and from the cache, if comparing it costs no more. */
 #define NPHDI_COST_WORD_FAR 0.25
 #define NPHDI_COST_WORD_NEAR 0.09
-#define NPHDI_COST_WORD_SHARED 0.07
 /* Planes up to these bytes stay in the cache from query to query. */
 #define NPHDI_COST_NEAR_BYTES ((uint64_t)16 << 20)
-/* What a vector of a plane costs at least, however few words decide, and a vector in a row. */
+/* What a vector of a plane costs at least, however few words decide. */
 #define NPHDI_COST_VECTOR 0.02
-#define NPHDI_COST_ROW 2.5
 
 /* More than anything costs. */
 #define NPHDI_COST_NEVER 1e300
 
 /* A walk along the graph, for each candidate of its breadth. */
 #define NPHDI_COST_BREADTH 550
+
+/* A word of a vector where planes of so many bytes are scanned for `queries` queries at once. */
+static inline double nphdi_cost_word(const nphdi_kernels *kernels, uint64_t bytes, uint64_t queries)
+{
+    const double fetched = queries > 1                      ? 0
+                           : bytes <= NPHDI_COST_NEAR_BYTES ? NPHDI_COST_WORD_NEAR
+                                                            : NPHDI_COST_WORD_FAR;
+
+    return fetched > kernels->word_ns ? fetched : kernels->word_ns;
+}
 
 /* Scanning the planes of `vectors` vectors that share `shared` bytes with the query, where so many
  * bits may differ; `word` is one of the costs above. */
