@@ -32,7 +32,7 @@ static uint64_t padded(uint64_t bytes)
 
 static uint64_t starts_bytes(const nphdi_mih_table *table)
 {
-    return padded(4 * (((uint64_t)1 << table->bits) + 1));
+    return padded(4 * (table->values + 1));
 }
 
 /* The tables without their places, for the counts that are set. */
@@ -61,6 +61,7 @@ static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, uint32_t chunks)
         table->word = chunk / chunks;
         table->shift = end % WORD_BITS;
         table->bits = bits;
+        table->values = (uint64_t)1 << bits;
         end += bits;
         table->end = end;
         for (; 8 * least < end; least++) {
@@ -104,10 +105,11 @@ static uint32_t value_of(const nphdi_rows *rows, const nphdi_mih_table *table, u
     uint8_t word[8] = {0};
 
     if (rest >= 8) {
-        return (uint32_t)(nphdi_get64(payload + at) >> table->shift) & ((1U << table->bits) - 1);
+        return (uint32_t)(nphdi_get64(payload + at) >> table->shift) &
+               (uint32_t)(table->values - 1);
     }
     memcpy(word, payload + at, rest);
-    return (uint32_t)(nphdi_get64(word) >> table->shift) & ((1U << table->bits) - 1);
+    return (uint32_t)(nphdi_get64(word) >> table->shift) & (uint32_t)(table->values - 1);
 }
 
 void nphdi_mih_count(const nphdi_rows *rows, uint64_t slots, uint32_t *counts)
@@ -164,7 +166,7 @@ static void build_table(const build *of, const nphdi_mih_table *table)
 {
     uint8_t *starts = (uint8_t *)(uintptr_t)table->starts;
     uint8_t *places = (uint8_t *)(uintptr_t)table->slots;
-    const uint64_t values_count = (uint64_t)1 << table->bits;
+    const uint64_t values_count = table->values;
     uint32_t slots[AHEAD];
     uint32_t values[AHEAD];
     uint32_t before = 0;
@@ -263,7 +265,7 @@ bool nphdi_mih_open(nphdi_mih *mih, const uint8_t *block, uint64_t bytes, uint32
 
 static bool check_table(const nphdi_mih *mih, const nphdi_mih_table *table, const nphdi_rows *rows)
 {
-    const uint64_t values_count = (uint64_t)1 << table->bits;
+    const uint64_t values_count = table->values;
     uint32_t at = 0;
 
     for (uint64_t value = 0; value < values_count; value++) {

@@ -36,7 +36,8 @@ typedef struct nphdi_mih_table {
     uint32_t word; /* of the vectors that have the chunk */
     uint32_t shift;
     uint32_t bits;
-    uint32_t end; /* the bit behind it, from the start of the vector */
+    uint64_t values; /* that so many bits can have */
+    uint32_t end;    /* the bit behind it, from the start of the vector */
 } nphdi_mih_table;
 
 /* An opened set of tables; zero: there is none. */

@@ -39,7 +39,8 @@ static uint64_t query_word(const nphdi_query *query, uint32_t word)
 
 static uint32_t query_value(const nphdi_query *query, const nphdi_mih_table *table)
 {
-    return (uint32_t)(query_word(query, table->word) >> table->shift) & ((1U << table->bits) - 1);
+    return (uint32_t)(query_word(query, table->word) >> table->shift) &
+           (uint32_t)(table->values - 1);
 }
 
 /* What it costs to look one bit deeper into a table. The query's own value tells its slots; further
@@ -54,7 +55,7 @@ static step next_step(const nphdi_mih_table *table, uint32_t depth, uint32_t own
 {
     const step never = {NEVER, 0};
     const double values = values_at(table->bits, depth);
-    const double average = (double)table->entries / (double)((uint64_t)1 << table->bits);
+    const double average = (double)table->entries / (double)table->values;
     const step of = {values * costs->probe +
                          (depth == 0 ? (double)own : values * average) * costs->candidate,
                      values};
@@ -215,7 +216,7 @@ static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *ta
 {
     nphd_status status = NPHD_OK;
     const uint32_t own = query_value(&search->target->query, table);
-    const uint64_t beyond = (uint64_t)1 << table->bits;
+    const uint64_t beyond = table->values;
     uint32_t values[VALUES_AT_ONCE];
     size_t count = 0;
 
