@@ -41,6 +41,7 @@ enum {
     CLI_OPT_SALVAGE,
     CLI_OPT_SHARD_SIZE,
     CLI_OPT_SKIP_BAD,
+    CLI_OPT_TABLES,
     CLI_OPT_THREADS,
     CLI_OPT_TSV,
     CLI_OPT_UPDATE
@@ -67,6 +68,7 @@ cli_exit cli_info(int argc, char **argv);
 cli_exit cli_verify(int argc, char **argv);
 cli_exit cli_dump(int argc, char **argv);
 cli_exit cli_compact(int argc, char **argv);
+cli_exit cli_prepare(int argc, char **argv);
 cli_exit cli_rebuild_bloom(int argc, char **argv);
 cli_exit cli_snapshot(int argc, char **argv);
 cli_exit cli_salvage(int argc, char **argv);
