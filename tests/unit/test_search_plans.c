@@ -293,6 +293,9 @@ static void test_refused(void **state)
     (void)state;
     assert_int_equal(nphd_index_create(&create, &index, NULL), NPHD_OK);
     assert_int_equal(nphd_index_prepare(index, 0, NULL), NPHD_OK);
+    assert_int_equal(nphd_index_search(index, query, 1, &options, &match, &report, NULL), NPHD_OK);
+    assert_int_equal(report.plan, NPHD_PLAN_AUTO); /* nothing to search */
+    assert_true(report.exact);
     options.plan = NPHD_PLAN_MIXED;
     assert_int_equal(nphd_index_search(index, query, 1, &options, &match, &report, NULL),
                      NPHD_INVALID_ARGUMENT);
