@@ -277,13 +277,14 @@ typedef struct nphd_index_stats {
     bool multi;
     bool view;     /* mapped and read-only */
     bool verified; /* memory, or a file with checksums of ours; false: a reference file */
+    bool tables;   /* hash tables cover every vector, see nphd_index_prepare() */
 } nphd_index_stats;
 
 #ifdef __cplusplus
 #define NPHD_INDEX_STATS_INIT                                                                      \
     {                                                                                              \
         sizeof(nphd_index_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NPHD_METRIC_DEFAULT, 0,   \
-            0, 0, 0, false, false, false                                                           \
+            0, 0, 0, false, false, false, false                                                    \
     }
 #else
 #define NPHD_INDEX_STATS_INIT                                                                      \

@@ -140,13 +140,14 @@ typedef struct nphd_metadata {
     bool vectors_included;
     bool dimensions_64_bit; /* the variant with a 64-bit matrix header */
     bool trailer;           /* ours, with checksums */
+    bool tables;            /* it has hash tables, see nphd_index_prepare() */
 } nphd_metadata;
 
 #ifdef __cplusplus
 #define NPHD_METADATA_INIT                                                                         \
     {                                                                                              \
         sizeof(nphd_metadata), 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0, 0, 0, 0, NPHD_METRIC_DEFAULT,    \
-            {0}, false, false, false, false                                                        \
+            {0}, false, false, false, false, false                                                 \
     }
 #else
 #define NPHD_METADATA_INIT                                                                         \

@@ -445,6 +445,7 @@ typedef struct nphd_shard_info {
     bool active;
     bool pending;  /* full, not on disk yet */
     bool verified; /* has checksums of ours */
+    bool tables;   /* hash tables cover every vector: in its file, or made in memory */
 } nphd_shard_info;
 
 /**

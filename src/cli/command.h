@@ -17,10 +17,12 @@ enum {
     CLI_OPT_APPROXIMATE,
     CLI_OPT_BACKGROUND,
     CLI_OPT_BREADTH,
+    CLI_OPT_BUDGET,
     CLI_OPT_BYTES,
     CLI_OPT_CLUSTERS,
     CLI_OPT_CONNECTIVITY,
     CLI_OPT_EXACT,
+    CLI_OPT_EXPLAIN,
     CLI_OPT_FIRST_KEY,
     CLI_OPT_FORMAT,
     CLI_OPT_JOURNAL,
@@ -33,11 +35,13 @@ enum {
     CLI_OPT_METRIC,
     CLI_OPT_MULTI,
     CLI_OPT_NO_BLOOM,
+    CLI_OPT_PLAN,
     CLI_OPT_QUERIES,
     CLI_OPT_RADIUS,
     CLI_OPT_SALVAGE,
     CLI_OPT_SHARD_SIZE,
     CLI_OPT_SKIP_BAD,
+    CLI_OPT_TABLES,
     CLI_OPT_THREADS,
     CLI_OPT_TSV,
     CLI_OPT_UPDATE
@@ -64,6 +68,7 @@ cli_exit cli_info(int argc, char **argv);
 cli_exit cli_verify(int argc, char **argv);
 cli_exit cli_dump(int argc, char **argv);
 cli_exit cli_compact(int argc, char **argv);
+cli_exit cli_prepare(int argc, char **argv);
 cli_exit cli_rebuild_bloom(int argc, char **argv);
 cli_exit cli_snapshot(int argc, char **argv);
 cli_exit cli_salvage(int argc, char **argv);

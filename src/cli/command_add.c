@@ -24,6 +24,7 @@ typedef struct add_job {
     uint32_t threads;
     bool update;
     bool skip_bad;
+    bool tables;
     bool number_keys; /* --first-key was given */
     nphd_key next_key;
 
@@ -47,6 +48,7 @@ static cli_exit add_open(add_job *job)
     cli_exit result = CLI_SUCCESS;
 
     job->open.threads = job->threads;
+    job->open.tables = job->tables;
     result = cli_store_open(&job->store, job->path, CLI_CREATE, &job->open);
     if (result == CLI_SUCCESS && job->update && job->store.shape.multi) {
         return cli_usage("--update: %s may hold several vectors under a key", job->path);
@@ -242,9 +244,18 @@ static void add_summary(const add_job *job, double seconds)
     printf("total %llu, %.2f s\n", (unsigned long long)cli_store_size(&job->store), seconds);
 }
 
+/* A directory makes the tables of its full shards itself. */
+static cli_exit add_tables(add_job *job)
+{
+    return job->tables && job->store.index != NULL && cli_store_must_save(&job->store)
+               ? cli_store_prepare(&job->store, job->threads, NULL)
+               : CLI_SUCCESS;
+}
+
 static cli_exit add_run(add_job *job, char **files, int count)
 {
     const double start = cli_seconds();
+    cli_exit tables = CLI_SUCCESS;
     cli_exit result = add_open(job);
 
     if (result == CLI_SUCCESS) {
@@ -254,10 +265,13 @@ static cli_exit add_run(add_job *job, char **files, int count)
         result = add_files(job, files, count);
     }
     if (result == CLI_SUCCESS) {
+        /* without memory for tables the vectors are saved all the same */
+        tables = add_tables(job);
         result = cli_store_save(&job->store);
     }
     if (result == CLI_SUCCESS) {
         add_summary(job, cli_seconds() - start);
+        result = tables;
     }
     cli_store_close(&job->store);
     free(job->keys);
@@ -320,6 +334,9 @@ static bool add_option(void *context, int option, const char *text)
         return true;
     case CLI_OPT_SHARD_SIZE:
         return cli_option_bytes("--shard-size", text, &job->open.shard_bytes);
+    case CLI_OPT_TABLES:
+        job->tables = true;
+        return true;
     case CLI_OPT_BACKGROUND:
         job->open.background = true;
         return true;
@@ -347,6 +364,7 @@ cli_exit cli_add(int argc, char **argv)
         {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
         {"shard-size", required_argument, NULL, CLI_OPT_SHARD_SIZE},
         {"skip-bad", no_argument, NULL, CLI_OPT_SKIP_BAD},
+        {"tables", no_argument, NULL, CLI_OPT_TABLES},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"update", no_argument, NULL, CLI_OPT_UPDATE},
         {NULL, 0, NULL, 0},

@@ -76,6 +76,7 @@ static void info_put_metadata(json_t *facts, const nphd_metadata *metadata)
     cli_facts_put(facts, "file_bytes", cli_fact_number(metadata->file_bytes));
     cli_facts_put(facts, "generation", cli_fact_number(metadata->generation));
     cli_facts_put(facts, "checksums", json_boolean(metadata->trailer));
+    cli_facts_put(facts, "tables", json_boolean(metadata->tables));
     info_put_identity(facts, metadata);
 }
 
@@ -148,6 +149,7 @@ static json_t *info_shard(const nphd_shard_info *shard)
     cli_facts_put(row, "bytes", cli_fact_number(shard->file_bytes));
     cli_facts_put(row, "generation", cli_fact_number(shard->generation));
     cli_facts_put(row, "checksums", json_boolean(shard->verified));
+    cli_facts_put(row, "tables", json_boolean(shard->tables));
     cli_facts_put(row, "state", json_string(info_shard_state(shard)));
     return row;
 }

@@ -208,6 +208,44 @@ static bool search_set_mode(search_job *job, nphd_search_mode mode)
     return true;
 }
 
+static bool search_set_plan(search_job *job, const char *text)
+{
+    for (int plan = NPHD_PLAN_AUTO; plan <= NPHD_PLAN_GRAPH; plan++) {
+        if (strcmp(text, cli_plan_name((nphd_search_plan)plan)) == 0) {
+            job->search.plan = (nphd_search_plan)plan;
+            return true;
+        }
+    }
+    cli_usage("--plan: '%s' is none of auto, scan, tables and graph", text);
+    return false;
+}
+
+/* What contradicts itself. The library would let one of two options win. */
+static cli_exit search_check(const search_job *job)
+{
+    const nphd_search_mode mode = job->search.mode;
+    const nphd_search_plan plan = job->search.plan;
+
+    if (job->labels_path != NULL && job->printer.layout != CLI_LAYOUT_TABLE) {
+        return cli_usage("--labels is for the table, not for --tsv or --jsonl");
+    }
+    if (job->printer.explain && job->printer.layout == CLI_LAYOUT_TSV) {
+        return cli_usage("--explain is for the table and --jsonl, not for --tsv");
+    }
+    if (job->search.any && !job->search.use_radius) {
+        return cli_usage("--any needs --radius");
+    }
+    if (plan != NPHD_PLAN_AUTO && mode != NPHD_SEARCH_AUTO &&
+        (plan == NPHD_PLAN_GRAPH) != (mode == NPHD_SEARCH_APPROXIMATE)) {
+        return cli_usage("--plan %s and --%s exclude each other", cli_plan_name(plan),
+                         mode == NPHD_SEARCH_EXACT ? "exact" : "approximate");
+    }
+    if (job->search.budget > 0 && (plan != NPHD_PLAN_AUTO || mode != NPHD_SEARCH_AUTO)) {
+        return cli_usage("--budget is for --plan auto, without --exact and --approximate");
+    }
+    return CLI_SUCCESS;
+}
+
 static bool search_option(void *context, int option, const char *text)
 {
     search_job *job = context;
@@ -228,6 +266,13 @@ static bool search_option(void *context, int option, const char *text)
         return search_set_mode(job, NPHD_SEARCH_EXACT);
     case CLI_OPT_APPROXIMATE:
         return search_set_mode(job, NPHD_SEARCH_APPROXIMATE);
+    case CLI_OPT_PLAN:
+        return search_set_plan(job, text);
+    case CLI_OPT_BUDGET:
+        return cli_option_budget("--budget", text, &job->search.budget);
+    case CLI_OPT_EXPLAIN:
+        job->printer.explain = true;
+        return true;
     case CLI_OPT_BREADTH:
         return cli_option_u32("--breadth", text, 1, CLI_MAX_BREADTH, &job->search.breadth);
     case CLI_OPT_THREADS:
@@ -250,13 +295,16 @@ cli_exit cli_search(int argc, char **argv)
         {"any", no_argument, NULL, CLI_OPT_ANY},
         {"approximate", no_argument, NULL, CLI_OPT_APPROXIMATE},
         {"breadth", required_argument, NULL, CLI_OPT_BREADTH},
+        {"budget", required_argument, NULL, CLI_OPT_BUDGET},
         {"bytes", required_argument, NULL, CLI_OPT_BYTES},
         {"exact", no_argument, NULL, CLI_OPT_EXACT},
+        {"explain", no_argument, NULL, CLI_OPT_EXPLAIN},
         {"format", required_argument, NULL, CLI_OPT_FORMAT},
         {"help", no_argument, NULL, 'h'},
         {"jsonl", no_argument, NULL, CLI_OPT_JSONL},
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"plan", required_argument, NULL, CLI_OPT_PLAN},
         {"queries", required_argument, NULL, CLI_OPT_QUERIES},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
@@ -270,13 +318,7 @@ cli_exit cli_search(int argc, char **argv)
     if (!cli_take_options(argc, argv, ":hk:", longs, search_option, &job, &result)) {
         return result;
     }
-    if (job.labels_path != NULL && job.printer.layout != CLI_LAYOUT_TABLE) {
-        return cli_usage("--labels is for the table, not for --tsv or --jsonl");
-    }
-    if (job.search.any && !job.search.use_radius) {
-        return cli_usage("--any needs --radius");
-    }
-    if (cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {
+    if (search_check(&job) != CLI_SUCCESS || cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {
         return CLI_USAGE;
     }
     if (optind == argc && job.queries_path == NULL) {

@@ -20,6 +20,7 @@ static const char *const help_add[] = {
     "                     standard input by its first byte)",
     "  --bytes N          length of a raw row",
     "  --breadth N        candidates kept while inserting, 1 to 65536 (default 128)",
+    "  --tables           write hash tables for exact searches, of a directory with full shards",
     "",
     "Of a directory:",
     "  --shard-size N     bytes after which a shard is full, with K, M or G (default 1G)",
@@ -47,8 +48,13 @@ static const char *const help_search[] = {
     "  -k N               matches of a query (default 10)",
     "  --radius R         leave out what is farther than R",
     "  --any              with a radius, one match is enough, whichever is found first",
-    "  --exact            compare with every vector",
+    "  --exact            miss nothing, whatever it costs",
     "  --approximate      use the graph",
+    "                     (default: exact as long as the budget allows it, else the graph)",
+    "  --budget US        microseconds that an exact answer may take, as predicted for one",
+    "                     thread (default 1000)",
+    "  --plan PLAN        auto, scan, tables or graph (default auto)",
+    "  --explain          show the plan of each query, and its cost predicted and measured",
     "  --breadth N        candidates kept in the graph, 1 to 65536",
     "  --threads N        worker threads, 0: one for each processor (default 1)",
     "  --tsv              print query, rank, key and distance with tabs between them",
@@ -147,6 +153,17 @@ static const char *const help_compact[] = {
     NULL,
 };
 
+static const char *const help_prepare[] = {
+    "usage: nphd prepare FILE [--threads N]",
+    "",
+    "Write an index file anew with hash tables, by which exact searches for what is near look",
+    "at a few vectors only. The shards of a directory have them after 'nphd add --tables'.",
+    "",
+    "  --threads N        worker threads, 0: one for each processor (default 1)",
+    "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
+    NULL,
+};
+
 static const char *const help_rebuild_bloom[] = {
     "usage: nphd rebuild-bloom DIRECTORY",
     "",
@@ -192,6 +209,7 @@ const cli_command cli_commands[] = {
     {"info", "describe an index or the library", cli_info, help_info},
     {"verify", "check an index for damage", cli_verify, help_verify},
     {"dump", "print all vectors", cli_dump, help_dump},
+    {"prepare", "write an index file with hash tables", cli_prepare, help_prepare},
     {"compact", "drop the dead entries of a directory", cli_compact, help_compact},
     {"rebuild-bloom", "make the bloom filter of a directory anew", cli_rebuild_bloom,
      help_rebuild_bloom},

@@ -33,8 +33,21 @@ static void output_clean(const char *text)
     fputs(clean, stdout);
 }
 
-static void output_table(const cli_printer *printer, uint64_t query, const char *source,
-                         const nphd_match *matches, const nphd_search_report *report)
+const char *cli_plan_name(nphd_search_plan plan)
+{
+    static const char *const names[] = {"auto", "scan", "tables", "graph", "mixed"};
+
+    return names[plan];
+}
+
+/* Of an answer: what had nothing to search has no plan. */
+static const char *output_plan(const nphd_search_report *report)
+{
+    return report->plan == NPHD_PLAN_AUTO ? "none" : cli_plan_name(report->plan);
+}
+
+static void output_matches(const cli_printer *printer, const nphd_match *matches,
+                           const nphd_search_report *report)
 {
     char key[CLI_KEY_TEXT_BYTES];
     int key_width = (int)strlen("key");
@@ -42,16 +55,6 @@ static void output_table(const cli_printer *printer, uint64_t query, const char 
     for (size_t i = 0; i < report->count; i++) {
         cli_format_key(matches[i].key, printer->key_bits, key);
         key_width = (int)strlen(key) > key_width ? (int)strlen(key) : key_width;
-    }
-    printf("%squery %llu", query > 0 ? "\n" : "", (unsigned long long)query);
-    if (source[0] != '\0') {
-        fputs("  ", stdout);
-        output_clean(source);
-    }
-    printf("  (%s)\n", report->exact ? "exact" : "approximate");
-    if (report->count == 0) {
-        puts("  nothing found");
-        return;
     }
     printf("  rank  %*s  distance%s\n", key_width, "key",
            printer->labels->count > 0 ? "  source" : "");
@@ -69,6 +72,27 @@ static void output_table(const cli_printer *printer, uint64_t query, const char 
     }
     if (printer->more && report->more) {
         puts("  and more within the radius");
+    }
+}
+
+static void output_table(const cli_printer *printer, uint64_t query, const char *source,
+                         const nphd_match *matches, const nphd_search_report *report)
+{
+    printf("%squery %llu", query > 0 ? "\n" : "", (unsigned long long)query);
+    if (source[0] != '\0') {
+        fputs("  ", stdout);
+        output_clean(source);
+    }
+    printf("  (%s)\n", report->exact ? "exact" : "approximate");
+    if (report->count == 0) {
+        puts("  nothing found");
+    } else {
+        output_matches(printer, matches, report);
+    }
+    if (printer->explain) {
+        printf("  plan %s, predicted %.1f us, measured %.1f us, compared %llu\n",
+               output_plan(report), (double)report->predicted, (double)report->measured,
+               (unsigned long long)report->computed);
     }
 }
 
@@ -92,6 +116,12 @@ static void output_jsonl(const cli_printer *printer, uint64_t query, const nphd_
            report->exact ? "true" : "false");
     if (printer->more) {
         printf("\"more\": %s, ", report->more ? "true" : "false");
+    }
+    if (printer->explain) {
+        printf("\"plan\": \"%s\", \"predicted_us\": %.1f, \"measured_us\": %.1f, "
+               "\"compared\": %llu, ",
+               output_plan(report), (double)report->predicted, (double)report->measured,
+               (unsigned long long)report->computed);
     }
     fputs("\"matches\": [", stdout);
     for (size_t i = 0; i < report->count; i++) {

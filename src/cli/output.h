@@ -17,7 +17,11 @@ typedef struct cli_printer {
     nphd_metric metric;
     const cli_labels *labels; /* shown in the table; may be empty */
     bool more;                /* say whether there are more matches within the radius */
+    bool explain;             /* say how it was searched and what that took; not with tabs */
 } cli_printer;
+
+/* "auto", "scan", "tables", "graph" or "mixed". */
+const char *cli_plan_name(nphd_search_plan plan);
 
 /* The answers to query number `query`, from 0. `source` names the query in the table; "": none. */
 void cli_print_answer(const cli_printer *printer, uint64_t query, const char *source,

@@ -110,7 +110,7 @@ bool cli_option_bytes(const char *name, const char *text, uint64_t *out)
     return true;
 }
 
-bool cli_option_radius(const char *name, const char *text, float *out)
+static bool parse_decimal(const char *text, float *out)
 {
     char *end = NULL;
     /* strtof() alone would also take blanks, signs, "nan", "inf" and hexadecimal. */
@@ -118,8 +118,22 @@ bool cli_option_radius(const char *name, const char *text, float *out)
 
     errno = 0;
     *out = plain ? strtof(text, &end) : 0;
-    if (!plain || *end != '\0' || errno != 0 || !isfinite(*out)) {
+    return plain && *end == '\0' && errno == 0 && isfinite(*out);
+}
+
+bool cli_option_radius(const char *name, const char *text, float *out)
+{
+    if (!parse_decimal(text, out)) {
         cli_usage("%s: '%s' is not a decimal number of 0 or more", name, text);
+        return false;
+    }
+    return true;
+}
+
+bool cli_option_budget(const char *name, const char *text, float *out)
+{
+    if (!parse_decimal(text, out) || !(*out > 0)) {
+        cli_usage("%s: '%s' is not a decimal number above 0", name, text);
         return false;
     }
     return true;

@@ -41,6 +41,9 @@ bool cli_option_bytes(const char *name, const char *text, uint64_t *out);
 /* A plain decimal fraction of 0 or more; complains as above. */
 bool cli_option_radius(const char *name, const char *text, float *out);
 
+/* A time in microseconds, a plain decimal fraction above 0; complains as above. */
+bool cli_option_budget(const char *name, const char *text, float *out);
+
 /* "nphd" or "hamming"; complains as above. */
 bool cli_option_metric(const char *name, const char *text, nphd_metric *out);
 

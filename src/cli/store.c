@@ -170,6 +170,7 @@ static cli_exit store_open_directory(cli_store *store, cli_access access,
     open.background_rotation = options->background;
     open.salvage = options->salvage;
     open.journal = options->journal;
+    open.tables = options->tables;
     open.threads = options->threads;
     open.logger = cli_log;
     store->journal = options->journal;
@@ -237,6 +238,11 @@ static nphd_status store_finish_journal(cli_store *store, nphd_error *err)
     return status == NPHD_OK ? nphd_sharded_drain(store->sharded, UINT64_MAX, err) : status;
 }
 
+bool cli_store_must_save(const cli_store *store)
+{
+    return store->must_save || nphd_index_dirty(store->index) > 0;
+}
+
 cli_exit cli_store_save(cli_store *store)
 {
     nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
@@ -256,10 +262,23 @@ cli_exit cli_store_save(cli_store *store)
         } else {
             status = nphd_sharded_save(store->sharded, &options, &err);
         }
-    } else if (store->must_save || nphd_index_dirty(store->index) > 0) {
+    } else if (cli_store_must_save(store)) {
         status = nphd_index_save(store->index, store->path, &options, &err);
     }
     cli_progress_hide();
+    return store_result(status, &err);
+}
+
+cli_exit cli_store_prepare(cli_store *store, uint32_t threads, bool *out_made)
+{
+    nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status = nphd_index_prepare(store->index, threads, &err);
+
+    if (status == NPHD_OK && out_made != NULL) {
+        status = nphd_index_get_stats(store->index, &stats, &err);
+        *out_made = stats.tables;
+    }
     return store_result(status, &err);
 }
 

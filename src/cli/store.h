@@ -39,6 +39,7 @@ typedef struct cli_store_options {
     bool no_bloom;
     uint64_t shard_bytes;
     bool journal;
+    bool tables;      /* full shards are written with hash tables */
     uint32_t threads; /* that replay the journal; 0: 1 */
 } cli_store_options;
 
@@ -73,9 +74,16 @@ void cli_store_close(cli_store *store);
  * nothing happens: the save at the end does it. */
 cli_exit cli_store_commit(cli_store *store);
 
+/* Of a file: would a save write it? */
+bool cli_store_must_save(const cli_store *store);
+
 /* Makes all changes durable, with a progress bar; with a journal that is a commit. A file without
  * changes stays as it is. */
 cli_exit cli_store_save(cli_store *store);
+
+/* Of a file: makes the hash tables that the next save writes. Of few vectors there are none;
+ * whether there are any then is told in *out_made (may be NULL). */
+cli_exit cli_store_prepare(cli_store *store, uint32_t threads, bool *out_made);
 
 uint64_t cli_store_size(const cli_store *store);
 

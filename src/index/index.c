@@ -364,6 +364,7 @@ static void fill_stats(nphd_index *index, const nphdi_content *content, uint64_t
     stats->multi = content->shape.multi;
     stats->view = content->view;
     stats->verified = !content->view || content->mapped.has_trailer;
+    stats->tables = nphdi_content_mih_is_whole(content);
 }
 
 nphd_status nphd_index_get_stats(nphd_index *index, nphd_index_stats *out, nphd_error *err)

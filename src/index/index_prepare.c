@@ -23,6 +23,14 @@ nphd_status nphdi_index_make_tables(nphd_index *index, uint32_t threads, nphd_er
     return status;
 }
 
+bool nphdi_index_has_tables(nphd_index *index)
+{
+    nphdi_rwlock_read(&index->content_lock);
+    const bool has = nphdi_content_mih_is_whole(index->content);
+    nphdi_rwlock_read_end(&index->content_lock);
+    return has;
+}
+
 nphd_status nphd_index_prepare(nphd_index *index, uint32_t threads, nphd_error *err)
 {
     nphd_status status = NPHD_OK;

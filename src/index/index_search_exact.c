@@ -137,7 +137,9 @@ static void plan_report(const exact_worker *self, size_t number, size_t i)
         self->job->ask.reports == NULL ? NULL : &self->job->ask.reports[number];
 
     if (report != NULL) {
-        report->plan = self->answered[i] ? NPHD_PLAN_TABLES : NPHD_PLAN_SCAN;
+        report->plan = self->answered[i]       ? NPHD_PLAN_TABLES
+                       : self->job->slots == 0 ? NPHD_PLAN_AUTO
+                                               : NPHD_PLAN_SCAN;
         report->predicted = (float)(self->predicted[i] / 1000);
         report->measured = (float)self->taken[i] / 1000;
     }

@@ -36,6 +36,7 @@ static nphd_status read_metadata(const nphdi_source *source, nphd_metadata *out,
     data.trailer = has_trailer;
     if (has_trailer) {
         memcpy(data.identity, trailer.identity, sizeof(data.identity));
+        data.tables = nphdi_trailer_find(&trailer, NPHDI_SECTION_MIH) != NULL;
     }
     if (head.scalar_code == NPHDI_SCALAR_BITS && head.metric_code == NPHDI_METRIC_CODE_NPHD) {
         data.metric = NPHD_METRIC_NPHD;

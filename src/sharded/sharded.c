@@ -417,6 +417,7 @@ static nphd_status fill_shard_info(const nphdi_shard *shard, nphd_shard_info *ou
     out->generation = out->pending ? 0 : shard->generation;
     out->verified =
         shard->index->content->view ? shard->index->content->mapped.has_trailer : !out->pending;
+    out->tables = nphdi_index_has_tables(shard->index);
     return NPHD_OK;
 }
 
@@ -431,6 +432,7 @@ static void fill_active_info(const nphd_sharded *sharded, nphd_shard_info *out)
     out->generation = out->file_bytes > 0 ? sharded->active->generation : 0;
     out->active = true;
     out->verified = true;
+    out->tables = nphdi_index_has_tables(sharded->active);
 }
 
 /* The last shard of the list is the active one, or will be at the first change. A reader has none.

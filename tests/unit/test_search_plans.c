@@ -146,6 +146,14 @@ static void change(nphd_index *index, bool mixed)
     }
 }
 
+static bool has_tables(nphd_index *index)
+{
+    nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
+
+    assert_int_equal(nphd_index_get_stats(index, &stats, NULL), NPHD_OK);
+    return stats.tables;
+}
+
 static void run_kind(nphd_metric metric, bool mixed)
 {
     const float most = metric == NPHD_METRIC_HAMMING ? 30.0F : 0.12F;
@@ -157,11 +165,14 @@ static void run_kind(nphd_metric metric, bool mixed)
 
     check_plans(search_index, index, mixed, most, &tables);
     assert_int_equal(tables, 0);
+    assert_false(has_tables(index));
     assert_int_equal(nphd_index_prepare(index, 2, &err), NPHD_OK);
+    assert_true(has_tables(index));
     check_plans(search_index, index, mixed, most, &tables);
     assert_true(tables > QUERIES / 3);
     tables = 0;
     change(index, mixed);
+    assert_false(has_tables(index));
     check_plans(search_index, index, mixed, most, &tables);
     assert_true(tables > QUERIES / 3);
     (void)snprintf(path, sizeof(path), "search_plans_%ld.usearch", (long)getpid());
@@ -171,7 +182,11 @@ static void run_kind(nphd_metric metric, bool mixed)
         nphd_verify_report report;
         memset(&report, 0, sizeof(report));
         assert_int_equal(nphd_file_verify(path, NULL, NULL, NULL, &report, &err), NPHD_OK);
+        nphd_metadata metadata = NPHD_METADATA_INIT;
+        assert_int_equal(nphd_file_metadata(path, NULL, &metadata, &err), NPHD_OK);
+        assert_int_equal(metadata.tables, round == 1);
         assert_int_equal(nphd_index_restore(path, true, NULL, &view, &err), NPHD_OK);
+        assert_int_equal(has_tables(view), round == 1);
         tables = 0;
         check_plans(search_index, view, mixed, most, &tables);
         assert_true(round == 0 ? tables == 0 : tables > QUERIES / 3);
@@ -278,6 +293,9 @@ static void test_refused(void **state)
     (void)state;
     assert_int_equal(nphd_index_create(&create, &index, NULL), NPHD_OK);
     assert_int_equal(nphd_index_prepare(index, 0, NULL), NPHD_OK);
+    assert_int_equal(nphd_index_search(index, query, 1, &options, &match, &report, NULL), NPHD_OK);
+    assert_int_equal(report.plan, NPHD_PLAN_AUTO); /* nothing to search */
+    assert_true(report.exact);
     options.plan = NPHD_PLAN_MIXED;
     assert_int_equal(nphd_index_search(index, query, 1, &options, &match, &report, NULL),
                      NPHD_INVALID_ARGUMENT);

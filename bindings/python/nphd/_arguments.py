@@ -177,6 +177,47 @@ def radius_read(radius: float | None) -> float | None:
     return None if number == math.inf else number
 
 
+def radius_needed(radius: float) -> float:
+    number = float(radius)
+    if math.isnan(number) or number < 0:
+        raise ValueError(f"the radius is {radius}; it must be 0 or more")
+    return number
+
+
+def plan_number(plan: str | None) -> int:
+    """The code of a plan that may be asked for; 0 for None and "auto"."""
+    if plan is None:
+        return 0
+    names = ("auto", "scan", "tables", "graph")
+    if plan not in names:
+        raise ValueError(f"plan is {plan!r}; it must be one of {', '.join(names)}")
+    return names.index(plan)
+
+
+def check_budget(budget: float | None) -> float:
+    """Microseconds; 0 for the default."""
+    if budget is None:
+        return 0.0
+    number = float(budget)
+    if not 0 < number < math.inf:
+        raise ValueError(f"budget is {budget}; it must be above 0, in microseconds")
+    return number
+
+
+def check_variants(variants: int) -> int:
+    number = operator.index(variants)
+    if not 1 <= number <= 8:
+        raise ValueError(f"variants is {number}; it must be 1 to 8")
+    return number
+
+
+def whole_queries(vectors: int, variants: int) -> int:
+    """How many queries so many vectors are."""
+    if vectors % variants != 0:
+        raise ValueError(f"{vectors} vectors are not queries of {variants} variants each")
+    return vectors // variants
+
+
 def check_count(count: int) -> int:
     number = operator.index(count)
     if number < 1:

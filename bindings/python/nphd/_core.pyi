@@ -44,20 +44,23 @@ class Store:
         queries: Any,
         capacity: int,
         row: int,
-        mode: int,
-        breadth: int,
-        threads: int,
+        options: tuple[int, int, int, int, int, bool, float],
         radius: float | None,
         filter: Any,
         progress: Any,
-        out_keys: Any,
-        out_distances: Any,
-        out_counts: Any,
-        out_exact: Any,
-        out_visited: Any,
-        out_computed: Any,
+        outputs: tuple[tuple[Any, Any, Any], tuple[Any, Any, Any, Any, Any, Any, Any, Any]],
         /,
     ) -> None: ...
+    def radius_stream(
+        self,
+        queries: Any,
+        radius: float,
+        options: tuple[int, int, int, bool],
+        filter: Any,
+        sink: Any,
+        /,
+    ) -> bool: ...
+    def prepare(self, threads: int, /) -> None: ...
     def cursor(self) -> Cursor: ...
     def size(self) -> int: ...
     def dirty(self) -> int: ...
@@ -102,7 +105,7 @@ class Sharded(Store):
         path: Any,
         parameters: tuple[int, int, int, int, int, int, int],
         sizes: tuple[int, int, int],
-        flags: tuple[bool, bool, bool, bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool, bool, bool, bool],
         /,
     ) -> Sharded: ...
     def close(self) -> None: ...

@@ -37,6 +37,7 @@ def metadata_record(found: dict[str, Any]) -> dict[str, Any]:
         "generation": found["generation"],
         "identity": found["identity"],
         "checksums": found["trailer"],
+        "tables": found["tables"],
         "file_bytes": found["file_bytes"],
     }
 

@@ -13,6 +13,9 @@ from ._arguments import key_to_python
 
 Key = Union[int, bytes]
 
+# By nphd_search_plan. "none": there was nothing to search.
+PLANS = ("none", "scan", "tables", "graph", "mixed")
+
 
 @dataclass
 class Match:
@@ -32,6 +35,11 @@ class Matches:
     keys: n keys, uint64 or of 16 bytes. distances: n of float32; NPHD: fractions in [0, 1],
     Hamming: differing bits. visited_members: graph nodes expanded, 0 for an exact scan.
     computed_distances: vectors compared. exact: no better or further match exists.
+
+    more: with a radius, further vectors within it were left out. variants: n of uint32, which
+    variant of the query is nearest. plan: how it was searched: "scan", "tables", "graph", "mixed"
+    (the shards differ) or "none" (nothing to search). predicted, measured: its cost, in
+    microseconds of one thread; of queries answered together, a share.
     """
 
     keys: npt.NDArray[np.generic]
@@ -39,6 +47,11 @@ class Matches:
     visited_members: int = 0
     computed_distances: int = 0
     exact: bool = False
+    more: bool = False
+    variants: npt.NDArray[np.uint32] | None = None
+    plan: str = "none"
+    predicted: float = 0.0
+    measured: float = 0.0
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -66,6 +79,9 @@ class BatchMatches:
     keys, distances: shape (queries, count); beyond counts[i] row i has key 0 and a distance that is
     no number, or infinite (sharded indexes). counts: matches of each query. exact: a truth value
     for each query. visited_members, computed_distances: totals of all queries.
+
+    more, predicted, measured: for each query, as in Matches; plans: numbers of 8 bits, whose names
+    are in the answers to single queries. variants: of the shape of keys.
     """
 
     keys: npt.NDArray[np.generic]
@@ -74,6 +90,11 @@ class BatchMatches:
     visited_members: int = 0
     computed_distances: int = 0
     exact: npt.NDArray[np.bool_] | None = None
+    more: npt.NDArray[np.bool_] | None = None
+    variants: npt.NDArray[np.uint32] | None = None
+    plans: npt.NDArray[np.uint8] | None = None
+    predicted: npt.NDArray[np.float32] | None = None
+    measured: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -89,6 +110,11 @@ class BatchMatches:
             visited_members=self.visited_members // len(self),
             computed_distances=self.computed_distances // len(self),
             exact=self.exact is not None and bool(self.exact[place]),
+            more=self.more is not None and bool(self.more[place]),
+            variants=None if self.variants is None else self.variants[place, :count],
+            plan=PLANS[0 if self.plans is None else int(self.plans[place])],
+            predicted=0.0 if self.predicted is None else float(self.predicted[place]),
+            measured=0.0 if self.measured is None else float(self.measured[place]),
         )
 
     def __iter__(self) -> Iterator[Matches]:

@@ -74,6 +74,7 @@ class ShardedStore(Store):
         journal: bool,
         commit_each_call: bool,
         commit_interval_ms: int,
+        tables: bool,
     ) -> None:
         if path is None:
             raise TypeError("a path is needed: the directory of the index")
@@ -98,7 +99,7 @@ class ShardedStore(Store):
                 (shard_size, max_pending_rotations, commit_interval_ms),
                 (
                     not bloom_filter, read_only, background_rotation, salvage, journal,
-                    commit_each_call,
+                    commit_each_call, tables,
                 ),
             )  # fmt: skip
         except NotFoundError:
@@ -217,7 +218,8 @@ class ShardedStore(Store):
 
     def shards(self) -> list[dict[str, Any]]:
         """Every shard, oldest first: number, vectors, dead, slots, file_bytes, generation, and
-        whether it is active, pending (not on disk yet) and verified (has checksums)."""
+        whether it is active, pending (not on disk yet), verified (has checksums) and has hash
+        tables."""
         return self._core.shards()
 
     @staticmethod

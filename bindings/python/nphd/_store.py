@@ -18,18 +18,22 @@ from ._arguments import (
     KeyForm,
     Keys64,
     check_count,
+    check_variants,
+    plan_number,
     positive,
+    radius_needed,
     radius_read,
     vectors_read,
+    whole_queries,
     workers,
 )
 from ._kinds import MetricKind, ScalarKind
 from ._log import timer
 from ._matches import BatchMatches, Matches
+from ._search import APPROXIMATE, AUTO, EXACT, answer, question
 from ._views import IndexedKeys, IndexedVectors
 
 Progress = Callable[[int, int], Any]
-_AUTO, _EXACT, _APPROXIMATE = 0, 1, 2
 
 # A single query shares an exact scan among threads only where that is this many times a short one.
 VECTORS_PER_ITEM = 25_000
@@ -279,14 +283,22 @@ class Store:
         filter: Callable[[Any], Any] | Iterable[Any] | None = None,
         approximate: bool = False,
         breadth: int | None = None,
+        plan: str | None = None,
+        budget: float | None = None,
     ) -> Matches | BatchMatches:
         """Find the stored vectors nearest to a query, or to each of several.
 
         vectors: queries, in the forms of add(). count: most matches for each, 1 or more.
         radius: largest distance accepted; NPHD: a fraction, Hamming: bits.
-        exact: compare with every vector. approximate: use the graph also where comparing with
-            every vector would be cheap (below 10,000). The answer says whether it is exact.
+        exact: miss nothing, whatever it costs. approximate: use the graph. With neither the answer
+            is exact as long as that is predicted to take no more than the budget. The answer says
+            whether it is, how it was made and what that cost.
         breadth: graph candidates for this call instead of `expansion_search`.
+        budget: microseconds of one thread that an exact answer to one query may take; None: 1000,
+            about a million vectors of 256 bits.
+        plan: "scan" compares with every vector, "tables" looks up similar ones where there are
+            tables (see prepare()); both are exact. "graph": as approximate. None, "auto": the
+            cheapest.
         filter: a function of a key, true for those accepted; or a collection of accepted keys.
             Like progress it must not use the same index.
         threads, log, progress: as for add().
@@ -299,34 +311,123 @@ class Store:
             raise ValueError("a search cannot be both exact and approximate")
         data, queries, _ = vectors_read(vectors)
         capacity = min(wanted, max(1, self.size))
-        row = capacity if queries == 1 else wanted
-        keys = np.zeros((queries, row), dtype=self._keys.dtype)
-        distances = np.full((queries, row), self._empty_distance, dtype=np.float32)
-        counts = np.zeros(queries, dtype=np.uint64)
-        is_exact = np.zeros(queries, dtype=np.bool_)
-        visited = np.zeros(queries, dtype=np.uint64)
-        computed = np.zeros(queries, dtype=np.uint64)
+        filter = self._filter(filter)
+        ask = question(
+            EXACT if exact else APPROXIMATE if approximate else AUTO, plan, budget,
+            positive("breadth", breadth), self._search_workers(threads, queries, filter),
+            radius=radius_read(radius),
+        )  # fmt: skip
+        with _told(log, "search"):
+            return answer(
+                self, data, queries, capacity if queries == 1 else wanted, capacity, ask,
+                (filter, _callback(progress)),
+            )  # fmt: skip
+
+    def radius(
+        self,
+        vectors: Any,
+        radius: float,
+        count: int = 100,
+        *,
+        variants: int = 1,
+        any: bool = False,
+        threads: int = 0,
+        log: str | bool = False,
+        progress: Progress | None = None,
+        filter: Callable[[Any], Any] | Iterable[Any] | None = None,
+        plan: str | None = None,
+    ) -> Matches | BatchMatches:
+        """Find all stored vectors within a radius of a query, or of each of several, nearest first.
+
+        Exact, unless plan="graph". At most `count` matches are given, the nearest ones; `more` of
+        the answer says whether there are others. radius_stream() gives all of them.
+
+        vectors: queries, in the forms of add(). radius: NPHD: a fraction, Hamming: bits; itself
+            included.
+        variants: each run of so many vectors, 1 to 8, is one query, such as the hashes of an image
+            turned and mirrored. A stored vector counts once, is as far away as the nearest of them,
+            and `variants` of the answer names that one, from 0.
+        any: one match will do, whichever is found first: is there anything near?
+        plan, filter, threads, log, progress: as for search().
+
+        Returns Matches for one query, else BatchMatches. Raises as search().
+        """
+        wanted = 1 if any else check_count(count)
+        data, vector_count, _ = vectors_read(vectors)
+        filter = self._filter(filter)
+        threads = self._search_workers(threads, vector_count, filter)
+        ask = question(
+            AUTO if plan == "graph" else EXACT, plan, None, 0, threads, variants, any,
+            radius_needed(radius),
+        )  # fmt: skip
+        capacity = min(wanted, max(1, self.size))
+        queries = whole_queries(vector_count, ask.variants)
+        with _told(log, "radius"):
+            return answer(
+                self, data, queries, capacity, capacity, ask, (filter, _callback(progress))
+            )
+
+    def radius_stream(
+        self,
+        vectors: Any,
+        radius: float,
+        sink: Callable[[int, Any, float, int], Any],
+        *,
+        variants: int = 1,
+        any: bool = False,
+        threads: int = 1,
+        filter: Callable[[Any], Any] | Iterable[Any] | None = None,
+        plan: str | None = None,
+    ) -> bool:
+        """Hand all stored vectors within a radius of each query to a function, in no order.
+
+        However many there are, memory does not grow with them. Always exact.
+
+        sink: called with (number of the query, key, distance, variant) for each match; False ends
+            the call. By one thread at a time, and it must not use the same index.
+        any: at most one match of each query. plan: "scan" or "tables". The rest as for radius().
+
+        Returns whether all was handed over: False when the sink ended the call before that.
+        Raises as search(); and what the sink raises. What was handed over before stands.
+        """
+        if not callable(sink):
+            raise TypeError("the sink must be callable")
+        if plan == "graph":
+            raise ValueError("radius_stream() is always exact; plan='graph' is not")
+        data, vector_count, _ = vectors_read(vectors)
+        filter = self._filter(filter)
+        threads = self._search_workers(threads, vector_count, filter)
+        number = check_variants(variants)
+        whole_queries(vector_count, number)
+        return not self._core.radius_stream(
+            data, radius_needed(radius), (plan_number(plan), threads, number, bool(any)), filter,
+            sink,
+        )  # fmt: skip
+
+    def prepare(self, threads: int = 1) -> None:
+        """Make ready for exact searches: hash tables, by which what is near is found by looking at
+        a few vectors only, and the vectors once more, by words.
+
+        No answer depends on it, and nothing is made for fewer than some 16,000 vectors. The tables
+        take 40 to 70 bytes for a vector of 256 bits, the rest 36. A single index has them saved
+        with it; of a sharded one they stay in memory until it is closed, see `tables` of its class.
+        Vectors stored later are compared one by one, so it pays to prepare again.
+
+        threads: 0 for all processors. Raises MemoryError: the index is as it was; RuntimeError:
+        closed.
+        """
+        self._core.prepare(workers(threads, self.size, VECTORS_PER_ITEM))
+
+    def _filter(self, filter: Any) -> Any:
+        """A function of a key, of a function or a collection of keys."""
         if filter is not None and not callable(filter):
-            filter = self._accepted(filter).__contains__
+            return self._accepted(filter).__contains__
+        return filter
+
+    def _search_workers(self, threads: int, queries: int, filter: Any) -> int:
         # a filter runs under the interpreter's lock, where more threads only wait for each other
         items = max(queries, self.size // VECTORS_PER_ITEM)
-        threads = 1 if filter is not None else workers(threads, items, SEARCH_ITEMS_PER_WORKER)
-        mode = _EXACT if exact else _APPROXIMATE if approximate else _AUTO
-        with _told(log, "search"):
-            self._core.search(
-                data, capacity, row, mode, positive("breadth", breadth), threads,
-                radius_read(radius), filter, _callback(progress),
-                keys, distances, counts, is_exact, visited, computed,
-            )  # fmt: skip
-        if queries == 1:
-            found = int(counts[0])
-            return Matches(
-                keys[0, :found], distances[0, :found], int(visited[0]), int(computed[0]),
-                bool(is_exact[0]),
-            )  # fmt: skip
-        return BatchMatches(
-            keys, distances, counts, int(visited.sum()), int(computed.sum()), is_exact
-        )
+        return 1 if filter is not None else workers(threads, items, SEARCH_ITEMS_PER_WORKER)
 
     def _accepted(self, keys: Iterable[Any]) -> Any:
         """A set of the keys as the filter is asked for them."""

@@ -61,6 +61,7 @@ void core_key_write(void *array, size_t place, nphd_key key, uint32_t key_bits);
 typedef struct core_watch {
     PyObject *progress; /* NULL, or called with (done, total); False ends the call */
     PyObject *filter;   /* NULL, or called with a key; true keeps it */
+    PyObject *sink;     /* NULL, or called with (query, key, distance, variant); likewise */
     uint32_t key_bits;
     _Atomic bool failed;
     PyObject *type;
@@ -75,6 +76,7 @@ int core_watch_begin(core_watch *watch, PyObject *progress, PyObject *filter, ui
 int core_watch_end(core_watch *watch);
 int core_watch_progress(void *context, uint64_t done, uint64_t total);
 bool core_watch_filter(void *context, nphd_key key);
+int core_watch_match(void *context, size_t query, const nphd_match *match);
 
 /* ---- messages of the library (core_log.c) ---- */
 
@@ -106,6 +108,11 @@ typedef struct core_calls {
     nphd_status (*search)(void *handle, const nphd_vector *queries, size_t query_count,
                           size_t capacity, const nphd_search_options *options, nphd_match *out,
                           nphd_search_report *reports, nphd_error *err);
+    nphd_status (*radius_stream)(void *handle, const nphd_vector *queries, size_t query_count,
+                                 float radius, const nphd_search_options *options,
+                                 nphd_match_sink sink, void *context, nphd_search_report *reports,
+                                 nphd_error *err);
+    nphd_status (*prepare)(void *handle, uint32_t threads, nphd_error *err);
     nphd_status (*set_breadth)(void *handle, uint32_t build, uint32_t search, nphd_error *err);
     uint64_t (*size)(void *handle);
     uint64_t (*dirty)(void *handle);
@@ -142,7 +149,9 @@ void core_store_free(core_store *store);
 int core_store_check(const core_store *store);
 PyObject *core_store_search(PyObject *self, PyObject *arguments);
 PyObject *core_store_cursor(PyObject *self, PyObject *unused);
+PyObject *core_store_radius_stream(PyObject *self, PyObject *arguments);
 extern const char core_search_doc[];
+extern const char core_radius_stream_doc[];
 
 /* Runs a call of the library without the interpreter's lock and beside nothing that changes the
  * width of the vectors; then gives the messages of the library to Python. */

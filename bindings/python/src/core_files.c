@@ -9,7 +9,7 @@
 static PyObject *metadata_dict(const nphd_metadata *metadata)
 {
     return Py_BuildValue(
-        "{sK sK sK sK sK sK sK s(HHH) si si sI sI si sy# sO sO sO sO}", "file_bytes",
+        "{sK sK sK sK sK sK sK s(HHH) si si sI sI si sy# sO sO sO sO sO}", "file_bytes",
         metadata->file_bytes, "slots", metadata->slots, "present", metadata->present, "deleted",
         metadata->deleted, "dimensions", metadata->dimensions, "connectivity",
         metadata->connectivity, "generation", metadata->generation, "version", metadata->version[0],
@@ -20,7 +20,7 @@ static PyObject *metadata_dict(const nphd_metadata *metadata)
         (Py_ssize_t)sizeof(metadata->identity), "multi", metadata->multi ? Py_True : Py_False,
         "vectors_included", metadata->vectors_included ? Py_True : Py_False, "dimensions_64_bit",
         metadata->dimensions_64_bit ? Py_True : Py_False, "trailer",
-        metadata->trailer ? Py_True : Py_False);
+        metadata->trailer ? Py_True : Py_False, "tables", metadata->tables ? Py_True : Py_False);
 }
 
 /* `what`: 'f' a file, 'd' a directory. Memory comes as an object with a buffer. */

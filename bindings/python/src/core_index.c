@@ -55,6 +55,20 @@ static nphd_status index_search(void *handle, const nphd_vector *queries, size_t
                                   err);
 }
 
+static nphd_status index_radius_stream(void *handle, const nphd_vector *queries, size_t query_count,
+                                       float radius, const nphd_search_options *options,
+                                       nphd_match_sink sink, void *context,
+                                       nphd_search_report *reports, nphd_error *err)
+{
+    return nphd_index_radius_stream(handle, queries, query_count, radius, options, sink, context,
+                                    reports, err);
+}
+
+static nphd_status index_prepare(void *handle, uint32_t threads, nphd_error *err)
+{
+    return nphd_index_prepare(handle, threads, err);
+}
+
 static nphd_status index_set_breadth(void *handle, uint32_t build, uint32_t search, nphd_error *err)
 {
     return nphd_index_set_breadth(handle, build, search, err);
@@ -76,8 +90,9 @@ static size_t index_max_bytes(void *handle)
 }
 
 static const core_calls index_calls = {
-    index_add,     index_upsert, index_remove,      index_contains, index_count, index_get_many,
-    index_get_all, index_search, index_set_breadth, index_size,     index_dirty, index_max_bytes,
+    index_add,         index_upsert,  index_remove, index_contains,      index_count,
+    index_get_many,    index_get_all, index_search, index_radius_stream, index_prepare,
+    index_set_breadth, index_size,    index_dirty,  index_max_bytes,
 };
 
 /* ---- life ---- */
@@ -194,7 +209,7 @@ static PyObject *index_stats(PyObject *self, PyObject *unused)
         return NULL;
     }
     return Py_BuildValue(
-        "{sK sK sK sK sK sK sK sK sK sK sK sI sI si sI sI sI si sO sO sO}", "size", stats.size,
+        "{sK sK sK sK sK sK sK sK sK sK sK sI sI si sI sI sI si sO sO sO sO}", "size", stats.size,
         "slots", stats.slots, "removed", stats.removed, "capacity", stats.capacity, "dirty",
         stats.dirty, "memory_bytes", stats.memory_bytes, "mapped_bytes", stats.mapped_bytes,
         "serialized_bytes", stats.serialized_bytes, "edges", stats.edges, "generation",
@@ -203,7 +218,7 @@ static PyObject *index_stats(PyObject *self, PyObject *unused)
         stats.connectivity, "build_breadth", stats.build_breadth, "search_breadth",
         stats.search_breadth, "max_level", (int)stats.max_level, "multi",
         stats.multi ? Py_True : Py_False, "view", stats.view ? Py_True : Py_False, "verified",
-        stats.verified ? Py_True : Py_False);
+        stats.verified ? Py_True : Py_False, "tables", stats.tables ? Py_True : Py_False);
 }
 
 /* ---- calls with arguments ---- */

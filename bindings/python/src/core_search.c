@@ -6,46 +6,67 @@
 /* ---- search ---- */
 
 const char core_search_doc[] =
-    "search(queries, capacity, row, mode, breadth, threads, radius, filter, progress, out_keys,\n"
-    "       out_distances, out_counts, out_exact, out_visited, out_computed)\n\n"
+    "search(queries, capacity, row, (mode, plan, breadth, threads, variants, any, budget), "
+    "radius,\n"
+    "       filter, progress, outputs)\n\n"
     "At most `capacity` matches of query i are written from place i * row on, nearest first;\n"
-    "other places stay as they are. radius None: without limit.";
+    "other places stay as they are. radius None: without limit. outputs: (keys, distances,\n"
+    "variants), of each match; (counts, exact, more, visited, computed, plans, predicted,\n"
+    "measured), of each query.";
 
-/* Where the answers go; each an array with a place for every query. */
-typedef struct search_outputs {
-    Py_buffer keys;
-    Py_buffer distances;
-    Py_buffer counts;
-    Py_buffer exact;
-    Py_buffer visited;
-    Py_buffer computed;
+enum { OUTPUT_COUNT = 11 };
+
+/* Where the answers go; the first three have `row` places for every query, the others one. */
+typedef union search_outputs {
+    Py_buffer all[OUTPUT_COUNT];
+    struct {
+        Py_buffer keys;
+        Py_buffer distances;
+        Py_buffer variants;
+        Py_buffer counts;
+        Py_buffer exact;
+        Py_buffer more;
+        Py_buffer visited;
+        Py_buffer computed;
+        Py_buffer plans;
+        Py_buffer predicted;
+        Py_buffer measured;
+    } of;
 } search_outputs;
 
-static int outputs_open(PyObject *const objects[6], size_t queries, size_t row, uint32_t key_bits,
-                        search_outputs *out)
+static int outputs_open(PyObject *const objects[OUTPUT_COUNT], size_t queries, size_t row,
+                        uint32_t key_bits, search_outputs *out)
 {
+    static const size_t sizes[OUTPUT_COUNT] = {0,
+                                               sizeof(float),
+                                               sizeof(uint32_t),
+                                               sizeof(uint64_t),
+                                               sizeof(bool),
+                                               sizeof(bool),
+                                               sizeof(uint64_t),
+                                               sizeof(uint64_t),
+                                               sizeof(uint8_t),
+                                               sizeof(float),
+                                               sizeof(float)};
+
     if (row != 0 && queries > SIZE_MAX / row) {
         PyErr_NoMemory();
         return -1;
     }
-    return core_output(objects[0], queries * row, key_bits / 8, &out->keys) == 0 &&
-                   core_output(objects[1], queries * row, sizeof(float), &out->distances) == 0 &&
-                   core_output(objects[2], queries, sizeof(uint64_t), &out->counts) == 0 &&
-                   core_output(objects[3], queries, sizeof(bool), &out->exact) == 0 &&
-                   core_output(objects[4], queries, sizeof(uint64_t), &out->visited) == 0 &&
-                   core_output(objects[5], queries, sizeof(uint64_t), &out->computed) == 0
-               ? 0
-               : -1;
+    for (int i = 0; i < OUTPUT_COUNT; i++) {
+        const size_t size = i == 0 ? key_bits / 8 : sizes[i];
+        if (core_output(objects[i], i < 3 ? queries * row : queries, size, &out->all[i]) != 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 static void outputs_close(search_outputs *out)
 {
-    PyBuffer_Release(&out->keys);
-    PyBuffer_Release(&out->distances);
-    PyBuffer_Release(&out->counts);
-    PyBuffer_Release(&out->exact);
-    PyBuffer_Release(&out->visited);
-    PyBuffer_Release(&out->computed);
+    for (int i = 0; i < OUTPUT_COUNT; i++) {
+        PyBuffer_Release(&out->all[i]);
+    }
 }
 
 static void outputs_fill(const search_outputs *out, const nphd_match *matches,
@@ -55,13 +76,18 @@ static void outputs_fill(const search_outputs *out, const nphd_match *matches,
     for (size_t i = 0; i < queries; i++) {
         for (size_t k = 0; k < reports[i].count; k++) {
             const nphd_match *match = &matches[i * capacity + k];
-            core_key_write(out->keys.buf, i * row + k, match->key, key_bits);
-            ((float *)out->distances.buf)[i * row + k] = match->distance;
+            core_key_write(out->of.keys.buf, i * row + k, match->key, key_bits);
+            ((float *)out->of.distances.buf)[i * row + k] = match->distance;
+            ((uint32_t *)out->of.variants.buf)[i * row + k] = match->variant;
         }
-        ((uint64_t *)out->counts.buf)[i] = reports[i].count;
-        ((bool *)out->exact.buf)[i] = reports[i].exact;
-        ((uint64_t *)out->visited.buf)[i] = reports[i].visited;
-        ((uint64_t *)out->computed.buf)[i] = reports[i].computed;
+        ((uint64_t *)out->of.counts.buf)[i] = reports[i].count;
+        ((bool *)out->of.exact.buf)[i] = reports[i].exact;
+        ((bool *)out->of.more.buf)[i] = reports[i].more;
+        ((uint64_t *)out->of.visited.buf)[i] = reports[i].visited;
+        ((uint64_t *)out->of.computed.buf)[i] = reports[i].computed;
+        ((uint8_t *)out->of.plans.buf)[i] = (uint8_t)reports[i].plan;
+        ((float *)out->of.predicted.buf)[i] = reports[i].predicted;
+        ((float *)out->of.measured.buf)[i] = reports[i].measured;
     }
 }
 
@@ -79,9 +105,23 @@ static int radius_read(PyObject *object, nphd_search_options *options)
     return 0;
 }
 
+/* How many queries the vectors are, with so many variants each; -1: they do not come out even. */
+static Py_ssize_t query_count(const core_vectors *vectors, const nphd_search_options *options)
+{
+    const size_t variants = options->variants == 0 ? 1 : options->variants;
+
+    if (vectors->count % variants != 0) {
+        PyErr_Format(PyExc_ValueError, "%zu vectors are not queries of %zu variants each",
+                     vectors->count, variants);
+        return -1;
+    }
+    return (Py_ssize_t)(vectors->count / variants);
+}
+
 /* The search itself, on arguments that were read. */
-static int search_run(core_store *store, const core_vectors *queries, size_t capacity, size_t row,
-                      nphd_search_options *options, core_watch *watch, const search_outputs *out)
+static int search_run(core_store *store, const core_vectors *vectors, size_t queries,
+                      size_t capacity, size_t row, nphd_search_options *options, core_watch *watch,
+                      const search_outputs *out)
 {
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
@@ -89,19 +129,19 @@ static int search_run(core_store *store, const core_vectors *queries, size_t cap
     nphd_search_report *reports = NULL;
     int result = -1;
 
-    if (queries->count > 0 && capacity > PY_SSIZE_T_MAX / sizeof(*matches) / queries->count) {
+    if (queries > 0 && capacity > PY_SSIZE_T_MAX / sizeof(*matches) / queries) {
         PyErr_NoMemory();
         return -1;
     }
-    matches = PyMem_New(nphd_match, queries->count * capacity + 1);
-    reports = PyMem_New(nphd_search_report, queries->count + 1);
+    matches = PyMem_New(nphd_match, queries * capacity + 1);
+    reports = PyMem_New(nphd_search_report, queries + 1);
     if (matches == NULL || reports == NULL) {
         PyErr_NoMemory();
         goto done;
     }
-    memset(reports, 0, (queries->count + 1) * sizeof(*reports));
-    CORE_CALL(store, status = store->calls->search(store->handle, queries->items, queries->count,
-                                                   capacity, options, matches, reports, &err));
+    memset(reports, 0, (queries + 1) * sizeof(*reports));
+    CORE_CALL(store, status = store->calls->search(store->handle, vectors->items, queries, capacity,
+                                                   options, matches, reports, &err));
     if (core_watch_end(watch) != 0) {
         goto done;
     }
@@ -109,7 +149,7 @@ static int search_run(core_store *store, const core_vectors *queries, size_t cap
         core_raise(status, &err);
         goto done;
     }
-    outputs_fill(out, matches, reports, queries->count, capacity, row, store->key_bits);
+    outputs_fill(out, matches, reports, queries, capacity, row, store->key_bits);
     result = 0;
 done:
     PyMem_Free(reports);
@@ -120,47 +160,125 @@ done:
 PyObject *core_store_search(PyObject *self, PyObject *arguments)
 {
     core_store *store = (core_store *)self;
-    PyObject *query_object, *radius, *filter, *progress, *outputs[6];
-    Py_ssize_t capacity, row;
-    int mode;
-    unsigned breadth, threads;
-    core_vectors queries = {0};
+    PyObject *query_object, *radius, *filter, *progress, *outputs[OUTPUT_COUNT];
+    Py_ssize_t capacity, row, count;
+    int mode, plan, any;
+    core_vectors vectors = {0};
     core_watch watch;
     search_outputs out;
     nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
     int result = -1;
 
     memset(&out, 0, sizeof(out));
-    if (!PyArg_ParseTuple(arguments, "OnniIIOOOOOOOOO:search", &query_object, &capacity, &row,
-                          &mode, &breadth, &threads, &radius, &filter, &progress, &outputs[0],
-                          &outputs[1], &outputs[2], &outputs[3], &outputs[4], &outputs[5])) {
+    if (!PyArg_ParseTuple(arguments, "Onn(iiIIIpf)OOO((OOO)(OOOOOOOO)):search", &query_object,
+                          &capacity, &row, &mode, &plan, &options.breadth, &options.threads,
+                          &options.variants, &any, &options.budget, &radius, &filter, &progress,
+                          &outputs[0], &outputs[1], &outputs[2], &outputs[3], &outputs[4],
+                          &outputs[5], &outputs[6], &outputs[7], &outputs[8], &outputs[9],
+                          &outputs[10])) {
         return NULL;
     }
     if (capacity < 1 || capacity > row || mode < NPHD_SEARCH_AUTO ||
-        mode > NPHD_SEARCH_APPROXIMATE) {
-        PyErr_SetString(PyExc_ValueError, "search: capacity, row or mode out of range");
+        mode > NPHD_SEARCH_APPROXIMATE || plan < NPHD_PLAN_AUTO || plan > NPHD_PLAN_GRAPH) {
+        PyErr_SetString(PyExc_ValueError, "search: capacity, row, mode or plan out of range");
         return NULL;
     }
     if (core_watch_begin(&watch, progress, filter, store->key_bits) != 0 ||
-        radius_read(radius, &options) != 0 || core_vectors_read(query_object, &queries) != 0) {
+        radius_read(radius, &options) != 0 || core_vectors_read(query_object, &vectors) != 0) {
         return NULL;
     }
     options.mode = (nphd_search_mode)mode;
-    options.breadth = breadth;
-    options.threads = threads;
+    options.plan = (nphd_search_plan)plan;
+    options.any = any != 0;
     options.filter = watch.filter == NULL ? NULL : core_watch_filter;
     options.filter_context = &watch;
     options.progress = core_watch_progress;
     options.progress_context = &watch;
-    if (outputs_open(outputs, queries.count, (size_t)row, store->key_bits, &out) == 0) {
-        result = search_run(store, &queries, (size_t)capacity, (size_t)row, &options, &watch, &out);
+    count = query_count(&vectors, &options);
+    if (count >= 0 &&
+        outputs_open(outputs, (size_t)count, (size_t)row, store->key_bits, &out) == 0) {
+        result = search_run(store, &vectors, (size_t)count, (size_t)capacity, (size_t)row, &options,
+                            &watch, &out);
     }
     outputs_close(&out);
-    core_vectors_release(&queries);
+    core_vectors_release(&vectors);
     if (result != 0) {
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+const char core_radius_stream_doc[] =
+    "radius_stream(queries, radius, (plan, threads, variants, any), filter, sink) -> ended?\n\n"
+    "sink: called with (query, key, distance, variant) for each match; False ends the call.";
+
+/* Was a query not answered whole, because the sink had enough? */
+static bool any_cut(const nphd_search_report *reports, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (reports[i].more) {
+            return true;
+        }
+    }
+    return false;
+}
+
+PyObject *core_store_radius_stream(PyObject *self, PyObject *arguments)
+{
+    core_store *store = (core_store *)self;
+    PyObject *query_object, *filter, *sink, *result = NULL;
+    float radius;
+    int plan, any;
+    Py_ssize_t count;
+    core_vectors vectors = {0};
+    core_watch watch;
+    nphd_search_report *reports = NULL;
+    nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    if (!PyArg_ParseTuple(arguments, "Of(iIIp)OO:radius_stream", &query_object, &radius, &plan,
+                          &options.threads, &options.variants, &any, &filter, &sink) ||
+        core_watch_begin(&watch, Py_None, filter, store->key_bits) != 0) {
+        return NULL;
+    }
+    watch.sink = sink;
+    if (plan < NPHD_PLAN_AUTO || plan > NPHD_PLAN_TABLES) {
+        PyErr_SetString(PyExc_ValueError, "radius_stream: plan out of range");
+        return NULL;
+    }
+    if (core_vectors_read(query_object, &vectors) != 0) {
+        return NULL;
+    }
+    options.plan = (nphd_search_plan)plan;
+    options.any = any != 0;
+    options.filter = watch.filter == NULL ? NULL : core_watch_filter;
+    options.filter_context = &watch;
+    options.progress = core_watch_progress;
+    options.progress_context = &watch;
+    count = query_count(&vectors, &options);
+    reports = count < 0 ? NULL : PyMem_Calloc((size_t)count + 1, sizeof(*reports));
+    if (reports == NULL) {
+        if (count >= 0) {
+            PyErr_NoMemory();
+        }
+        goto done;
+    }
+    CORE_CALL(store, status = store->calls->radius_stream(store->handle, vectors.items,
+                                                          (size_t)count, radius, &options,
+                                                          core_watch_match, &watch, reports, &err));
+    if (core_watch_end(&watch) != 0) {
+        goto done;
+    }
+    if (status != NPHD_OK) {
+        core_raise(status, &err);
+        goto done;
+    }
+    result = PyBool_FromLong(any_cut(reports, (size_t)count));
+done:
+    PyMem_Free(reports);
+    core_vectors_release(&vectors);
+    return result;
 }
 
 /* ---- cursors ---- */

@@ -56,6 +56,21 @@ static nphd_status sharded_search(void *handle, const nphd_vector *queries, size
                                     err);
 }
 
+static nphd_status sharded_radius_stream(void *handle, const nphd_vector *queries,
+                                         size_t query_count, float radius,
+                                         const nphd_search_options *options, nphd_match_sink sink,
+                                         void *context, nphd_search_report *reports,
+                                         nphd_error *err)
+{
+    return nphd_sharded_radius_stream(handle, queries, query_count, radius, options, sink, context,
+                                      reports, err);
+}
+
+static nphd_status sharded_prepare(void *handle, uint32_t threads, nphd_error *err)
+{
+    return nphd_sharded_prepare(handle, threads, err);
+}
+
 static nphd_status sharded_set_breadth(void *handle, uint32_t build, uint32_t search,
                                        nphd_error *err)
 {
@@ -78,18 +93,19 @@ static size_t sharded_max_bytes(void *handle)
 }
 
 static const core_calls sharded_calls = {
-    sharded_add,         sharded_upsert,   sharded_remove,  sharded_contains,
-    sharded_count,       sharded_get_many, sharded_get_all, sharded_search,
-    sharded_set_breadth, sharded_size,     sharded_dirty,   sharded_max_bytes,
+    sharded_add,         sharded_upsert,  sharded_remove, sharded_contains,      sharded_count,
+    sharded_get_many,    sharded_get_all, sharded_search, sharded_radius_stream, sharded_prepare,
+    sharded_set_breadth, sharded_size,    sharded_dirty,  sharded_max_bytes,
 };
 
 /* ---- life ---- */
 
-PyDoc_STRVAR(sharded_doc,
-             "Sharded(path, (max_bits, key_bits, metric, connectivity, multi, build, search),\n"
-             "        (shard_bytes, max_pending, commit_interval_ms),\n"
-             "        (no_bloom, read_only, background, salvage, journal, commit_each_call))\n\n"
-             "0 stands for a default. metric: 0, 1 NPHD, 2 Hamming; multi: 0, 1 no, 2 yes.");
+PyDoc_STRVAR(
+    sharded_doc,
+    "Sharded(path, (max_bits, key_bits, metric, connectivity, multi, build, search),\n"
+    "        (shard_bytes, max_pending, commit_interval_ms),\n"
+    "        (no_bloom, read_only, background, salvage, journal, commit_each_call, tables))\n\n"
+    "0 stands for a default. metric: 0, 1 NPHD, 2 Hamming; multi: 0, 1 no, 2 yes.");
 
 static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
@@ -98,16 +114,17 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     nphd_sharded *handle = NULL;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
-    int metric, no_bloom, read_only, background, salvage, journal, each_call;
+    int metric, no_bloom, read_only, background, salvage, journal, each_call, tables;
     unsigned long long shard_bytes;
     core_store *store;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "O(IIiIIII)(KII)(pppppp):Sharded", &path_object,
+    if (!PyArg_ParseTuple(arguments, "O(IIiIIII)(KII)(ppppppp):Sharded", &path_object,
                           &options.max_bits, &options.key_bits, &metric, &options.connectivity,
                           &options.multi, &options.build_breadth, &options.search_breadth,
                           &shard_bytes, &options.max_pending_rotations, &options.commit_interval_ms,
-                          &no_bloom, &read_only, &background, &salvage, &journal, &each_call)) {
+                          &no_bloom, &read_only, &background, &salvage, &journal, &each_call,
+                          &tables)) {
         return NULL;
     }
     path = core_path(path_object);
@@ -122,6 +139,7 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     options.salvage = salvage != 0;
     options.journal = journal != 0;
     options.commit_each_call = each_call != 0;
+    options.tables = tables != 0;
     options.logger = core_log_take;
     Py_BEGIN_ALLOW_THREADS;
     status = nphd_sharded_open(PyBytes_AS_STRING(path), &options, &handle, &err);
@@ -399,11 +417,11 @@ static PyObject *shard_list(const nphd_shard_info *shards, size_t count)
     for (size_t i = 0; list != NULL && i < count; i++) {
         const nphd_shard_info *shard = &shards[i];
         PyObject *item = Py_BuildValue(
-            "{sK sK sK sK sK sK sO sO sO}", "number", shard->number, "vectors", shard->vectors,
+            "{sK sK sK sK sK sK sO sO sO sO}", "number", shard->number, "vectors", shard->vectors,
             "dead", shard->dead, "slots", shard->slots, "file_bytes", shard->file_bytes,
             "generation", shard->generation, "active", shard->active ? Py_True : Py_False,
             "pending", shard->pending ? Py_True : Py_False, "verified",
-            shard->verified ? Py_True : Py_False);
+            shard->verified ? Py_True : Py_False, "tables", shard->tables ? Py_True : Py_False);
         if (item == NULL) {
             Py_CLEAR(list);
             break;

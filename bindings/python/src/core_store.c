@@ -388,6 +388,24 @@ static PyObject *store_set_breadth(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+static PyObject *store_prepare(PyObject *self, PyObject *number)
+{
+    core_store *store = (core_store *)self;
+    const unsigned long threads = PyLong_AsUnsignedLong(number);
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    if (threads == (unsigned long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    CORE_CALL(store, status = store->calls->prepare(store->handle, (uint32_t)threads, &err));
+    if (status != NPHD_OK) {
+        core_raise(status, &err);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef store_methods[] = {
     {"add", store_add, METH_VARARGS, add_doc},
     {"upsert", store_upsert, METH_VARARGS, upsert_doc},
@@ -397,6 +415,8 @@ static PyMethodDef store_methods[] = {
     {"get", store_get, METH_VARARGS, get_doc},
     {"get_all", store_get_all, METH_VARARGS, get_all_doc},
     {"search", core_store_search, METH_VARARGS, core_search_doc},
+    {"radius_stream", core_store_radius_stream, METH_VARARGS, core_radius_stream_doc},
+    {"prepare", store_prepare, METH_O, "prepare(threads): make ready for exact searches."},
     {"cursor", core_store_cursor, METH_NOARGS, "cursor() -> Cursor before the first vector"},
     {"size", store_size, METH_NOARGS, "size() -> vectors that can be found"},
     {"dirty", store_dirty, METH_NOARGS, "dirty() -> vectors added and removed since the last save"},

@@ -123,6 +123,44 @@ static int ask_filter(core_watch *watch, nphd_key key)
     return allowed;
 }
 
+static int ask_sink(core_watch *watch, size_t query, const nphd_match *match)
+{
+    uint8_t octets[16];
+    PyObject *answer = NULL;
+    int stop;
+
+    if (watch->key_bits == 64) {
+        answer = PyObject_CallFunction(watch->sink, "nKfI", (Py_ssize_t)query,
+                                       (unsigned long long)match->key.low, (double)match->distance,
+                                       match->variant);
+    } else {
+        nphd_key_to_octets(match->key, octets);
+        answer = PyObject_CallFunction(watch->sink, "ny#fI", (Py_ssize_t)query,
+                                       (const char *)octets, (Py_ssize_t)sizeof(octets),
+                                       (double)match->distance, match->variant);
+    }
+    /* a function without a return statement wants to go on */
+    stop = answer == NULL ? -1 : answer == Py_None ? 0 : PyObject_Not(answer);
+    Py_XDECREF(answer);
+    return stop;
+}
+
+int core_watch_match(void *context, size_t query, const nphd_match *match)
+{
+    core_watch *watch = context;
+
+    if (atomic_load(&watch->failed)) {
+        return 1;
+    }
+    const PyGILState_STATE state = PyGILState_Ensure();
+    const int stop = ask_sink(watch, query, match);
+    if (stop < 0) {
+        watch_fail(watch);
+    }
+    PyGILState_Release(state);
+    return stop != 0;
+}
+
 bool core_watch_filter(void *context, nphd_key key)
 {
     core_watch *watch = context;
