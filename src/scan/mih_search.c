@@ -181,13 +181,13 @@ done:
     return status;
 }
 
-/* The ranges of these values that are not empty. */
+/* The ranges of these values that are not empty. *out_found: slots of the table so far. */
 static nphd_status look_at(nphdi_mih_search *search, const nphdi_mih_table *table,
-                           const uint32_t *values, size_t count, uint64_t *out_ranges)
+                           const uint32_t *values, size_t count, uint64_t *out_found,
+                           uint64_t *out_ranges)
 {
     nphdi_mih_range *ranges = search->scratch->ranges;
     uint64_t at = *out_ranges;
-    uint64_t found = 0;
 
     for (size_t i = 0; i < count; i++) {
         const uint8_t *start = table->starts + 4 * (uint64_t)values[i];
@@ -202,13 +202,12 @@ static nphd_status look_at(nphdi_mih_search *search, const nphdi_mih_table *tabl
         ranges[at].first = from;
         ranges[at].count = to - from;
         __builtin_prefetch(table->slots + 4 * (uint64_t)from);
-        found += to - from;
+        *out_found += to - from;
         at++;
     }
-    search->candidates += found;
     *out_ranges = at;
     /* a table has each slot once, however many values are looked up */
-    return found > table->entries ? NPHD_CORRUPT : NPHD_OK;
+    return *out_found > table->entries ? NPHD_CORRUPT : NPHD_OK;
 }
 
 static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *table, uint32_t depth,
@@ -219,6 +218,7 @@ static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *ta
     const uint64_t beyond = (uint64_t)1 << table->bits;
     uint32_t values[VALUES_AT_ONCE];
     size_t count = 0;
+    uint64_t found = 0;
 
     for (uint32_t differing = 0; differing < depth && differing <= table->bits; differing++) {
         /* all words of so many set bits, each from the one before */
@@ -229,7 +229,7 @@ static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *ta
             __builtin_prefetch(table->starts + 4 * (uint64_t)values[count]);
             count++;
             if (count == VALUES_AT_ONCE) {
-                TRY(look_at(search, table, values, count, ranges));
+                TRY(look_at(search, table, values, count, &found, ranges));
                 count = 0;
             }
             if (mask == 0) {
@@ -238,7 +238,8 @@ static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *ta
             mask = carried | ((mask ^ carried) >> (2 + __builtin_ctzll(lowest)));
         }
     }
-    status = look_at(search, table, values, count, ranges);
+    TRY(look_at(search, table, values, count, &found, ranges));
+    search->candidates += found;
 done:
     return status;
 }
