@@ -126,34 +126,60 @@ static void first_steps(planner *of, const nphdi_query *query)
     }
 }
 
-void nphdi_mih_plan_make(const nphdi_mih *mih, const nphdi_query *query, const uint16_t *limit,
-                         const double *scan_ns, const nphdi_mih_costs *costs, nphdi_mih_plan *plan)
+/* Decides for the lengths in the order of the tables that they share with the query. `all`: all
+ * that can be are looked up; else each is scanned where that is cheaper than what it adds to the
+ * looking up. false: the plan costs more than `most` altogether, and may be cut short. */
+static bool plan_lengths(planner *of, const nphdi_query *query, const uint16_t *limit,
+                         const double *scan_ns, double most, bool all)
 {
-    planner of = {mih, costs, plan, {{0, 0}}, {0}};
+    const nphdi_mih *mih = of->mih;
+    nphdi_mih_plan *plan = of->plan;
     uint32_t length = 0;
 
     memset(plan, 0, sizeof(*plan));
-    plan->cost = costs->begin;
-    first_steps(&of, query);
+    plan->cost = of->costs->begin;
+    first_steps(of, query);
     while (length < NPHDI_MIH_LENGTHS) {
-        const uint32_t tables = shared_tables(&of, query, length);
+        const uint32_t tables = shared_tables(of, query, length);
         const uint32_t first = length;
         double scan_cost = 0; /* of the vectors that share as many tables */
         uint32_t wanted = 0;  /* what the depths of these must add up to */
-        for (; length < NPHDI_MIH_LENGTHS && shared_tables(&of, query, length) == tables;
-             length++) {
+        for (; length < NPHDI_MIH_LENGTHS && shared_tables(of, query, length) == tables; length++) {
             const uint32_t shared = query->bytes < length ? query->bytes : length;
             if (mih->counts[length] > 0) {
                 scan_cost += scan_ns[length];
                 wanted = limit[shared] + 1U > wanted ? limit[shared] + 1U : wanted;
             }
         }
-        if (wanted > 0 && (tables == 0 || !deepen(&of, tables, wanted, scan_cost))) {
-            for (uint32_t i = first; i < length; i++) {
-                plan->scanned[i] = mih->counts[i] > 0;
-            }
-            plan->scans = true;
-            plan->cost += scan_cost;
+        if (wanted == 0 ||
+            (tables > 0 && deepen(of, tables, wanted, all ? most - plan->cost : scan_cost))) {
+            continue;
+        }
+        if (all && tables > 0) {
+            return false;
+        }
+        for (uint32_t i = first; i < length; i++) {
+            plan->scanned[i] = mih->counts[i] > 0;
+        }
+        plan->scans = true;
+        plan->cost += scan_cost;
+    }
+    return plan->cost < most;
+}
+
+/* What is looked up for one length serves the longer ones as well, so that it may pay for all
+ * together though it does not for any of them. */
+void nphdi_mih_plan_make(const nphdi_mih *mih, const nphdi_query *query, const uint16_t *limit,
+                         const double *scan_ns, const nphdi_mih_costs *costs, nphdi_mih_plan *plan)
+{
+    planner of = {mih, costs, plan, {{0, 0}}, {0}};
+    nphdi_mih_plan together;
+
+    (void)plan_lengths(&of, query, limit, scan_ns, NEVER, false);
+    if (plan->scans) {
+        of.plan = &together;
+        if (plan_lengths(&of, query, limit, scan_ns, plan->cost, true)) {
+            *plan = together;
         }
     }
 }

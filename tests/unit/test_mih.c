@@ -184,6 +184,38 @@ static void test_like_comparing_all(void **state)
     }
 }
 
+/* Looking up what no length would pay for by itself, but all of them together. */
+static void test_lengths_pay_together(void **state)
+{
+    test_random random = {seed};
+    double scan_ns[NPHDI_MIH_LENGTHS];
+    nphdi_mih_plan plan;
+    nphdi_scan_best best;
+    world of;
+
+    (void)state;
+    world_init(&of, &random, 32, true, MOST_SLOTS, 0, 1);
+    uint8_t row[32] = {0};
+    const nphdi_query query = {row, 32};
+    nphdi_scan_begin_sink(&best, NULL, NULL);
+    nphdi_scan_limit_radius(&best, 0.1F, false);
+    for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
+        scan_ns[length] = 1e9;
+    }
+    nphdi_mih_plan_make(&of.mih, &query, best.limit, scan_ns, &nphdi_costs_mih, &plan);
+    assert_false(plan.scans);
+    const double looking = plan.cost;
+    /* each is less than looking that length up alone */
+    scan_ns[8] = 0.1 * looking;
+    scan_ns[16] = 0.25 * looking;
+    scan_ns[24] = 0.4 * looking;
+    scan_ns[32] = 0.55 * looking;
+    nphdi_mih_plan_make(&of.mih, &query, best.limit, scan_ns, &nphdi_costs_mih, &plan);
+    assert_false(plan.scans);
+    assert_true(plan.cost <= looking);
+    world_free(&of);
+}
+
 /* Slots with a new row since then are passed over. */
 static void test_stale_slots(void **state)
 {
@@ -354,9 +386,9 @@ static void test_check_finds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_like_comparing_all), cmocka_unit_test(test_stale_slots),
-        cmocka_unit_test(test_lying_blocks), cmocka_unit_test(test_greedy_values),
-        cmocka_unit_test(test_check_finds)};
+        cmocka_unit_test(test_like_comparing_all), cmocka_unit_test(test_lengths_pay_together),
+        cmocka_unit_test(test_stale_slots),        cmocka_unit_test(test_lying_blocks),
+        cmocka_unit_test(test_greedy_values),      cmocka_unit_test(test_check_finds)};
 
     seed = test_seed();
     return cmocka_run_group_tests(tests, NULL, NULL);
