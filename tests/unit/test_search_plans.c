@@ -263,7 +263,7 @@ static void test_budget(void **state)
     for (uint64_t i = 0; i < 50; i++) {
         const nphd_vector one = vector_of(i * 97, 0, false, room);
         nphd_search_options tight = options;
-        tight.budget = 6; /* a scan of these is predicted to cost more */
+        tight.budget = 5; /* a scan of these is predicted to cost more */
         ask(search_index, index, one, 1, &tight, NPHD_PLAN_AUTO, &found);
         if (found.report.exact && found.report.plan == NPHD_PLAN_TABLES) {
             ask(search_index, index, one, 1, &options, NPHD_PLAN_SCAN, &exact);
@@ -323,7 +323,7 @@ static void test_bound_removed(void **state)
         options.filter = remove_once;
         options.filter_context = &of;
         options.mode = i % 4 == 1 ? NPHD_SEARCH_AUTO : NPHD_SEARCH_EXACT;
-        options.budget = 6; /* less than a scan is predicted to cost */
+        options.budget = 5; /* less than a scan is predicted to cost */
         options.threads = i % 4 == 3 ? 2 : 1;
         ask(search_index, index, query, 1 + i % 3, &options, plans[i % 4], &found);
         assert_int_equal(found.report.count, 1 + i % 3);
