@@ -378,7 +378,11 @@ static void test_check_finds(void **state)
     nphdi_put32(starts, 1);
     assert_false(nphdi_mih_check(&of.mih, &of.rows));
     nphdi_put32(starts, 0);
-    of.memory[3] ^= 1;
+    uint32_t row = 0; /* that has the chunk at all */
+    while (8 * nphdi_rows_query(&of.rows, row).bytes < table->end) {
+        row++;
+    }
+    of.memory[row * of.rows.stride + of.rows.prefix_bytes + table->end / 8 - 1] ^= 1;
     assert_false(nphdi_mih_check(&of.mih, &of.rows));
     world_free(&of);
 }
