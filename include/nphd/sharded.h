@@ -230,7 +230,8 @@ NPHD_API nphd_status nphd_sharded_search_many(nphd_sharded *sharded, const nphd_
  * tables in files.
  *
  * Errors   as nphd_index_prepare(); NPHD_CLOSED.
- * Threads  any; waits for calls that change the index, and they for it.
+ * Threads  any; waits for rotations and calls that change the index, and such calls for it.
+ *          Searches go on meanwhile.
  */
 NPHD_API nphd_status nphd_sharded_prepare(nphd_sharded *sharded, uint32_t threads, nphd_error *err);
 

@@ -49,6 +49,8 @@ typedef struct exact_worker {
     double predicted[MOST_GROUPED];        /* nanoseconds */
     uint64_t taken[MOST_GROUPED];          /* the same, measured */
     bool answered[MOST_GROUPED];           /* by the tables */
+    bool bounded[MOST_GROUPED];            /* by what the graph told */
+    bool settled[MOST_GROUPED];            /* not to be scanned for, or not again */
     nphdi_search_view views[MOST_GROUPED]; /* for each variant of each */
 } exact_worker;
 
@@ -159,37 +161,55 @@ static double scan_cost(const nphdi_search_job *job, size_t number, const uint16
 
 /* ---- queries of one worker over a piece of the index ---- */
 
-/* Takers and views for queries first..first+count-1. */
-static void begin_queries(exact_worker *self, size_t first, size_t count)
+/* Taker and views for query first+i. */
+static void begin_query(exact_worker *self, size_t first, size_t i)
 {
     nphdi_search_job *job = self->job;
+    nphdi_search_view *views = &self->views[i * job->variants];
+
+    self->looked[i] = 0;
+    self->taken[i] = 0;
+    self->answered[i] = false;
+    self->bounded[i] = false;
+    self->settled[i] = false;
+    scan_begin(job, self->matches + i * job->keep, views, &self->best[i]);
+    for (uint32_t variant = 0; variant < job->variants; variant++) {
+        const nphdi_search_view untouched = {job, first + i, variant, false, false, 0};
+        views[variant] = untouched;
+    }
+}
+
+/* What bounded a query may have been removed meanwhile, and then others, farther away, are the
+ * answer: it is begun anew without a bound. false: no query is to be scanned for again. */
+static bool forget_bounds(exact_worker *self, size_t first, size_t count)
+{
+    bool again = false;
 
     for (size_t i = 0; i < count; i++) {
-        nphdi_search_view *views = &self->views[i * job->variants];
-        self->looked[i] = 0;
-        self->taken[i] = 0;
-        self->answered[i] = false;
-        scan_begin(job, self->matches + i * job->keep, views, &self->best[i]);
-        for (uint32_t variant = 0; variant < job->variants; variant++) {
-            const nphdi_search_view untouched = {job, first + i, variant, false, false, 0};
-            views[variant] = untouched;
+        const bool lost = self->bounded[i] && self->best[i].count < self->job->keep;
+        self->settled[i] = true;
+        if (lost) {
+            begin_query(self, first, i);
+            again = true;
         }
     }
+    return again && !atomic_load(&self->job->stop);
 }
 
 /* What is known of a query before a vector is looked at: its radius, and where tables may profit
  * from that, what the graph tells about the nearest. */
 static nphd_status limit_query(nphdi_search_job *job, size_t number, nphdi_scan_best *best,
-                               nphd_error *err)
+                               bool *out_bounded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_bits bound = job->bound;
     bool found = job->bounded;
 
+    *out_bounded = false;
     if (job->tables.mih == NULL || job->ask.options.use_radius || job->variants > 1) {
         return NPHD_OK;
     }
-    if (!found && !job->shared &&
+    if (!found &&
         (job->ask.options.plan == NPHD_PLAN_TABLES ||
          scan_cost(job, number, best->limit) > BOUND_WORTH * job->breadth * NPHDI_COST_BREADTH)) {
         TRY(nphdi_search_graph_bound(job, number, &bound, &found, err));
@@ -197,10 +217,11 @@ static nphd_status limit_query(nphdi_search_job *job, size_t number, nphdi_scan_
     if (found) {
         nphdi_scan_limit_bits(best, bound);
     }
-    if (found && job->ask.query_count == 1 && !job->shared) {
+    if (found && job->ask.query_count == 1) {
         job->bound = bound;
         job->bounded = true;
     }
+    *out_bounded = found;
 done:
     return status;
 }
@@ -215,7 +236,7 @@ static nphd_status ask_tables(exact_worker *self, size_t first, size_t count, np
         const uint64_t start = nphdi_clock_ns();
         nphdi_search_view *views = &self->views[i * job->variants];
         double by_tables = 0;
-        TRY(limit_query(job, first + i, &self->best[i], err));
+        TRY(limit_query(job, first + i, &self->best[i], &self->bounded[i], err));
         self->predicted[i] = scan_cost(job, first + i, self->best[i].limit);
         if (self->tables != NULL) {
             const bool forced = job->ask.options.plan == NPHD_PLAN_TABLES;
@@ -225,6 +246,7 @@ static nphd_status ask_tables(exact_worker *self, size_t first, size_t count, np
         }
         if (self->answered[i]) {
             self->predicted[i] = by_tables;
+            self->settled[i] = true;
         }
         for (uint32_t variant = 0; variant < job->variants; variant++) {
             if (views[variant].broken) {
@@ -244,7 +266,7 @@ static size_t prepare_scan(exact_worker *self, size_t first, size_t count)
     size_t scanned = 0;
 
     for (size_t i = 0; i < count; i++) {
-        if (self->answered[i]) {
+        if (self->settled[i]) {
             continue;
         }
         for (uint32_t variant = 0; job->parts > 0 && variant < job->variants; variant++) {
@@ -262,7 +284,7 @@ static void count_looks(exact_worker *self, size_t queries, uint64_t vectors)
 {
     for (size_t i = 0; i < queries; i++) {
         self->looked[i] +=
-            self->best[i].ended || self->answered[i] ? 0 : vectors * self->job->variants;
+            self->best[i].ended || self->settled[i] ? 0 : vectors * self->job->variants;
     }
 }
 
@@ -299,7 +321,7 @@ static bool have_ended(const exact_worker *self, size_t queries)
 {
     size_t ended = 0;
 
-    while (ended < queries && (self->best[ended].ended || self->answered[ended])) {
+    while (ended < queries && (self->best[ended].ended || self->settled[ended])) {
         ended++;
     }
     return ended == queries;
@@ -343,6 +365,29 @@ static nphd_status scan_stripe(exact_worker *self, size_t number, size_t count, 
 
 /* ---- workers ---- */
 
+/* All of the index for those of the queries that are not settled. *out_at: how far it came. */
+static nphd_status scan_group(exact_worker *self, size_t first, size_t count, uint64_t *out_at,
+                              nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_search_job *job = self->job;
+    const uint64_t start = nphdi_clock_ns();
+    uint64_t at = 0;
+
+    self->scanned = prepare_scan(self, first, count);
+    while (at < job_total(job) && !atomic_load(&job->stop) && !have_ended(self, count)) {
+        TRY(scan_stripe(self, first, count, at, err));
+        at += job_stripe(job);
+    }
+    const uint64_t taken = nphdi_clock_ns() - start;
+    for (size_t i = 0; i < count; i++) {
+        self->taken[i] += self->settled[i] ? 0 : taken / self->scanned;
+    }
+    *out_at = at;
+done:
+    return status;
+}
+
 static nphd_status work_groups(exact_worker *self, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -356,18 +401,15 @@ static nphd_status work_groups(exact_worker *self, nphd_error *err)
         const size_t rest = job->ask.query_count - (size_t)first;
         const size_t count = rest < self->most ? rest : self->most;
         self->count = count;
-        begin_queries(self, (size_t)first, count);
-        TRY(ask_tables(self, (size_t)first, count, err));
-        self->scanned = prepare_scan(self, (size_t)first, count);
-        const uint64_t start = nphdi_clock_ns();
         uint64_t at = 0;
-        while (at < job_total(job) && !atomic_load(&job->stop) && !have_ended(self, count)) {
-            TRY(scan_stripe(self, (size_t)first, count, at, err));
-            at += job_stripe(job);
-        }
-        const uint64_t taken = nphdi_clock_ns() - start;
         for (size_t i = 0; i < count; i++) {
-            self->taken[i] += self->answered[i] ? 0 : taken / self->scanned;
+            begin_query(self, (size_t)first, i);
+        }
+        TRY(ask_tables(self, (size_t)first, count, err));
+        do {
+            TRY(scan_group(self, (size_t)first, count, &at, err));
+        } while (forget_bounds(self, (size_t)first, count));
+        for (size_t i = 0; i < count; i++) {
             /* not those of which a match was kept back, or that did not get to the end */
             if (!self->views[i * job->variants].cut &&
                 (at >= job_total(job) || self->best[i].ended || self->answered[i])) {
@@ -394,8 +436,7 @@ static nphd_status work_stripes(exact_worker *self, nphd_error *err)
     nphd_status status = NPHD_OK;
     nphdi_search_job *job = self->job;
 
-    begin_queries(self, 0, 1);
-    TRY(limit_query(job, 0, &self->best[0], err));
+    begin_query(self, 0, 0);
     self->scanned = prepare_scan(self, 0, 1);
     while (!atomic_load(&job->stop)) {
         const uint64_t first = atomic_fetch_add(&job->next, job_stripe(job));
@@ -470,12 +511,13 @@ static nphd_status tables_beat_workers(nphdi_search_job *job, uint64_t workers, 
     nphd_status status = NPHD_OK;
     nphdi_scan_best limits;
     double cost = 0;
+    bool bounded = false;
 
     nphdi_scan_begin_sink(&limits, NULL, NULL);
     if (job->ask.options.use_radius) {
         nphdi_search_limit_radius(job, &limits);
     }
-    TRY(limit_query(job, 0, &limits, err));
+    TRY(limit_query(job, 0, &limits, &bounded, err));
     TRY(nphdi_search_tables_cost(job, 0, &limits, &cost, err));
     *out = cost < scan_cost(job, 0, limits.limit) / (double)workers;
 done:

@@ -196,6 +196,7 @@ static nphd_status graph_prove(graph_worker *self, size_t number, nphd_error *er
     nphd_search_report *report = &job->ask.reports[number];
     nphdi_search_view view = {job, number, 0, false, false, 0};
     nphdi_scan_best best;
+    const bool bounded = scratch->best_count >= job->keep;
     bool done = false;
     double cost = 0;
     uint64_t looked = 0;
@@ -204,7 +205,7 @@ static nphd_status graph_prove(graph_worker *self, size_t number, nphd_error *er
     if (job->ask.options.use_radius) {
         nphdi_search_limit_radius(job, &best);
     }
-    if (scratch->best_count >= job->keep) {
+    if (bounded) {
         nphdi_scan_limit_bits(&best, scratch->best_bits[job->keep - 1]);
     }
     TRY(nphdi_search_by_tables(job, number, &view, &best, job->prove_ns, self->tables, &done, &cost,
@@ -212,7 +213,8 @@ static nphd_status graph_prove(graph_worker *self, size_t number, nphd_error *er
     if (view.broken) {
         return nphdi_mapped_broken(&job->content->mapped, view.broken_slot, err);
     }
-    if (done) {
+    /* with fewer than the bound promised, some of them were removed meanwhile: nothing is proved */
+    if (done && !(bounded && best.count < job->keep)) {
         nphd_match *out = job->ask.out + number * job->ask.capacity;
         nphdi_scan_finish(&best);
         report->count = (size_t)(best.count < job->wanted ? best.count : job->wanted);

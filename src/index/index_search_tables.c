@@ -54,6 +54,15 @@ double nphdi_search_scan_cost(const nphdi_search_job *job, const nphdi_query *qu
                                  : (double)(job->slots - counted) * kernels->row_ns);
 }
 
+static const nphdi_mih_costs *tables_costs(const nphdi_search_job *job)
+{
+    const nphdi_mih *mih = job->tables.mih;
+
+    return mih->bytes + mih->covered * job->content->row_bytes <= NPHDI_COST_MIH_NEAR_BYTES
+               ? &nphdi_costs_mih_near
+               : &nphdi_costs_mih;
+}
+
 /* ---- what the tables do not tell ---- */
 
 /* Compares some slots with a query and offers those within the limits, but for vectors of the
@@ -142,7 +151,7 @@ static bool plan_variants(const nphdi_search_job *job, size_t number, nphdi_sear
              i++) {
             scan_ns[i] *= FORCED_TIMES;
         }
-        nphdi_mih_plan_make(tables->mih, &target->query, best->limit, scan_ns, &nphdi_costs_mih,
+        nphdi_mih_plan_make(tables->mih, &target->query, best->limit, scan_ns, tables_costs(job),
                             &scratch->plans[variant]);
         *out_cost += scratch->plans[variant].cost + (double)apart * job->content->kernels->row_ns;
         if (scratch->plans[variant].scans && job->parts == 0) {
@@ -171,7 +180,7 @@ static nphd_status look_variants(const nphdi_search_job *job, nphdi_tables_scrat
         TRY(nphdi_mih_look(search, err));
         candidates += search->candidates;
     }
-    const double comparing = (double)candidates * nphdi_costs_mih.candidate;
+    const double comparing = (double)candidates * tables_costs(job)->candidate;
     *out_go_on = comparing <= SURPRISE * cost || comparing <= most;
 done:
     return status;

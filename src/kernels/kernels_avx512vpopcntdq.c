@@ -313,7 +313,7 @@ const nphdi_kernels *nphdi_kernels_avx512(void)
                                           planes_within_avx512,
                                           planes_count_avx512,
                                           nphdi_checksum,
-                                          0.07,
+                                          0.04,
                                           2.5};
 
     return &kernels;

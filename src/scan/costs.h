@@ -1,6 +1,9 @@
 /* What work costs, in nanoseconds on one core: what the choice between scanning, tables and the
- * graph rests on. Measured once, by bench_mih, bench_scan and bench_index on a server processor of
- * 2023 with AVX-512; as a choice looks at ratios, other machines differ less than their speeds do.
+ * graph rests on. Measured by bench_plan on a server processor of 2023 with AVX-512, of which other
+ * programs took a part: the least times of forced scans and tables over 200,000 and a million
+ * vectors, compared with words, values and vectors looked at. What matters is where scans and
+ * tables take the same time, and there the constants fit best. As a choice looks at ratios, other
+ * machines differ less than their speeds do.
  * Constants and not a measurement at the start of a program, so that the same question to the same
  * index is answered in the same way every time. */
 #ifndef NPHDI_COSTS_H
@@ -12,14 +15,17 @@
 /* A query by tables, a value looked up there, and a vector found and compared: the last two are a
  * miss or two of the cache each, of which some ten are under way at once. */
 static const nphdi_mih_costs nphdi_costs_mih = {3000, 20, 18};
+/* The same while tables and rows stay in the cache. */
+static const nphdi_mih_costs nphdi_costs_mih_near = {3000, 12, 14};
+#define NPHDI_COST_MIH_NEAR_BYTES ((uint64_t)32 << 20)
 
 /* A word of a vector in planes, from memory and from the cache, if comparing it costs no more. */
-#define NPHDI_COST_WORD_FAR 0.25
-#define NPHDI_COST_WORD_NEAR 0.09
+#define NPHDI_COST_WORD_FAR 0.15
+#define NPHDI_COST_WORD_NEAR 0.045
 /* Planes up to these bytes stay in the cache from query to query. */
 #define NPHDI_COST_NEAR_BYTES ((uint64_t)16 << 20)
 /* What a vector of a plane costs at least, however few words decide. */
-#define NPHDI_COST_VECTOR 0.02
+#define NPHDI_COST_VECTOR 0.1
 
 /* More than anything costs. */
 #define NPHDI_COST_NEVER 1e300

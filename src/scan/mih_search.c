@@ -127,33 +127,60 @@ static void first_steps(planner *of, const nphdi_query *query)
     }
 }
 
-void nphdi_mih_plan_make(const nphdi_mih *mih, const nphdi_query *query, const uint16_t *limit,
-                         const double *scan_ns, const nphdi_mih_costs *costs, nphdi_mih_plan *plan)
+/* Decides for the lengths in the order of the tables that they share with the query. `all`: all
+ * that can be are looked up; else each is scanned where that is cheaper than what it adds to the
+ * looking up. false: the plan costs more than `most` altogether, and may be cut short. */
+static bool plan_lengths(planner *of, const nphdi_query *query, const uint16_t *limit,
+                         const double *scan_ns, double most, bool all)
 {
-    planner of = {mih, costs, plan, {{0, 0}}, {0}};
+    const nphdi_mih *mih = of->mih;
+    nphdi_mih_plan *plan = of->plan;
     uint32_t length = 0;
 
     memset(plan, 0, sizeof(*plan));
-    plan->cost = costs->begin;
-    first_steps(&of, query);
+    plan->cost = of->costs->begin;
+    first_steps(of, query);
     while (length < mih->lengths) {
-        const uint32_t tables = shared_tables(&of, query, length);
+        const uint32_t tables = shared_tables(of, query, length);
         const uint32_t first = length;
         double scan_cost = 0; /* of the vectors that share as many tables */
         uint32_t wanted = 0;  /* what the depths of these must add up to */
-        for (; length < mih->lengths && shared_tables(&of, query, length) == tables; length++) {
+        for (; length < mih->lengths && shared_tables(of, query, length) == tables; length++) {
             const uint32_t shared = query->bytes < length ? query->bytes : length;
             if (mih->counts[length] > 0) {
                 scan_cost += scan_ns[length];
                 wanted = limit[shared] + 1U > wanted ? limit[shared] + 1U : wanted;
             }
         }
-        if (wanted > 0 && (tables == 0 || !deepen(&of, tables, wanted, scan_cost))) {
-            for (uint32_t i = first; i < length; i++) {
-                plan->scanned[i] = mih->counts[i] > 0;
-            }
-            plan->scans = true;
-            plan->cost += scan_cost;
+        if (wanted == 0 ||
+            (tables > 0 && deepen(of, tables, wanted, all ? most - plan->cost : scan_cost))) {
+            continue;
+        }
+        if (all && tables > 0) {
+            return false;
+        }
+        for (uint32_t i = first; i < length; i++) {
+            plan->scanned[i] = mih->counts[i] > 0;
+        }
+        plan->scans = true;
+        plan->cost += scan_cost;
+    }
+    return plan->cost < most;
+}
+
+/* What is looked up for one length serves the longer ones as well, so that it may pay for all
+ * together though it does not for any of them. */
+void nphdi_mih_plan_make(const nphdi_mih *mih, const nphdi_query *query, const uint16_t *limit,
+                         const double *scan_ns, const nphdi_mih_costs *costs, nphdi_mih_plan *plan)
+{
+    planner of = {mih, costs, plan, {{0, 0}}, {0}};
+    nphdi_mih_plan together;
+
+    (void)plan_lengths(&of, query, limit, scan_ns, NEVER, false);
+    if (plan->scans) {
+        of.plan = &together;
+        if (plan_lengths(&of, query, limit, scan_ns, plan->cost, true)) {
+            *plan = together;
         }
     }
 }
@@ -181,13 +208,13 @@ done:
     return status;
 }
 
-/* The ranges of these values that are not empty. */
+/* The ranges of these values that are not empty. *out_found: slots of the table so far. */
 static nphd_status look_at(nphdi_mih_search *search, const nphdi_mih_table *table,
-                           const uint32_t *values, size_t count, uint64_t *out_ranges)
+                           const uint32_t *values, size_t count, uint64_t *out_found,
+                           uint64_t *out_ranges)
 {
     nphdi_mih_range *ranges = search->scratch->ranges;
     uint64_t at = *out_ranges;
-    uint64_t found = 0;
 
     for (size_t i = 0; i < count; i++) {
         const uint8_t *start = table->starts + 4 * (uint64_t)values[i];
@@ -202,13 +229,12 @@ static nphd_status look_at(nphdi_mih_search *search, const nphdi_mih_table *tabl
         ranges[at].first = from;
         ranges[at].count = to - from;
         __builtin_prefetch(table->slots + 4 * (uint64_t)from);
-        found += to - from;
+        *out_found += to - from;
         at++;
     }
-    search->candidates += found;
     *out_ranges = at;
     /* a table has each slot once, however many values are looked up */
-    return found > table->entries ? NPHD_CORRUPT : NPHD_OK;
+    return *out_found > table->entries ? NPHD_CORRUPT : NPHD_OK;
 }
 
 static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *table, uint32_t depth,
@@ -219,6 +245,7 @@ static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *ta
     const uint64_t beyond = table->values;
     uint32_t values[VALUES_AT_ONCE];
     size_t count = 0;
+    uint64_t found = 0;
 
     for (uint32_t differing = 0; differing < depth && differing <= table->bits; differing++) {
         /* all words of so many set bits, each from the one before */
@@ -229,7 +256,7 @@ static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *ta
             __builtin_prefetch(table->starts + 4 * (uint64_t)values[count]);
             count++;
             if (count == VALUES_AT_ONCE) {
-                TRY(look_at(search, table, values, count, ranges));
+                TRY(look_at(search, table, values, count, &found, ranges));
                 count = 0;
             }
             if (mask == 0) {
@@ -238,7 +265,8 @@ static nphd_status look_into(nphdi_mih_search *search, const nphdi_mih_table *ta
             mask = carried | ((mask ^ carried) >> (2 + __builtin_ctzll(lowest)));
         }
     }
-    status = look_at(search, table, values, count, ranges);
+    TRY(look_at(search, table, values, count, &found, ranges));
+    search->candidates += found;
 done:
     return status;
 }

@@ -17,6 +17,13 @@ enum { MOST_SLOTS = 3000, QUERIES = 40 };
 
 static uint64_t seed;
 
+static bool is_small(void)
+{
+    const char *scale = getenv("NPHD_TEST_SCALE");
+
+    return scale != NULL && strcmp(scale, "small") == 0;
+}
+
 /* Rows and the tables of them. */
 typedef struct world {
     nphdi_rows rows;
@@ -159,13 +166,14 @@ static void test_like_comparing_all(void **state)
     test_random random = {seed};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++) {
+    /* tables of long vectors take long to make, whatever there is in them */
+    for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]) - (is_small() ? 2 : 0); i++) {
         for (uint32_t kind = 0; kind < 6; kind++) {
             const bool lengths = kind < 3;
             const uint64_t slots = 1 + test_random_below(&random, MOST_SLOTS);
             world of;
             world_init(&of, &random, payloads[i], lengths, slots, kind % 3, 1 + kind % 3);
-            for (int j = 0; j < QUERIES; j++) {
+            for (int j = 0; j < (is_small() ? QUERIES / 5 : QUERIES); j++) {
                 const float share = (float)test_random_below(&random, 400) / 1000.0F;
                 const float radius = j % 4 == 0 ? 0 : share * share;
                 check_query(&of, &random, lengths ? radius : radius * 8 * (float)payloads[i],
@@ -174,6 +182,38 @@ static void test_like_comparing_all(void **state)
             world_free(&of);
         }
     }
+}
+
+/* Looking up what no length would pay for by itself, but all of them together. */
+static void test_lengths_pay_together(void **state)
+{
+    test_random random = {seed};
+    double scan_ns[NPHDI_MIH_LENGTHS];
+    nphdi_mih_plan plan;
+    nphdi_scan_best best;
+    world of;
+
+    (void)state;
+    world_init(&of, &random, 32, true, MOST_SLOTS, 0, 1);
+    uint8_t row[32] = {0};
+    const nphdi_query query = {row, 32};
+    nphdi_scan_begin_sink(&best, NULL, NULL);
+    nphdi_scan_limit_radius(&best, 0.1F, false);
+    for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
+        scan_ns[length] = 1e9;
+    }
+    nphdi_mih_plan_make(&of.mih, &query, best.limit, scan_ns, &nphdi_costs_mih, &plan);
+    assert_false(plan.scans);
+    const double looking = plan.cost;
+    /* each is less than looking that length up alone */
+    scan_ns[8] = 0.1 * looking;
+    scan_ns[16] = 0.25 * looking;
+    scan_ns[24] = 0.4 * looking;
+    scan_ns[32] = 0.55 * looking;
+    nphdi_mih_plan_make(&of.mih, &query, best.limit, scan_ns, &nphdi_costs_mih, &plan);
+    assert_false(plan.scans);
+    assert_true(plan.cost <= looking);
+    world_free(&of);
 }
 
 /* Slots with a new row since then are passed over. */
@@ -225,7 +265,7 @@ static void test_lying_blocks(void **state)
 
     (void)state;
     world_init(&of, &random, 32, true, 500, 1, 1);
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < (is_small() ? 100 : 3000); round++) {
         const uint64_t at = test_random_below(&random, of.bytes);
         const uint8_t before = of.block[at];
         nphdi_mih mih;
@@ -261,6 +301,62 @@ static void test_lying_blocks(void **state)
     world_free(&of);
 }
 
+/* Marks values that claim all slots of a table, one among each 512 that are looked up one after the
+ * other, and in between them values of many set bits, which are not looked up, that take it back.
+ * Returns how many; a search that believed them would compare each vector as often. */
+static uint32_t make_greedy(const nphdi_mih_table *table, uint32_t depth, uint32_t slots)
+{
+    uint8_t *starts = (uint8_t *)(uintptr_t)table->starts;
+    uint32_t looked_up = 0;
+    uint32_t claimed = 0; /* in lookups up to this one */
+    uint32_t claims = 0;
+
+    memset(starts, 0, 4 * (((size_t)1 << table->bits) + 1));
+    for (uint32_t differing = 0; differing < depth; differing++) {
+        for (uint32_t value = 0; value < 1U << table->bits; value++) {
+            if ((uint32_t)__builtin_popcount(value) != differing) {
+                continue;
+            }
+            if (looked_up >= claimed && value % 256 == 0) {
+                for (uint32_t i = 1; i < 256; i++) {
+                    nphdi_put32(starts + 4 * (size_t)(value + i), slots);
+                }
+                claimed = (looked_up / 512 + 1) * 512;
+                claims++;
+            }
+            looked_up++;
+        }
+    }
+    return claims;
+}
+
+static void test_greedy_values(void **state)
+{
+    test_random random = {seed};
+    static nphdi_scan_match matches[MOST_SLOTS];
+    static seen answered;
+    const uint8_t nothing[32] = {0};
+    nphdi_mih_scratch scratch = {NULL, 0};
+    nphdi_mih_plan plan;
+    nphdi_scan_best best;
+    world of;
+
+    (void)state;
+    world_init(&of, &random, 32, false, MOST_SLOTS, 1, 1);
+    const nphdi_query query = {nothing, 32};
+    const nphdi_scan_target target = {query, of.rows, nphdi_kernels_get(), accept, &answered};
+    nphdi_mih_search search = {&of.mih, &plan, &target, NULL, &scratch, nphdi_allocator_system(),
+                               0,       {0}};
+    nphdi_scan_begin(&best, matches, MOST_SLOTS);
+    memset(&plan, 0, sizeof(plan));
+    plan.depth[0] = 6;
+    plan.probes = 1U << of.mih.tables[0].bits;
+    assert_true(make_greedy(&of.mih.tables[0], plan.depth[0], MOST_SLOTS) > 3);
+    assert_int_equal(nphdi_mih_look(&search, NULL), NPHD_CORRUPT);
+    nphdi_mih_scratch_free(&scratch, nphdi_allocator_system());
+    world_free(&of);
+}
+
 /* A slot in another place, twice, or under another value. */
 static void test_check_finds(void **state)
 {
@@ -282,11 +378,11 @@ static void test_check_finds(void **state)
     nphdi_put32(starts, 1);
     assert_false(nphdi_mih_check(&of.mih, &of.rows));
     nphdi_put32(starts, 0);
-    uint32_t whole = 0; /* a row that has all chunks */
-    while (nphdi_rows_query(&of.rows, whole).bytes < 16) {
-        whole++;
+    uint32_t row = 0; /* that has the chunk at all */
+    while (8 * nphdi_rows_query(&of.rows, row).bytes < table->end) {
+        row++;
     }
-    of.memory[whole * of.rows.stride + 3] ^= 1;
+    of.memory[row * of.rows.stride + of.rows.prefix_bytes + table->end / 8 - 1] ^= 1;
     assert_false(nphdi_mih_check(&of.mih, &of.rows));
     world_free(&of);
 }
@@ -294,8 +390,9 @@ static void test_check_finds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_like_comparing_all), cmocka_unit_test(test_stale_slots),
-        cmocka_unit_test(test_lying_blocks), cmocka_unit_test(test_check_finds)};
+        cmocka_unit_test(test_like_comparing_all), cmocka_unit_test(test_lengths_pay_together),
+        cmocka_unit_test(test_stale_slots),        cmocka_unit_test(test_lying_blocks),
+        cmocka_unit_test(test_greedy_values),      cmocka_unit_test(test_check_finds)};
 
     seed = test_seed();
     return cmocka_run_group_tests(tests, NULL, NULL);
