@@ -180,6 +180,21 @@ static void replace_group(nphd_sharded *sharded, const group *of, nphdi_shard *s
     sharded->unsaved = true;
 }
 
+/* A shard has hash tables if those that it is made of had some, or all are to have them. */
+static void keep_tables(nphd_sharded *sharded, const group *of, nphd_index *index,
+                        const nphd_batch_options *options)
+{
+    bool wanted = sharded->hash_tables;
+
+    for (uint64_t i = of->begin; i < of->end; i++) {
+        wanted = wanted || nphdi_index_has_tables(sharded->sealed[i]->index);
+    }
+    if (wanted) {
+        /* without memory for them the shard is as good, only slower to search */
+        (void)nphdi_index_make_tables(index, options->threads, NULL);
+    }
+}
+
 static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
                                  const nphd_batch_options *options, nphd_error *err)
 {
@@ -193,6 +208,7 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     memset(&capture, 0, sizeof(capture));
     TRY(nphdi_doomed_reserve(sharded, of->end - of->begin, err));
     TRY(build_group(sharded, of, options, &index, err));
+    keep_tables(sharded, of, index, options);
     TRY(nphdi_shard_create(sharded, sharded->sealed[of->end - 1]->number, &shard, err));
     TRY(capture_without(sharded, of, &capture, err));
     TRY(NPHDI_BUG(9) ? nphdi_file_remove(sharded->io, sharded->sealed[of->begin]->path, true, err)

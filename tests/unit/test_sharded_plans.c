@@ -240,6 +240,48 @@ static void live(nphd_metric metric, uint32_t key_bits, bool multi)
     memory_io_destroy(here.disk);
 }
 
+/* All shards on disk that are worth tables, of which there is one at least. */
+static void large_have_tables(nphd_sharded *sharded)
+{
+    nphd_shard_info shards[64];
+    size_t count = 0;
+    size_t large = 0;
+
+    OK(nphd_sharded_shards(sharded, shards, 64, &count, NULL));
+    assert_true(count <= 64);
+    for (size_t i = 0; i + 1 < count; i++) {
+        if (shards[i].vectors >= 16384) {
+            assert_true(shards[i].tables);
+            large++;
+        }
+    }
+    assert_true(large > 0);
+}
+
+static void test_compaction_keeps_tables(void **state)
+{
+    lab here = {memory_io_create(1), NPHD_METRIC_NPHD, false, 64, NULL, 0};
+    uint64_t removed = 0;
+
+    (void)state;
+    here.items = calloc(VECTORS, sizeof(*here.items));
+    assert_non_null(here.items);
+    nphd_sharded *sharded = opened(&here, "d", false);
+    put(&here, sharded, 0, VECTORS, 1, 0);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    large_have_tables(sharded);
+    drop(&here, sharded, 0, 50);
+    OK(nphd_sharded_compact(sharded, NULL, &removed, NULL));
+    assert_true(removed > 0);
+    large_have_tables(sharded);
+    check(&here, sharded);
+    OK(nphd_sharded_close(sharded, NULL));
+    nphd_sharded_free(sharded);
+    check_path(&here, "d", true);
+    free(here.items);
+    memory_io_destroy(here.disk);
+}
+
 static void test_nphd(void **state)
 {
     (void)state;
@@ -266,9 +308,9 @@ static void test_multi(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_nphd),
-                                       cmocka_unit_test(test_wide_keys),
-                                       cmocka_unit_test(test_multi)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nphd), cmocka_unit_test(test_compaction_keeps_tables),
+        cmocka_unit_test(test_wide_keys), cmocka_unit_test(test_multi)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
