@@ -246,6 +246,15 @@ static cli_exit search_check(const search_job *job)
     return CLI_SUCCESS;
 }
 
+/* Who gives a radius asks for all that is within it. */
+static void choose_mode(nphd_search_options *search)
+{
+    if (search->use_radius && search->mode == NPHD_SEARCH_AUTO && search->plan == NPHD_PLAN_AUTO &&
+        !(search->budget > 0)) {
+        search->mode = NPHD_SEARCH_EXACT;
+    }
+}
+
 static bool search_option(void *context, int option, const char *text)
 {
     search_job *job = context;
@@ -321,6 +330,7 @@ cli_exit cli_search(int argc, char **argv)
     if (search_check(&job) != CLI_SUCCESS || cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {
         return CLI_USAGE;
     }
+    choose_mode(&job.search);
     if (optind == argc && job.queries_path == NULL) {
         return cli_usage("no query: give vectors or --queries");
     }
