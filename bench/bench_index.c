@@ -297,6 +297,30 @@ static void bench_files(nphd_index *index, const data *from)
     (void)unlink(plain);
 }
 
+/* Keys that are present and absent by turns, in one call. */
+static void bench_contains_many(nphd_index *index, const data *from)
+{
+    nphd_key *keys = malloc(from->count * sizeof(*keys));
+    bool *there = malloc(from->count * sizeof(*there));
+    double times[REPEATS];
+
+    if (keys == NULL || there == NULL) {
+        exit(1);
+    }
+    for (size_t i = 0; i < from->count; i++) {
+        keys[i] = i % 2 == 0 ? from->keys[(size_t)(splitmix64(i) % from->count)]
+                             : nphd_key_u64(UINT32_MAX + splitmix64(i));
+    }
+    for (size_t repeat = 0; repeat < REPEATS; repeat++) {
+        const double start = now();
+        (void)nphd_index_contains_many(index, keys, from->count, there, NULL);
+        times[repeat] = (now() - start) / (double)from->count;
+    }
+    printf("contains of many keys  %10.1f ns a key\n", 1e9 * median(times, REPEATS));
+    free(keys);
+    free(there);
+}
+
 static void bench_lookups(nphd_index *index, const data *from)
 {
     uint8_t vector[NPHD_MAX_BYTES];
@@ -318,6 +342,7 @@ static void bench_lookups(nphd_index *index, const data *from)
     }
     printf("get of a present key   %10.0f ns   contains of an absent key %.0f ns   (%zu found)\n",
            1e9 * hit / (double)from->count, 1e9 * (now() - start) / (double)from->count, found);
+    bench_contains_many(index, from);
 }
 
 int main(int argc, char **argv)

@@ -284,6 +284,14 @@ static void build_many(const char *path, uint64_t shards)
     must_close(sharded);
 }
 
+static void must_hit(uint64_t hits, bool all)
+{
+    if (hits != (all ? (uint64_t)LOOKUPS : 0)) {
+        (void)fprintf(stderr, "bench_sharded: wrong answers\n");
+        exit(1);
+    }
+}
+
 /* Nanoseconds a lookup, of present keys or of absent ones. */
 static double time_contains(nphd_sharded *sharded, uint64_t vectors, bool present)
 {
@@ -301,10 +309,37 @@ static double time_contains(nphd_sharded *sharded, uint64_t vectors, bool presen
             hits += found ? 1 : 0;
         }
         times[repeat] = (now() - begin) / LOOKUPS * 1e9;
-        if (hits != (present ? (uint64_t)LOOKUPS : 0)) {
-            (void)fprintf(stderr, "bench_sharded: wrong answers\n");
-            exit(1);
+        must_hit(hits, present);
+    }
+    return median(times, REPEATS);
+}
+
+/* The same with GROUP keys in a call. */
+static double time_contains_many(nphd_sharded *sharded, uint64_t vectors, bool present)
+{
+    enum { GROUP = 1000 };
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_key keys[GROUP];
+    bool found[GROUP];
+    double times[REPEATS];
+
+    for (int repeat = 0; repeat < REPEATS; repeat++) {
+        uint64_t hits = 0;
+        double seconds = 0;
+        for (uint64_t i = 0; i < LOOKUPS; i += GROUP) {
+            for (uint64_t k = 0; k < GROUP; k++) {
+                const uint64_t number = splitmix64(i + k + (uint64_t)repeat * LOOKUPS) % vectors;
+                keys[k] = nphd_key_u64(splitmix64(present ? number : number + vectors) >> 1);
+            }
+            const double begin = now();
+            check(nphd_sharded_contains_many(sharded, keys, GROUP, found, &err), &err);
+            seconds += now() - begin;
+            for (uint64_t k = 0; k < GROUP; k++) {
+                hits += found[k] ? 1 : 0;
+            }
         }
+        times[repeat] = seconds / LOOKUPS * 1e9;
+        must_hit(hits, present);
     }
     return median(times, REPEATS);
 }
@@ -344,6 +379,9 @@ static void bench_many(const char *path, uint64_t shards)
     printf("  contains, absent key   %6.0f ns\n",
            time_contains(sharded, shards * PER_SHARD, false));
     printf("  contains, present key  %6.0f ns\n", time_contains(sharded, shards * PER_SHARD, true));
+    printf("  contains, many at once %6.0f ns an absent key, %.0f ns a present one\n",
+           time_contains_many(sharded, shards * PER_SHARD, false),
+           time_contains_many(sharded, shards * PER_SHARD, true));
     nphd_sharded_stats stats = NPHD_SHARDED_STATS_INIT;
     check(nphd_sharded_get_stats(sharded, &stats, &err), &err);
     printf("  bloom filter %.1f MiB for %llu keys; memory %.1f MiB, files %.0f MiB\n",

@@ -83,6 +83,7 @@ static void use_lookups(nphd_index *index, const nphd_key *keys, size_t count, b
     const size_t most = nphd_index_max_bytes(index);
     uint8_t *data = malloc(4 * most);
     size_t lengths[4];
+    bool some[4];
     size_t found = 0;
     bool there = false;
 
@@ -94,6 +95,7 @@ static void use_lookups(nphd_index *index, const nphd_key *keys, size_t count, b
         check_status(nphd_index_get_all(index, keys[i], data, lengths, 4, &found, NULL), checked);
     }
     check_status(nphd_index_get_many(index, keys, count, data, lengths, NULL), checked);
+    check_status(nphd_index_contains_many(index, keys, count, some, NULL), checked);
     free(data);
 }
 

@@ -192,6 +192,17 @@ NPHD_API nphd_status nphd_index_copy(nphd_index *index, nphd_index **out, nphd_e
 NPHD_API nphd_status nphd_index_contains(nphd_index *index, nphd_key key, bool *out,
                                          nphd_error *err);
 
+/**
+ * Are the keys present? Many at once cost a fraction of as many single calls, since the processor
+ * waits for several at a time.
+ *
+ * Shapes   keys, out: `count` of each; all of out is set, to false on an error.
+ * Errors   NPHD_CORRUPT (view).
+ * Threads  any.
+ */
+NPHD_API nphd_status nphd_index_contains_many(nphd_index *index, const nphd_key *keys, size_t count,
+                                              bool *out, nphd_error *err);
+
 /** How many vectors has the key? 0 or 1 unless multi. Errors: NPHD_CORRUPT (view). Threads: any. */
 NPHD_API nphd_status nphd_index_count(nphd_index *index, nphd_key key, size_t *out,
                                       nphd_error *err);

@@ -186,6 +186,10 @@ NPHD_API nphd_status nphd_sharded_remove(nphd_sharded *sharded, const nphd_key *
 NPHD_API nphd_status nphd_sharded_contains(nphd_sharded *sharded, nphd_key key, bool *out,
                                            nphd_error *err);
 
+/** Are the keys present? As nphd_index_contains_many(); NPHD_CLOSED. */
+NPHD_API nphd_status nphd_sharded_contains_many(nphd_sharded *sharded, const nphd_key *keys,
+                                                size_t count, bool *out, nphd_error *err);
+
 /** How many vectors has the key? 0 or 1 unless multi. As nphd_index_count(); NPHD_CLOSED. */
 NPHD_API nphd_status nphd_sharded_count(nphd_sharded *sharded, nphd_key key, size_t *out,
                                         nphd_error *err);

@@ -84,6 +84,19 @@ static void filter_prefetch(const bloom_filter *filter, uint64_t hash)
     __builtin_prefetch(&filter->words[nphdi_bloom_filter_remainder(filter, hash) >> 6]);
 }
 
+/* All that the first decision looks at. */
+static void filter_prefetch_group(const bloom_filter *filter, uint64_t first, uint64_t second)
+{
+    const uint64_t step = nphdi_bloom_filter_remainder(filter, second);
+    uint64_t bit = nphdi_bloom_filter_remainder(filter, first);
+
+    for (uint32_t k = 0; k < PROBE_GROUP && k < filter->size.hash_count; k++) {
+        __builtin_prefetch(&filter->words[bit >> 6]);
+        bit += step;
+        bit = bit >= filter->bits ? bit - filter->bits : bit;
+    }
+}
+
 static bool filter_maybe(const bloom_filter *filter, uint64_t first, uint64_t second)
 {
     const uint64_t step = nphdi_bloom_filter_remainder(filter, second);
@@ -245,6 +258,18 @@ void nphdi_bloom_add(nphdi_bloom *bloom, nphd_key key)
     filter_set(filter, first, second);
 }
 
+static bool chain_maybe(const nphdi_bloom *bloom, uint32_t filters, uint64_t first, uint64_t second)
+{
+    const bloom_filter *filter = bloom->first;
+
+    for (uint32_t i = 0; i < filters; i++, filter = nphdi_bloom_filter_next(filter)) {
+        if (filter_maybe(filter, first, second)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool nphdi_bloom_maybe(const nphdi_bloom *bloom, nphd_key key)
 {
     const uint64_t first = nphdi_hash_key_seeded(key, bloom->key_bytes, 0);
@@ -256,13 +281,27 @@ bool nphdi_bloom_maybe(const nphdi_bloom *bloom, nphd_key key)
     for (uint32_t i = 0; i < filters; i++, filter = nphdi_bloom_filter_next(filter)) {
         filter_prefetch(filter, first);
     }
-    filter = bloom->first;
-    for (uint32_t i = 0; i < filters; i++, filter = nphdi_bloom_filter_next(filter)) {
-        if (filter_maybe(filter, first, second)) {
-            return true;
+    return chain_maybe(bloom, filters, first, second);
+}
+
+void nphdi_bloom_maybe_many(const nphdi_bloom *bloom, const nphd_key *keys, size_t count,
+                            bool out[NPHDI_BLOOM_MANY])
+{
+    const uint32_t filters = nphdi_bloom_filters(bloom);
+    uint64_t first[NPHDI_BLOOM_MANY];
+    uint64_t second[NPHDI_BLOOM_MANY];
+
+    for (size_t i = 0; i < count; i++) {
+        const bloom_filter *filter = bloom->first;
+        first[i] = nphdi_hash_key_seeded(keys[i], bloom->key_bytes, 0);
+        second[i] = nphdi_hash_key_seeded(keys[i], bloom->key_bytes, SECOND_SEED);
+        for (uint32_t k = 0; k < filters; k++, filter = nphdi_bloom_filter_next(filter)) {
+            filter_prefetch_group(filter, first[i], second[i]);
         }
     }
-    return false;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = chain_maybe(bloom, filters, first[i], second[i]);
+    }
 }
 
 uint64_t nphdi_bloom_count(const nphdi_bloom *bloom)

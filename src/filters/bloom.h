@@ -13,6 +13,7 @@
 #include <nphd/status.h>
 #include <nphd/vector.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct nphdi_bloom nphdi_bloom;
@@ -32,6 +33,11 @@ void nphdi_bloom_add(nphdi_bloom *bloom, nphd_key key);
 
 /* false: certainly never added. */
 bool nphdi_bloom_maybe(const nphdi_bloom *bloom, nphd_key key);
+
+/* The same for up to so many keys, whose cache misses then overlap. */
+#define NPHDI_BLOOM_MANY 16
+void nphdi_bloom_maybe_many(const nphdi_bloom *bloom, const nphd_key *keys, size_t count,
+                            bool out[NPHDI_BLOOM_MANY]);
 
 uint64_t nphdi_bloom_count(const nphdi_bloom *bloom); /* adds so far */
 uint32_t nphdi_bloom_filters(const nphdi_bloom *bloom);

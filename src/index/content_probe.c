@@ -51,10 +51,18 @@ static uint64_t next_place(nphdi_probe *probe)
     return place;
 }
 
+/* Half of what a lookup in memory does, and therefore not nphdi_content_key(). */
+static inline bool memory_key_is(const nphdi_content *content, uint32_t slot, const nphd_key *key)
+{
+    const uint8_t *keys = content->keys.base;
+
+    return content->shape.key_bytes == 8 ? memcmp(keys + 8 * (uint64_t)slot, &key->low, 8) == 0
+                                         : memcmp(keys + 16 * (uint64_t)slot, key, 16) == 0;
+}
+
 static void next_in_memory(nphdi_probe *probe, uint32_t *out_slot)
 {
     const nphdi_content *content = probe->content;
-    nphd_key key;
 
     while (probe->left > 0) {
         const uint32_t slot =
@@ -66,8 +74,7 @@ static void next_in_memory(nphdi_probe *probe, uint32_t *out_slot)
         if (slot == NPHDI_TABLE_DELETED) {
             continue;
         }
-        (void)nphdi_content_key(content, slot, &key);
-        if (nphd_key_compare(key, probe->key) == 0 && nphdi_content_is_stored(content, slot)) {
+        if (memory_key_is(content, slot, &probe->key) && nphdi_content_is_stored(content, slot)) {
             *out_slot = slot;
             return;
         }
@@ -151,4 +158,60 @@ void nphdi_content_prefetch(const nphdi_content *content, uint64_t hash)
             __builtin_prefetch(places + 4 * nphdi_hash_to_range(hash, table->room));
         }
     }
+}
+
+/* Fetches the key of the slot that stands where the probe begins, if it may be the one sought. What
+ * has to be read for that differs from key to key, so that the processor reads it for several. */
+static void prefetch_key(const nphdi_content *content, uint64_t hash)
+{
+    if (content->view) {
+        const nphdi_mapped *mapped = &content->mapped;
+        const nphdi_slot_table table = nphdi_mapped_table_now(mapped);
+        const uint8_t *node;
+        uint32_t level;
+        if (table.room == 0) {
+            return;
+        }
+        const uint32_t entry =
+            nphdi_get32(table.places + 4 * nphdi_hash_to_range(hash, table.room));
+        const uint32_t slot = nphdi_slot_table_slot(table.slot_bits, entry);
+        if (nphdi_slot_table_may_be(table.slot_bits, hash, entry) && slot < mapped->head.slots &&
+            nphdi_mapped_node(mapped, slot, &node, &level)) {
+            __builtin_prefetch(node);
+        }
+    } else {
+        const nphdi_key_table *table =
+            atomic_load_explicit(&content->map.table, memory_order_acquire);
+        if (table == NULL) {
+            return;
+        }
+        const uint32_t slot = atomic_load_explicit(
+            &table->slots[nphdi_hash_to_range(hash, table->room)], memory_order_acquire);
+        if (slot < NPHDI_TABLE_DELETED) {
+            const uint8_t *keys = content->keys.base;
+            __builtin_prefetch(keys + (uint64_t)slot * content->shape.key_bytes);
+        }
+    }
+}
+
+nphd_status nphdi_content_find_many(nphdi_content *content, const nphd_key *keys, size_t count,
+                                    uint32_t out_slots[NPHDI_FIND_MOST], nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint64_t hashes[NPHDI_FIND_MOST];
+    nphdi_probe probe;
+
+    for (size_t i = 0; i < count; i++) {
+        hashes[i] = nphdi_content_hash(content, keys[i]);
+        nphdi_content_prefetch(content, hashes[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        prefetch_key(content, hashes[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        TRY(nphdi_probe_begin(content, keys[i], hashes[i], &probe, err));
+        TRY(nphdi_probe_next(&probe, &out_slots[i], err));
+    }
+done:
+    return status;
 }

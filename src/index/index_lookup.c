@@ -20,6 +20,29 @@ done:
     return status;
 }
 
+nphd_status nphd_index_contains_many(nphd_index *index, const nphd_key *keys, size_t count,
+                                     bool *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint32_t slots[NPHDI_FIND_MOST];
+
+    nphdi_error_clear(err);
+    nphdi_rwlock_read(&index->content_lock);
+    for (size_t begin = 0; begin < count; begin += NPHDI_FIND_MOST) {
+        const size_t part = count - begin < NPHDI_FIND_MOST ? count - begin : NPHDI_FIND_MOST;
+        TRY(nphdi_content_find_many(index->content, keys + begin, part, slots, err));
+        for (size_t i = 0; i < part; i++) {
+            out[begin + i] = slots[i] != UINT32_MAX;
+        }
+    }
+done:
+    nphdi_rwlock_read_end(&index->content_lock);
+    for (size_t i = 0; status != NPHD_OK && i < count; i++) {
+        out[i] = false;
+    }
+    return status;
+}
+
 static nphd_status count_key(nphdi_content *content, nphd_key key, size_t *out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -130,27 +153,28 @@ nphd_status nphd_index_get_many(nphd_index *index, const nphd_key *keys, size_t 
                                 size_t *out_bytes, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    uint32_t slots[NPHDI_FIND_MOST];
 
     nphdi_error_clear(err);
     nphdi_rwlock_read(&index->content_lock);
     const size_t stride = index->content->shape.payload_bytes;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t slot;
-        out_bytes[i] = 0;
-        TRY(nphdi_content_find(index->content, keys[i], &slot, err));
-        if (slot != UINT32_MAX) {
-            const nphd_vector vector = nphdi_content_vector(index->content, slot);
-            memcpy(out + i * stride, vector.data, vector.bytes);
-            out_bytes[i] = vector.bytes;
+    for (size_t begin = 0; begin < count; begin += NPHDI_FIND_MOST) {
+        const size_t part = count - begin < NPHDI_FIND_MOST ? count - begin : NPHDI_FIND_MOST;
+        TRY(nphdi_content_find_many(index->content, keys + begin, part, slots, err));
+        for (size_t i = 0; i < part; i++) {
+            out_bytes[begin + i] = 0;
+            if (slots[i] != UINT32_MAX) {
+                const nphd_vector vector = nphdi_content_vector(index->content, slots[i]);
+                memcpy(out + (begin + i) * stride, vector.data, vector.bytes);
+                out_bytes[begin + i] = vector.bytes;
+            }
         }
     }
 done:
-    if (status != NPHD_OK) {
-        for (size_t i = 0; i < count; i++) {
-            out_bytes[i] = 0;
-        }
-    }
     nphdi_rwlock_read_end(&index->content_lock);
+    for (size_t i = 0; status != NPHD_OK && i < count; i++) {
+        out_bytes[i] = 0;
+    }
     return status;
 }
 

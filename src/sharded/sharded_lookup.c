@@ -28,6 +28,61 @@ done:
     return status;
 }
 
+/* Up to NPHDI_BLOOM_MANY keys; the caller holds state_lock. */
+static nphd_status contains_some(nphd_sharded *sharded, const nphd_key *keys, size_t count,
+                                 bool *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_key asked[NPHDI_BLOOM_MANY];
+    bool found[NPHDI_BLOOM_MANY];
+    size_t asked_count = 0;
+    size_t next = 0;
+
+    if (sharded->bloom != NULL) {
+        nphdi_bloom_maybe_many(sharded->bloom, keys, count, out);
+    }
+    for (size_t i = 0; i < count; i++) {
+        out[i] = sharded->bloom == NULL || out[i];
+        if (out[i]) {
+            asked[asked_count++] = keys[i];
+        }
+    }
+    TRY(nphd_index_contains_many(sharded->active, asked, asked_count, found, err));
+    for (size_t i = 0; i < count; i++) {
+        nphdi_shard *shard = NULL;
+        uint32_t slot;
+        if (!out[i]) {
+            continue;
+        }
+        out[i] = found[next++];
+        if (!out[i]) {
+            TRY(nphdi_sealed_find(sharded, keys[i], &shard, &slot, err));
+            out[i] = shard != NULL;
+        }
+    }
+done:
+    return status;
+}
+
+nphd_status nphd_sharded_contains_many(nphd_sharded *sharded, const nphd_key *keys, size_t count,
+                                       bool *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    nphdi_error_clear(err);
+    TRY(nphdi_look_begin(sharded, err));
+    for (size_t i = 0; status == NPHD_OK && i < count; i += NPHDI_BLOOM_MANY) {
+        const size_t part = count - i < NPHDI_BLOOM_MANY ? count - i : NPHDI_BLOOM_MANY;
+        status = contains_some(sharded, keys + i, part, out + i, err);
+    }
+    nphdi_look_end(sharded);
+done:
+    for (size_t i = 0; status != NPHD_OK && i < count; i++) {
+        out[i] = false;
+    }
+    return status;
+}
+
 /* All vectors of a key in a multi index: those of each shard after the other. */
 static nphd_status gather_all(nphd_sharded *sharded, nphd_key key, uint8_t *out, size_t *out_bytes,
                               size_t capacity, size_t *out_count, nphd_error *err)

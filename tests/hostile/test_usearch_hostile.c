@@ -182,11 +182,12 @@ static void use_lookups(nphd_index *index, const nphd_key *keys, size_t count, b
     uint8_t *data = malloc(4 * most);
     uint8_t *many = malloc(count * most);
     size_t *lengths = malloc(count * sizeof(*lengths));
+    bool *some = malloc(count * sizeof(*some));
     size_t bytes = 0;
     size_t found = 0;
     bool there = false;
 
-    assert_true(data != NULL && many != NULL && lengths != NULL);
+    assert_true(data != NULL && many != NULL && lengths != NULL && some != NULL);
     for (size_t i = 0; i < count; i++) {
         check_status(nphd_index_contains(index, keys[i], &there, NULL), checked);
         check_status(nphd_index_count(index, keys[i], &found, NULL), checked);
@@ -195,9 +196,11 @@ static void use_lookups(nphd_index *index, const nphd_key *keys, size_t count, b
         check_status(nphd_index_get_all(index, keys[i], data, lengths, 4, &found, NULL), checked);
     }
     check_status(nphd_index_get_many(index, keys, count, many, lengths, NULL), checked);
+    check_status(nphd_index_contains_many(index, keys, count, some, NULL), checked);
     free(data);
     free(many);
     free(lengths);
+    free(some);
 }
 
 static bool filter_odd(void *context, nphd_key key)

@@ -591,6 +591,8 @@ static void check_closed(crowd *all)
     CHECK(nphd_sharded_upsert(sharded, &key, &vector, 1, NULL, NULL, NULL) == NPHD_CLOSED);
     CHECK(nphd_sharded_remove(sharded, &key, 1, NULL, NULL) == NPHD_CLOSED);
     CHECK(nphd_sharded_contains(sharded, key, &there, NULL) == NPHD_CLOSED && !there);
+    there = true;
+    CHECK(nphd_sharded_contains_many(sharded, &key, 1, &there, NULL) == NPHD_CLOSED && !there);
     CHECK(nphd_sharded_count(sharded, key, &count, NULL) == NPHD_CLOSED);
     CHECK(nphd_sharded_get(sharded, key, room, sizeof(room), &count, NULL) == NPHD_CLOSED);
     CHECK(nphd_sharded_search(sharded, vector, 1, NULL, found, NULL, NULL) == NPHD_CLOSED);

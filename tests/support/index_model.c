@@ -501,6 +501,7 @@ static bool same_many(const index_model *model, nphd_index *index, test_random *
 {
     nphd_key keys[20];
     size_t bytes[20];
+    bool there[20];
     nphd_error err = NPHD_ERROR_INIT;
     uint8_t *data = must_have(malloc(20 * (size_t)model->max_bytes));
     uint8_t *taken = must_have(malloc(model->count + 1));
@@ -511,13 +512,18 @@ static bool same_many(const index_model *model, nphd_index *index, test_random *
                       ? model->items[test_random_below(random, model->count)].key
                       : index_model_key(model, random, 1000);
     }
-    same = fails(model, "get_many", nphd_index_get_many(index, keys, 20, data, bytes, &err), &err);
+    same =
+        fails(model, "get_many", nphd_index_get_many(index, keys, 20, data, bytes, &err), &err) &&
+        fails(model, "contains_many", nphd_index_contains_many(index, keys, 20, there, &err), &err);
     for (size_t i = 0; i < 20 && same; i++) {
         memset(taken, 0, model->count);
         if (index_model_has(model, keys[i])
                 ? !take_vector(model, keys[i], data + i * model->max_bytes, bytes[i], taken)
                 : bytes[i] != 0) {
             same = differs(model, "get_many: item %zu of %zu bytes is wrong", i, bytes[i]);
+        }
+        if (same && there[i] != index_model_has(model, keys[i])) {
+            same = differs(model, "contains_many: item %zu is %d", i, (int)there[i]);
         }
     }
     free(data);

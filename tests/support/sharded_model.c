@@ -179,8 +179,11 @@ static bool same_keys(const index_model *model, const nphd_key *keys, size_t key
     nphd_error err = NPHD_ERROR_INIT;
     uint8_t *data = must_have(malloc(key_count * model->max_bytes + 1));
     size_t *bytes = must_have(malloc((key_count + 1) * sizeof(*bytes)));
+    bool *there = must_have(malloc((key_count + 1) * sizeof(*there)));
     bool same = fails(model, "get_many",
-                      nphd_sharded_get_many(sharded, keys, key_count, data, bytes, &err), &err);
+                      nphd_sharded_get_many(sharded, keys, key_count, data, bytes, &err), &err) &&
+                fails(model, "contains_many",
+                      nphd_sharded_contains_many(sharded, keys, key_count, there, &err), &err);
 
     for (size_t i = 0; same && i < key_count; i++) {
         const size_t expected = count_of(model, keys[i]);
@@ -191,9 +194,13 @@ static bool same_keys(const index_model *model, const nphd_key *keys, size_t key
                                                   bytes[i], NULL))) {
             same = differs(model, "get_many: item %zu of %zu bytes is wrong", i, bytes[i]);
         }
+        if (same && there[i] != (expected > 0)) {
+            same = differs(model, "contains_many: item %zu is %d", i, (int)there[i]);
+        }
     }
     free(data);
     free(bytes);
+    free(there);
     return same;
 }
 

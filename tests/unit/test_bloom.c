@@ -221,9 +221,19 @@ static void test_like_naive(void **state)
         }
         assert_int_equal(nphdi_bloom_count(bloom), model.head.count);
         asked.state = random.state;
-        for (int i = 0; i < 500; i++) {
-            const nphd_key key = random_key(&asked, model.key_bytes);
-            assert_true(nphdi_bloom_maybe(bloom, key) == naive_maybe(&model, key));
+        for (size_t i = 0; i < 500;) {
+            nphd_key keys[NPHDI_BLOOM_MANY];
+            bool many[NPHDI_BLOOM_MANY];
+            const size_t count = i % (NPHDI_BLOOM_MANY + 1);
+            for (size_t k = 0; k < count; k++) {
+                keys[k] = random_key(&asked, model.key_bytes);
+            }
+            nphdi_bloom_maybe_many(bloom, keys, count, many);
+            for (size_t k = 0; k < count; k++) {
+                assert_true(nphdi_bloom_maybe(bloom, keys[k]) == naive_maybe(&model, keys[k]));
+                assert_true(many[k] == naive_maybe(&model, keys[k]));
+            }
+            i += count + 1;
         }
         for (uint32_t i = 0; i < model.head.filter_count; i++) {
             free(model.bits[i]);

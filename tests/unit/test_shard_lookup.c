@@ -138,6 +138,58 @@ static void test_find_stored(void **state)
     }
 }
 
+/* In memory, with a table in the file, and with one that is derived: any number of keys at once,
+ * those that cannot be stored among them. */
+static void test_contains_many(void **state)
+{
+    lab *here = *state;
+    nphd_index *made = create(here, 64, false);
+    nphd_key keys[70];
+    bool there[71];
+    size_t bytes = 0;
+    nphdi_trailer trailer;
+    bool found = false;
+
+    for (uint64_t i = 0; i < 70; i++) {
+        keys[i] = nphd_key_u64(i % 3 == 0 ? 1000 + i : i);
+    }
+    keys[20] = nphd_key_u64(UINT64_MAX);
+    keys[22].high = 1;
+    nphd_index *empty = create(here, 64, false);
+    OK(nphd_index_contains_many(empty, keys, 70, there, NULL));
+    for (size_t i = 0; i < 70; i++) {
+        assert_false(there[i]);
+    }
+    add(made, 0, 70);
+    remove_key(made, 40);
+    OK(nphd_index_save(made, PATH, NULL, NULL));
+    OK(nphdi_file_trailer(&here->fault.table, PATH, &trailer, &found, NULL));
+    uint8_t *file = memory_io_get(here->disk, PATH, &bytes);
+    memory_io_put(here->disk, "plain", file, (size_t)trailer.foreign_bytes);
+    nphd_index *indexes[3] = {made, view(here, PATH), view(here, "plain")};
+    for (unsigned which = 0; which < 3; which++) {
+        for (size_t count = 0; count <= 70; count++) {
+            memset(there, 1, sizeof(there));
+            OK(nphd_index_contains_many(indexes[which], keys, count, there, NULL));
+            for (size_t i = 0; i < count; i++) {
+                assert_int_equal(there[i], i % 3 != 0 && i != 20 && i != 22 && i != 40);
+            }
+            assert_true(there[count]);
+        }
+        nphd_index_close(indexes[which]);
+    }
+    /* damaged: the error, and nothing said to be there */
+    OK(nphd_index_view_buffer(empty, file, bytes, NULL, NULL));
+    memset(file + empty->content->mapped.head.levels_offset, 0xff, 140);
+    memset(there, 1, sizeof(there));
+    assert_int_equal(nphd_index_contains_many(empty, keys, 70, there, NULL), NPHD_CORRUPT);
+    for (size_t i = 0; i < 70; i++) {
+        assert_false(there[i]);
+    }
+    nphd_index_close(empty);
+    free(file);
+}
+
 /* Of a key with several entries, the first visible one; a hidden one only if all are hidden. */
 static void test_find_stored_of_many(void **state)
 {
@@ -221,6 +273,7 @@ int main(void)
         TEST(test_documented_key_table),
         TEST(test_absent_keys_touch_no_node),
         TEST(test_find_stored),
+        TEST(test_contains_many),
         TEST(test_find_stored_of_many),
         TEST(test_damaged_key_table),
     };

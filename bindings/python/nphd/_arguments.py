@@ -35,6 +35,7 @@ class Keys64:
 
     bits = 64
     dtype = np.dtype(np.uint64)
+    plain = int  # the type of most single keys, which the C side takes as they are
 
     @staticmethod
     def is_single(keys: Any) -> bool:
@@ -77,6 +78,7 @@ class Keys128:
 
     bits = 128
     dtype = np.dtype("V16")
+    plain = bytes
 
     @staticmethod
     def is_single(keys: Any) -> bool:

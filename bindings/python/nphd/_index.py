@@ -140,25 +140,6 @@ class _SingleIndex(Store):
         """Set memory aside for so many vectors."""
         self._core.reserve(vectors)
 
-    # ---- lookups that can be turned off, as in the reference ----
-
-    def contains(self, keys: Any) -> Any:
-        if self._lookups:
-            return super().contains(keys)
-        single = self._keys.is_single(keys)
-        return False if single else np.zeros(len(self._key_array(keys)), dtype=np.bool_)
-
-    def count(self, keys: Any) -> Any:
-        if self._lookups:
-            return super().count(keys)
-        single = self._keys.is_single(keys)
-        return 0 if single else np.zeros(len(self._key_array(keys)), dtype=np.uint64)
-
-    def get(self, keys: Any, dtype: Any = None) -> Any:
-        if self._lookups:
-            return super().get(keys, dtype)
-        return None if self._keys.is_single(keys) else [None] * len(self._key_array(keys))
-
     # ---- changes ----
 
     def remove(self, keys: Any, *, compact: bool = False, threads: int = 0) -> bool | int:

@@ -65,6 +65,7 @@ class Store:
     _core: _core.Store
     _keys: KeyForm = Keys64
     _fixed: bool = False  # every vector has the full width
+    _lookups: bool = True  # False: nothing is found by key, as in the reference
     _empty_distance: ClassVar[float] = math.nan  # of unused places in a batch answer
     multi: bool = False
 
@@ -205,13 +206,14 @@ class Store:
 
     def contains(self, keys: Any) -> Any:
         """Is a key there? A bool for one key, an array of bools for several."""
+        if type(keys) is self._keys.plain:
+            return self._lookups and self._core.contains_one(keys)
         if self._keys.is_single(keys):
-            answer = np.zeros(1, dtype=np.bool_)
-            self._core.contains(self._key(keys), answer)
-            return bool(answer[0])
+            return self._lookups and self._core.contains_one(self._key(keys))
         array = self._key_array(keys)
         answers = np.zeros(len(array), dtype=np.bool_)
-        self._core.contains(array, answers)
+        if self._lookups:
+            self._core.contains(array, answers)
         return answers
 
     def __contains__(self, key: Any) -> bool:
@@ -221,12 +223,11 @@ class Store:
     def count(self, keys: Any) -> Any:
         """How many vectors has a key? An int for one key, an array of uint64 for several."""
         if self._keys.is_single(keys):
-            answer = np.zeros(1, dtype=np.uint64)
-            self._core.count(self._key(keys), answer)
-            return int(answer[0])
+            return self._core.count_one(self._key(keys)) if self._lookups else 0
         array = self._key_array(keys)
         answers = np.zeros(len(array), dtype=np.uint64)
-        self._core.count(array, answers)
+        if self._lookups:
+            self._core.count(array, answers)
         return answers
 
     def get(self, keys: Any, dtype: Any = None) -> Any:
@@ -235,9 +236,13 @@ class Store:
         Of a multi index: all vectors of the key, as a list, or as a matrix where all have one
         length. For several keys: a list with an entry for each. dtype: accepted for bits.
         """
-        if self._keys.is_single(keys):
+        if type(keys) is self._keys.plain or self._keys.is_single(keys):
+            if not self._lookups:
+                return None
             return self._get_all(keys) if self.multi else self._get_one(keys)
         array = self._key_array(keys)
+        if not self._lookups:
+            return [None] * len(array)
         if self.multi:
             return [self._get_all(key) for key in array]
         rows = np.empty((len(array), self.max_bytes), dtype=np.uint8)
@@ -246,10 +251,8 @@ class Store:
         return [rows[i, :n] if n else None for i, n in enumerate(lengths.tolist())]
 
     def _get_one(self, key: Any) -> npt.NDArray[np.uint8] | None:
-        row = np.empty(self.max_bytes, dtype=np.uint8)
-        length = np.zeros(1, dtype=np.uint64)
-        self._core.get(self._key(key), row, length)
-        return row[: int(length[0])] if length[0] else None
+        found = self._core.get_one(key if type(key) is self._keys.plain else self._key(key))
+        return None if found is None else np.frombuffer(found, dtype=np.uint8)
 
     def _get_all(self, key: Any) -> Any:
         one = self._key(key)

@@ -22,6 +22,8 @@
 
 /* Sets the Python exception for a failed call; returns -1. */
 int core_raise(nphd_status status, const nphd_error *err);
+/* The same; returns NULL. */
+PyObject *core_raised(nphd_status status, const nphd_error *err);
 
 /* ---- arguments (core_arguments.c) ---- */
 
@@ -30,6 +32,8 @@ typedef struct core_keys {
     size_t count;
 } core_keys;
 
+/* One key: an integer, or 16 bytes. */
+int core_key_read(PyObject *object, uint32_t key_bits, nphd_key *out);
 /* One key (an integer; 16 bytes) or a contiguous array of them; None where `optional`. */
 int core_keys_read(PyObject *object, uint32_t key_bits, bool optional, core_keys *out);
 void core_keys_release(core_keys *keys);
@@ -99,7 +103,8 @@ typedef struct core_calls {
                           nphd_upsert_counts *out_counts, nphd_error *err);
     nphd_status (*remove)(void *handle, const nphd_key *keys, size_t count, size_t *out_removed,
                           nphd_error *err);
-    nphd_status (*contains)(void *handle, nphd_key key, bool *out, nphd_error *err);
+    nphd_status (*contains_many)(void *handle, const nphd_key *keys, size_t count, bool *out,
+                                 nphd_error *err);
     nphd_status (*count)(void *handle, nphd_key key, size_t *out, nphd_error *err);
     nphd_status (*get_many)(void *handle, const nphd_key *keys, size_t count, uint8_t *out,
                             size_t *out_bytes, nphd_error *err);

@@ -63,6 +63,28 @@ done:
     return result;
 }
 
+int core_key_read(PyObject *object, uint32_t key_bits, nphd_key *out)
+{
+    Py_buffer buffer;
+    int result = -1;
+
+    if (key_bits == 64) {
+        return key_from_integer(object, out);
+    }
+    if (PyObject_GetBuffer(object, &buffer, PyBUF_CONTIG_RO) != 0) {
+        return -1;
+    }
+    if (buffer.len != OCTETS) {
+        PyErr_Format(PyExc_ValueError, "a key must be bytes of length 16; this one has %zd",
+                     buffer.len);
+    } else {
+        *out = nphd_key_from_octets(buffer.buf);
+        result = 0;
+    }
+    PyBuffer_Release(&buffer);
+    return result;
+}
+
 int core_keys_read(PyObject *object, uint32_t key_bits, bool optional, core_keys *out)
 {
     memset(out, 0, sizeof(*out));

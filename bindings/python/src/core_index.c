@@ -25,9 +25,10 @@ static nphd_status index_remove(void *handle, const nphd_key *keys, size_t count
     return nphd_index_remove(handle, keys, count, out_removed, err);
 }
 
-static nphd_status index_contains(void *handle, nphd_key key, bool *out, nphd_error *err)
+static nphd_status index_contains_many(void *handle, const nphd_key *keys, size_t count, bool *out,
+                                       nphd_error *err)
 {
-    return nphd_index_contains(handle, key, out, err);
+    return nphd_index_contains_many(handle, keys, count, out, err);
 }
 
 static nphd_status index_count(void *handle, nphd_key key, size_t *out, nphd_error *err)
@@ -90,7 +91,7 @@ static size_t index_max_bytes(void *handle)
 }
 
 static const core_calls index_calls = {
-    index_add,         index_upsert,  index_remove, index_contains,      index_count,
+    index_add,         index_upsert,  index_remove, index_contains_many, index_count,
     index_get_many,    index_get_all, index_search, index_radius_stream, index_prepare,
     index_set_breadth, index_size,    index_dirty,  index_max_bytes,
 };

@@ -28,6 +28,12 @@ int core_raise(nphd_status status, const nphd_error *err)
     return -1;
 }
 
+PyObject *core_raised(nphd_status status, const nphd_error *err)
+{
+    (void)core_raise(status, err);
+    return NULL;
+}
+
 static PyObject *set_hooks(PyObject *module, PyObject *arguments)
 {
     PyObject *error;

@@ -26,9 +26,10 @@ static nphd_status sharded_remove(void *handle, const nphd_key *keys, size_t cou
     return nphd_sharded_remove(handle, keys, count, out_removed, err);
 }
 
-static nphd_status sharded_contains(void *handle, nphd_key key, bool *out, nphd_error *err)
+static nphd_status sharded_contains_many(void *handle, const nphd_key *keys, size_t count,
+                                         bool *out, nphd_error *err)
 {
-    return nphd_sharded_contains(handle, key, out, err);
+    return nphd_sharded_contains_many(handle, keys, count, out, err);
 }
 
 static nphd_status sharded_count(void *handle, nphd_key key, size_t *out, nphd_error *err)
@@ -93,7 +94,7 @@ static size_t sharded_max_bytes(void *handle)
 }
 
 static const core_calls sharded_calls = {
-    sharded_add,         sharded_upsert,  sharded_remove, sharded_contains,      sharded_count,
+    sharded_add,         sharded_upsert,  sharded_remove, sharded_contains_many, sharded_count,
     sharded_get_many,    sharded_get_all, sharded_search, sharded_radius_stream, sharded_prepare,
     sharded_set_breadth, sharded_size,    sharded_dirty,  sharded_max_bytes,
 };

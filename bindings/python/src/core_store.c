@@ -169,17 +169,6 @@ static PyObject *store_remove(PyObject *self, PyObject *key_object)
 
 /* ---- lookups ---- */
 
-static nphd_status contains_each(core_store *store, const core_keys *keys, bool *out,
-                                 nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-
-    for (size_t i = 0; i < keys->count && status == NPHD_OK; i++) {
-        status = store->calls->contains(store->handle, keys->items[i], &out[i], err);
-    }
-    return status;
-}
-
 static nphd_status count_each(core_store *store, const core_keys *keys, uint64_t *out,
                               nphd_error *err)
 {
@@ -211,7 +200,8 @@ static PyObject *ask_each(core_store *store, PyObject *arguments, bool counts)
         return NULL;
     }
     CORE_CALL(store, status = counts ? count_each(store, &keys, out.buf, &err)
-                                     : contains_each(store, &keys, out.buf, &err));
+                                     : store->calls->contains_many(store->handle, keys.items,
+                                                                   keys.count, out.buf, &err));
     PyBuffer_Release(&out);
     core_keys_release(&keys);
     if (status != NPHD_OK) {
@@ -224,6 +214,37 @@ static PyObject *ask_each(core_store *store, PyObject *arguments, bool counts)
 static PyObject *store_contains(PyObject *self, PyObject *arguments)
 {
     return ask_each((core_store *)self, arguments, false);
+}
+
+/* One key needs no array for the answer, which would cost more than the lookup. */
+static PyObject *store_contains_one(PyObject *self, PyObject *object)
+{
+    core_store *store = (core_store *)self;
+    nphd_key key;
+    bool there = false;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    if (core_key_read(object, store->key_bits, &key) != 0) {
+        return NULL;
+    }
+    CORE_CALL(store, status = store->calls->contains_many(store->handle, &key, 1, &there, &err));
+    return status == NPHD_OK ? PyBool_FromLong(there) : core_raised(status, &err);
+}
+
+static PyObject *store_count_one(PyObject *self, PyObject *object)
+{
+    core_store *store = (core_store *)self;
+    nphd_key key;
+    size_t count = 0;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    if (core_key_read(object, store->key_bits, &key) != 0) {
+        return NULL;
+    }
+    CORE_CALL(store, status = store->calls->count(store->handle, key, &count, &err));
+    return status == NPHD_OK ? PyLong_FromSize_t(count) : core_raised(status, &err);
 }
 
 static PyObject *store_count(PyObject *self, PyObject *arguments)
@@ -278,6 +299,29 @@ done:
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+/* Memory that Python owns and may write to, as arrays are made of it without a copy. */
+static PyObject *store_get_one(PyObject *self, PyObject *object)
+{
+    core_store *store = (core_store *)self;
+    uint8_t vector[NPHD_MAX_BYTES];
+    size_t bytes = 0;
+    nphd_key key;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    if (core_key_read(object, store->key_bits, &key) != 0) {
+        return NULL;
+    }
+    CORE_CALL(store, status = store->calls->get_many(store->handle, &key, 1, vector, &bytes, &err));
+    if (status != NPHD_OK) {
+        return core_raised(status, &err);
+    }
+    if (bytes == 0) {
+        Py_RETURN_NONE;
+    }
+    return PyByteArray_FromStringAndSize((const char *)vector, (Py_ssize_t)bytes);
 }
 
 static nphd_status get_all(core_store *store, nphd_key key, const Py_buffer *out, size_t *lengths,
@@ -411,8 +455,11 @@ static PyMethodDef store_methods[] = {
     {"upsert", store_upsert, METH_VARARGS, upsert_doc},
     {"remove", store_remove, METH_O, "remove(keys) -> vectors removed"},
     {"contains", store_contains, METH_VARARGS, "contains(keys, out): a truth value for each key."},
+    {"contains_one", store_contains_one, METH_O, "contains_one(key) -> is it there?"},
     {"count", store_count, METH_VARARGS, "count(keys, out): 64-bit numbers, one for each key."},
+    {"count_one", store_count_one, METH_O, "count_one(key) -> vectors of the key"},
     {"get", store_get, METH_VARARGS, get_doc},
+    {"get_one", store_get_one, METH_O, "get_one(key) -> bytearray, or None where it is absent"},
     {"get_all", store_get_all, METH_VARARGS, get_all_doc},
     {"search", core_store_search, METH_VARARGS, core_search_doc},
     {"radius_stream", core_store_radius_stream, METH_VARARGS, core_radius_stream_doc},
