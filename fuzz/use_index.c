@@ -168,11 +168,13 @@ static void use_save(nphd_index *index, bool checked)
 void fuzz_use(nphd_index *index, bool checked)
 {
     nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
+    uint64_t edges = 0;
     nphd_key keys[4] = {{0, 0}, {0, 1}, {1, 2}, {0, UINT64_MAX}};
     nphd_index *copy = NULL;
     const nphd_status status = nphd_index_get_stats(index, &stats, NULL);
 
     check_status(status, checked);
+    check_status(nphd_index_count_edges(index, &edges, NULL), checked);
     use_lookups(index, keys, 4, checked);
     if (status == NPHD_OK) {
         const size_t count = use_cursor(index, stats.slots, checked, keys);

@@ -275,7 +275,6 @@ typedef struct nphd_index_stats {
     uint64_t memory_bytes;       /* memory held, without the mapping of a view */
     uint64_t mapped_bytes;       /* bytes of the mapped file or buffer; 0 in memory */
     uint64_t serialized_bytes;   /* size of the file that a save would write now */
-    uint64_t edges;              /* links of the lowest graph layer */
     uint64_t generation;         /* saves behind the content; 0 before the first */
     uint64_t next_automatic_key; /* 64-bit keys */
     uint32_t max_bits;
@@ -294,8 +293,8 @@ typedef struct nphd_index_stats {
 #ifdef __cplusplus
 #define NPHD_INDEX_STATS_INIT                                                                      \
     {                                                                                              \
-        sizeof(nphd_index_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NPHD_METRIC_DEFAULT, 0,   \
-            0, 0, 0, false, false, false, false                                                    \
+        sizeof(nphd_index_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NPHD_METRIC_DEFAULT, 0, 0,   \
+            0, 0, false, false, false, false                                                       \
     }
 #else
 #define NPHD_INDEX_STATS_INIT                                                                      \
@@ -304,10 +303,16 @@ typedef struct nphd_index_stats {
     }
 #endif
 
-/** Fill in the stats; counting the edges goes over the graph. Errors: NPHD_CORRUPT. Threads: any.
+/**
+ * Fill in the stats. On a view of a reference file the first call counts the vectors.
+ * Errors: NPHD_CORRUPT. Threads: any.
  */
 NPHD_API nphd_status nphd_index_get_stats(nphd_index *index, nphd_index_stats *out,
                                           nphd_error *err);
+
+/** Count the links of the lowest graph layer, going over all of it. Errors: NPHD_CORRUPT. Threads:
+ * any. */
+NPHD_API nphd_status nphd_index_count_edges(nphd_index *index, uint64_t *out, nphd_error *err);
 
 /** Vectors that can be found. On a view of a reference file the first call counts. Threads: any. */
 NPHD_API uint64_t nphd_index_size(nphd_index *index);

@@ -80,14 +80,14 @@ static void info_put_metadata(json_t *facts, const nphd_metadata *metadata)
     info_put_identity(facts, metadata);
 }
 
-static void info_put_stats(json_t *facts, const nphd_index_stats *stats)
+static void info_put_stats(json_t *facts, const nphd_index_stats *stats, uint64_t edges)
 {
     /* What the header and the caller's options make of the file together. */
     cli_facts_put(facts, "metric", json_string(nphd_metric_name(stats->metric)));
     cli_facts_put(facts, "max_bits", cli_fact_number(stats->max_bits));
     cli_facts_put(facts, "vectors", cli_fact_number(stats->size));
     cli_facts_put(facts, "removed", cli_fact_number(stats->removed));
-    cli_facts_put(facts, "edges", cli_fact_number(stats->edges));
+    cli_facts_put(facts, "edges", cli_fact_number(edges));
     cli_facts_put(facts, "levels", cli_fact_number((uint64_t)(stats->max_level + 1)));
     cli_facts_put(facts, "build_breadth", cli_fact_number(stats->build_breadth));
     cli_facts_put(facts, "search_breadth", cli_fact_number(stats->search_breadth));
@@ -104,6 +104,7 @@ static cli_exit info_file(const char *path, const info_job *job, json_t *facts)
     nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_index *index = NULL;
+    uint64_t edges = 0;
     nphd_status status = nphd_file_metadata(path, NULL, &metadata, &err);
 
     if (status != NPHD_OK) {
@@ -116,9 +117,12 @@ static cli_exit info_file(const char *path, const info_job *job, json_t *facts)
     if (status == NPHD_OK) {
         status = nphd_index_get_stats(index, &stats, &err);
     }
+    if (status == NPHD_OK) {
+        status = nphd_index_count_edges(index, &edges, &err);
+    }
     cli_facts_put(facts, "supported", json_boolean(status == NPHD_OK));
     if (status == NPHD_OK) {
-        info_put_stats(facts, &stats);
+        info_put_stats(facts, &stats, edges);
     } else if (status == NPHD_UNSUPPORTED) {
         cli_facts_put(facts, "reason", cli_fact_text(err.text));
         status = NPHD_OK;

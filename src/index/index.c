@@ -371,7 +371,6 @@ nphd_status nphd_index_get_stats(nphd_index *index, nphd_index_stats *out, nphd_
 {
     nphd_status status = NPHD_OK;
     nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
-    nphdi_pooled_scratch *scratch = NULL;
     uint64_t live = 0;
     uint64_t stored = 0;
     size_t room;
@@ -384,14 +383,27 @@ nphd_status nphd_index_get_stats(nphd_index *index, nphd_index_stats *out, nphd_
     nphdi_rwlock_read(&index->content_lock);
     TRY(nphdi_content_stored(index->content, &stored, err));
     TRY(nphdi_content_size(index->content, &live, err));
-    TRY(nphdi_index_borrow(index, &scratch, err));
     /* slots and the automatic counter change under the slot lock */
     (void)pthread_mutex_lock(&index->content->slot_lock);
     fill_stats(index, index->content, live, stored, &stats);
     (void)pthread_mutex_unlock(&index->content->slot_lock);
-    TRY(count_edges(index->content, &scratch->scratch, &stats.edges, err));
     stats.struct_size = out->struct_size;
     memcpy(out, &stats, room);
+done:
+    nphdi_rwlock_read_end(&index->content_lock);
+    return status;
+}
+
+nphd_status nphd_index_count_edges(nphd_index *index, uint64_t *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_pooled_scratch *scratch = NULL;
+
+    nphdi_error_clear(err);
+    *out = 0;
+    nphdi_rwlock_read(&index->content_lock);
+    TRY(nphdi_index_borrow(index, &scratch, err));
+    status = count_edges(index->content, &scratch->scratch, out, err);
 done:
     nphdi_rwlock_read_end(&index->content_lock);
     nphdi_index_give_back(index, scratch);

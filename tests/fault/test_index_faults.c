@@ -224,8 +224,10 @@ static nphd_status step_search(world *here)
 static nphd_status step_stats(world *here)
 {
     nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
+    uint64_t edges = 0;
+    const nphd_status status = nphd_index_get_stats(here->index, &stats, NULL);
 
-    return nphd_index_get_stats(here->index, &stats, NULL);
+    return status == NPHD_OK ? nphd_index_count_edges(here->index, &edges, NULL) : status;
 }
 
 static nphd_status step_copy(world *here)

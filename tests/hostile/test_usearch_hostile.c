@@ -300,9 +300,11 @@ static void use(lab *here, nphd_index *index, bool checked, bool whole)
 {
     static const nphd_key keys[] = {{0, 0}, {0, 1}, {0, 2}, {1, 1}, {4, 4}, {0, UINT64_MAX}};
     nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
+    uint64_t edges = 0;
     const nphd_status status = nphd_index_get_stats(index, &stats, NULL);
 
     check_status(status, checked);
+    check_status(nphd_index_count_edges(index, &edges, NULL), checked);
     use_lookups(index, keys, sizeof(keys) / sizeof(keys[0]), checked);
     if (status == NPHD_OK) {
         use_searches(index, checked, stats.metric == NPHD_METRIC_HAMMING);

@@ -110,8 +110,9 @@ class _SingleIndex(Store):
         stats = self._core.stats()
         most = stats["slots"] * 2 * stats["connectivity"]
         return SimpleNamespace(
-            nodes=stats["slots"], max_edges=most, allocated_bytes=stats["memory_bytes"], **stats
-        )
+            nodes=stats["slots"], edges=self._core.edges(), max_edges=most,
+            allocated_bytes=stats["memory_bytes"], **stats,
+        )  # fmt: skip
 
     @property
     def specs(self) -> dict[str, Any]:

@@ -210,16 +210,28 @@ static PyObject *index_stats(PyObject *self, PyObject *unused)
         return NULL;
     }
     return Py_BuildValue(
-        "{sK sK sK sK sK sK sK sK sK sK sK sI sI si sI sI sI si sO sO sO sO}", "size", stats.size,
+        "{sK sK sK sK sK sK sK sK sK sK sI sI si sI sI sI si sO sO sO sO}", "size", stats.size,
         "slots", stats.slots, "removed", stats.removed, "capacity", stats.capacity, "dirty",
         stats.dirty, "memory_bytes", stats.memory_bytes, "mapped_bytes", stats.mapped_bytes,
-        "serialized_bytes", stats.serialized_bytes, "edges", stats.edges, "generation",
-        stats.generation, "next_automatic_key", stats.next_automatic_key, "max_bits",
-        stats.max_bits, "key_bits", stats.key_bits, "metric", (int)stats.metric, "connectivity",
-        stats.connectivity, "build_breadth", stats.build_breadth, "search_breadth",
-        stats.search_breadth, "max_level", (int)stats.max_level, "multi",
-        stats.multi ? Py_True : Py_False, "view", stats.view ? Py_True : Py_False, "verified",
-        stats.verified ? Py_True : Py_False, "tables", stats.tables ? Py_True : Py_False);
+        "serialized_bytes", stats.serialized_bytes, "generation", stats.generation,
+        "next_automatic_key", stats.next_automatic_key, "max_bits", stats.max_bits, "key_bits",
+        stats.key_bits, "metric", (int)stats.metric, "connectivity", stats.connectivity,
+        "build_breadth", stats.build_breadth, "search_breadth", stats.search_breadth, "max_level",
+        (int)stats.max_level, "multi", stats.multi ? Py_True : Py_False, "view",
+        stats.view ? Py_True : Py_False, "verified", stats.verified ? Py_True : Py_False, "tables",
+        stats.tables ? Py_True : Py_False);
+}
+
+static PyObject *index_edges(PyObject *self, PyObject *unused)
+{
+    core_store *store = (core_store *)self;
+    uint64_t edges = 0;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+
+    (void)unused;
+    CORE_CALL(store, status = nphd_index_count_edges(store->handle, &edges, &err));
+    return status == NPHD_OK ? PyLong_FromUnsignedLongLong(edges) : core_raised(status, &err);
 }
 
 /* ---- calls with arguments ---- */
@@ -444,6 +456,7 @@ static PyMethodDef index_methods[] = {
     {"reset", index_reset, METH_NOARGS, "reset(): remove everything, end a view."},
     {"copy", index_copy, METH_NOARGS, "copy() -> an independent Index in memory"},
     {"stats", index_stats, METH_NOARGS, "stats() -> dict"},
+    {"edges", index_edges, METH_NOARGS, "edges() -> links of the lowest layer, counted"},
     {"rename", index_rename, METH_VARARGS, "rename(old, new) -> was it there?"},
     {"reserve", index_reserve, METH_O, "reserve(vectors): set memory aside."},
     {"save", index_save, METH_VARARGS, "save(path, progress): durably."},
