@@ -158,6 +158,14 @@ def test_g1_g4_get():
     assert isinstance(got, list) and got[0].tolist() == [4] and got[1] is None and len(got[2]) == 3
     assert index.get([8, 9]) == [None, None]
     assert index.get([]) == []
+    mine = index.get(1)
+    mine[0] = 99  # a copy of the caller's own
+    for key in (1, np.uint64(1), np.int8(1), np.array(1)):
+        assert index.get(key).tolist() == [1, 2, 3] and index.contains(key) and index.count(key) == 1
+    for wrong in (-1, 2**64, 2**70):
+        for call in (index.get, index.contains, index.count):
+            with pytest.raises(ValueError, match=r"0 to 2\*\*64"):
+                call(wrong)
 
 
 def test_g5_multi():
