@@ -196,7 +196,8 @@ uint64_t nphdi_content_hash(const nphdi_content *content, nphd_key key);
 /* Fetches the line of the key table where the probe begins, if there is a table. */
 void nphdi_content_prefetch(const nphdi_content *content, uint64_t hash);
 
-/* Many keys at once, whose cache misses then overlap: the first live slot of each, or UINT32_MAX. */
+/* Many keys at once, whose cache misses then overlap: the first live slot of each, or UINT32_MAX.
+ */
 #define NPHDI_FIND_MOST 16
 nphd_status nphdi_content_find_many(nphdi_content *content, const nphd_key *keys, size_t count,
                                     uint32_t out_slots[NPHDI_FIND_MOST], nphd_error *err);
