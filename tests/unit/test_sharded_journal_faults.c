@@ -192,6 +192,7 @@ typedef struct waiting {
     nphd_io table;
     atomic_bool hold; /* shard files are not renamed */
     atomic_int fail;  /* so many flushes of files fail */
+    atomic_int wait;  /* threads that wait for a commit, or are done altogether */
     nphd_sharded_options options;
     nphd_sharded *sharded;
 } waiting;
@@ -355,7 +356,7 @@ static void test_failed_flush_beside_a_rotation(void **state)
 enum { THREADS = 8, COMMITS = 50 };
 
 typedef struct committer {
-    nphd_sharded *sharded;
+    waiting *with;
     uint64_t first;
     nphd_status status;
 } committer;
@@ -367,22 +368,28 @@ static void *commit_often(void *context)
 
     for (uint64_t i = 0; i < COMMITS && of->status == NPHD_OK; i++) {
         const uint64_t key = of->first + i;
-        of->status = nphd_sharded_add(of->sharded, nphd_key_u64(key), dirlab_vector(key, 0, bits),
-                                      NULL, NULL);
+        of->status = nphd_sharded_add(of->with->sharded, nphd_key_u64(key),
+                                      dirlab_vector(key, 0, bits), NULL, NULL);
         if (of->status == NPHD_OK) {
-            of->status = nphd_sharded_commit(of->sharded, NULL);
+            atomic_fetch_add(&of->with->wait, 1);
+            of->status = nphd_sharded_commit(of->with->sharded, NULL);
+            atomic_fetch_sub(&of->with->wait, 1);
         }
     }
+    atomic_fetch_add(&of->with->wait, 1);
     return NULL;
 }
 
-/* A flush that takes a moment, in which the others gather. */
-static int slow_sync(void *context, nphd_file file)
+/* A flush that lasts until all others have gathered: they add while it goes on, however busy the
+ * machine. */
+static int sync_of_a_crowd(void *context, nphd_file file)
 {
     waiting *of = context;
-    const struct timespec moment = {0, 1000000};
+    const struct timespec moment = {0, 100000};
 
-    (void)nanosleep(&moment, NULL);
+    while (atomic_load(&of->wait) < THREADS) {
+        (void)nanosleep(&moment, NULL);
+    }
     return of->io.below->sync(of->io.below->context, file);
 }
 
@@ -398,10 +405,10 @@ static void test_shared_flushes(void **state)
                         NULL));
     dirlab_set(&lab->items, nphd_key_u64(1 << 20), dirlab_vector(1 << 20, 0, bits));
     OK(nphd_sharded_save(of->sharded, NULL, NULL));
-    of->table.sync = slow_sync;
+    of->table.sync = sync_of_a_crowd;
     io_fault_arm(&lab->fault, IO_FAULT_SYNC, 0, 0, false);
     for (size_t i = 0; i < THREADS; i++) {
-        committers[i] = (committer){of->sharded, 1000 * i, NPHD_OK};
+        committers[i] = (committer){of, 1000 * i, NPHD_OK};
         assert_int_equal(pthread_create(&threads[i], NULL, commit_often, &committers[i]), 0);
     }
     for (size_t i = 0; i < THREADS; i++) {
