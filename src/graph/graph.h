@@ -14,6 +14,7 @@
 
 #include "base/memory.h"
 #include "graph/graph_best.h"
+#include "graph/graph_heap.h"
 #include "graph/graph_seen.h"
 #include "kernels/kernels.h"
 #include "platform/platform.h"
@@ -39,10 +40,6 @@ typedef struct nphdi_graph_reader {
     uint32_t entry;
 } nphdi_graph_reader;
 
-/* A slot to expand, in one word: the bits of its distance (which order like the floats do, as none
- * is negative) above the slot. Two halves written apart and read together would stall the load. */
-typedef uint64_t nphdi_candidate;
-
 /* Working memory of one search or insert at a time. Zero-initialise. */
 typedef struct nphdi_graph_scratch {
     float *best_distances; /* the outcome of a beam search, ascending */
@@ -52,7 +49,7 @@ typedef struct nphdi_graph_scratch {
     uint64_t best_room;
     uint64_t best_count;
     nphdi_graph_best best; /* while it runs */
-    nphdi_candidate *heap; /* binary, nearest first; visited_room long */
+    nphdi_candidate *heap; /* visited_room long */
     uint64_t heap_count;
     uint32_t *visited;        /* the slots seen by this beam search, in order */
     nphdi_bits *visited_bits; /* how they compare with the target */

@@ -1,6 +1,6 @@
 /* The parts of a beam search that have a naive form: which comparisons are
- * nearer than a bound, the nearest of a stream, and the marks of slots seen, as
- * bytes and as bits. */
+ * nearer than a bound, the nearest of a stream, the heap of candidates, and the
+ * marks of slots seen, as bytes and as bits. */
 #include "graph/graph.h"
 #include "support/allocator_fault.h"
 #include "support/test_random.h"
@@ -105,6 +105,65 @@ static void test_best(void **state)
     allocator_fault_destroy(&allocator);
 }
 
+/* The heap of the textbook, whose order among equals is the one wanted. */
+static void naive_push(nphdi_candidate *heap, uint64_t count, nphdi_candidate item)
+{
+    uint64_t at = count;
+
+    for (heap[at] = item; at > 0 && heap[(at - 1) / 2] >> 32 > item >> 32; at = (at - 1) / 2) {
+        heap[at] = heap[(at - 1) / 2];
+        heap[(at - 1) / 2] = item;
+    }
+}
+
+static nphdi_candidate naive_pop(nphdi_candidate *heap, uint64_t count)
+{
+    const nphdi_candidate top = heap[0];
+    const nphdi_candidate item = heap[count - 1];
+    uint64_t at = 0;
+
+    for (;;) {
+        uint64_t child = 2 * at + 1;
+        if (child + 1 < count - 1 && heap[child + 1] >> 32 < heap[child] >> 32) {
+            child++;
+        }
+        if (child >= count - 1 || heap[child] >> 32 >= item >> 32) {
+            break;
+        }
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = item;
+    return top;
+}
+
+static void test_heap(void **state)
+{
+    test_random random = {seed};
+    nphdi_candidate heap[MOST];
+    nphdi_candidate naive[MOST];
+
+    (void)state;
+    for (int round = 0; round < ROUNDS / 10; round++) {
+        /* few distances tie all the time, and 0 is the least order that there is */
+        const uint64_t spread = round % 2 == 0 ? 5 : 1000;
+        uint64_t count = 0;
+        for (uint32_t i = 0; i < 4 * MOST; i++) {
+            const bool push = count == 0 || (count < MOST && test_random_below(&random, 5) < 3);
+            if (push) {
+                const float distance = (float)test_random_below(&random, spread) / 1000.0F;
+                const nphdi_candidate item = nphdi_candidate_of(distance, i);
+                nphdi_heap_push(heap, count, item);
+                naive_push(naive, count++, item);
+            } else {
+                const nphdi_candidate expected = naive_pop(naive, count);
+                assert_true(nphdi_heap_pop(heap, count--) == expected);
+            }
+            assert_memory_equal(heap, naive, count * sizeof(*heap));
+        }
+    }
+}
+
 static void check_seen(test_random *random, nphdi_graph_seen *seen, uint64_t slots)
 {
     uint32_t marked[MOST];
@@ -160,7 +219,7 @@ static void test_seen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_nearer), cmocka_unit_test(test_best),
-                                       cmocka_unit_test(test_seen)};
+                                       cmocka_unit_test(test_heap), cmocka_unit_test(test_seen)};
 
     seed = test_seed();
     return cmocka_run_group_tests(tests, NULL, NULL);
