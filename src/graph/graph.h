@@ -213,9 +213,18 @@ nphd_status nphdi_graph_prepare(nphdi_graph_scratch *scratch, const nphd_allocat
                                 uint32_t breadth, uint32_t list_room, uint64_t slots,
                                 nphd_error *err);
 
+nphd_status nphdi_graph_grow_visited(nphdi_graph_scratch *scratch, const nphd_allocator *allocator,
+                                     nphd_error *err);
+
 /* Room for one more list among the visited, and to read how they compare by steps. */
-nphd_status nphdi_graph_ensure_visited(nphdi_graph_scratch *scratch,
-                                       const nphd_allocator *allocator, nphd_error *err);
+static inline nphd_status nphdi_graph_ensure_visited(nphdi_graph_scratch *scratch,
+                                                     const nphd_allocator *allocator,
+                                                     nphd_error *err)
+{
+    return scratch->visited_count + scratch->list_room + NPHDI_NEARER_STEP <= scratch->visited_room
+               ? NPHD_OK
+               : nphdi_graph_grow_visited(scratch, allocator, err);
+}
 
 /* Distance of the query to one row. */
 float nphdi_graph_measure(const nphdi_graph_target *target, uint32_t slot);
@@ -265,14 +274,6 @@ static inline void nphdi_rows_gather(const nphdi_graph_target *target, const uin
         return;
     }
     target->kernels->gather(&target->query, &target->rows, slots, count, out);
-}
-
-static inline void nphdi_rows_prefetch(const nphdi_rows *rows, uint32_t slot)
-{
-    const uint8_t *row = rows->base + slot * rows->stride;
-
-    __builtin_prefetch(row);
-    __builtin_prefetch(row + rows->stride - 1);
 }
 
 #endif

@@ -14,17 +14,13 @@ static void visited_clear(nphdi_graph_scratch *scratch)
     scratch->visited_count = 0;
 }
 
-/* Appends to `visited` those of the links that are new, and starts their rows on the way to the
- * cache; returns how many. */
+/* Appends to `visited` those of the links that are new; returns how many. */
 static inline uint32_t visited_add(nphdi_graph_scratch *scratch, const nphdi_rows *rows,
                                    const _Atomic uint32_t *links, uint32_t count)
 {
     uint32_t *fresh = scratch->visited + scratch->visited_count;
-    const uint32_t fresh_count = nphdi_seen_add(&scratch->seen, links, count, fresh);
+    const uint32_t fresh_count = nphdi_seen_add(&scratch->seen, rows, links, count, fresh);
 
-    for (uint32_t i = 0; i < fresh_count; i++) {
-        nphdi_rows_prefetch(rows, fresh[i]);
-    }
     scratch->visited_count += fresh_count;
     return fresh_count;
 }
