@@ -63,7 +63,7 @@ typedef struct nphdi_graph_scratch {
     uint32_t *selected;
     nphdi_bits *bits;
     float *distances;
-    uint64_t *sorted;
+    nphdi_ranked *sorted;
     nphdi_bits *sorted_bits;
     bool *sorted_fresh;
     bool *sorted_excluded;

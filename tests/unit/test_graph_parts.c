@@ -1,7 +1,8 @@
 /* The parts of a beam search that have a naive form: which comparisons are
- * nearer than a bound, the nearest of a stream, the heap of candidates, and the
- * marks of slots seen, as bytes and as bits. */
+ * nearer than a bound, the nearest of a stream, the heap of candidates, the order
+ * of a list, and the marks of slots seen, as bytes and as bits. */
 #include "graph/graph.h"
+#include "graph/graph_order.h"
 #include "support/allocator_fault.h"
 #include "support/test_random.h"
 
@@ -164,6 +165,40 @@ static void test_heap(void **state)
     }
 }
 
+static void test_order(void **state)
+{
+    enum { LONGEST = 70 };
+    test_random random = {seed};
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        float distances[LONGEST];
+        uint32_t starts[LONGEST];
+        nphdi_ranked expected[LONGEST];
+        nphdi_ranked found[LONGEST];
+        const uint32_t count = 1 + (uint32_t)test_random_below(&random, LONGEST);
+        const uint32_t sorted = (uint32_t)test_random_below(&random, count);
+        const uint64_t spread = round % 2 == 0 ? 6 : 500;
+        for (uint32_t i = 0; i < count; i++) {
+            distances[i] = (float)test_random_below(&random, spread) / 500.0F;
+        }
+        /* it is only said to be sorted: at times it is not */
+        for (uint32_t i = 2; i <= sorted && round % 5 != 0; i++) {
+            for (uint32_t j = i; j > 1 && distances[j] < distances[j - 1]; j--) {
+                const float moved = distances[j];
+                distances[j] = distances[j - 1];
+                distances[j - 1] = moved;
+            }
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            expected[i] = nphdi_ranked_of(distances[i], i);
+        }
+        qsort(expected, count, sizeof(*expected), compare_ranked);
+        nphdi_order_list(distances, count, sorted, starts, found);
+        assert_memory_equal(found, expected, count * sizeof(*found));
+    }
+}
+
 static void check_seen(test_random *random, nphdi_graph_seen *seen, uint64_t slots)
 {
     /* asked for ahead and not read: any address will do */
@@ -221,7 +256,8 @@ static void test_seen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_nearer), cmocka_unit_test(test_best),
-                                       cmocka_unit_test(test_heap), cmocka_unit_test(test_seen)};
+                                       cmocka_unit_test(test_heap), cmocka_unit_test(test_order),
+                                       cmocka_unit_test(test_seen)};
 
     seed = test_seed();
     return cmocka_run_group_tests(tests, NULL, NULL);
