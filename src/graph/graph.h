@@ -34,6 +34,9 @@ typedef struct nphdi_graph_reader {
     uint32_t (*links)(const void *store, uint32_t slot, uint32_t level, _Atomic uint32_t *buffer,
                       const _Atomic uint32_t **out_links);
     void (*prefetch)(const void *store, uint32_t slot); /* the list of level 0 */
+    /* The rows that the list of level 0 leads to, which is in the cache by now. NULL: all is so
+     * near that this costs more than it helps. */
+    void (*prefetch_linked)(const void *store, uint32_t slot, const nphdi_rows *rows);
     uint32_t connectivity_base;
     uint64_t slots;    /* links to later ones, which another thread is adding, are passed over */
     int32_t max_level; /* -1: empty */
@@ -105,6 +108,7 @@ typedef struct nphdi_graph {
     nphdi_region upper_lists; /* per list: head and connectivity slots, u32 */
     nphdi_region reused;      /* per slot: a bit, set once it was given another vector */
     uint64_t upper_count;     /* lists in use */
+    uint64_t ahead_bytes;     /* with more bytes in lists than these, walks look ahead */
     _Atomic uint64_t top;     /* (max level + 1) << 32 | entry; 0: empty */
     pthread_mutex_t top_lock; /* held by the one insert that raises the top */
     nphdi_spinlock *locks;

@@ -148,6 +148,25 @@ static inline void beam_take(const nphdi_graph_reader *reader, const nphdi_graph
     }
 }
 
+static inline bool beam_looks_ahead(const nphdi_graph_reader *reader,
+                                    const nphdi_graph_scratch *scratch)
+{
+    return reader->prefetch_linked != NULL && scratch->heap_count > 2;
+}
+
+/* The lists of those that are likely to be expanded next: the top of the heap is so two times of
+ * three, and after it one of the two below. When looking ahead, that of the top is there by now. */
+static inline void beam_prefetch_lists(const nphdi_graph_reader *reader,
+                                       const nphdi_graph_scratch *scratch)
+{
+    if (beam_looks_ahead(reader, scratch)) {
+        reader->prefetch(reader->store, nphdi_candidate_slot(scratch->heap[1]));
+        reader->prefetch(reader->store, nphdi_candidate_slot(scratch->heap[2]));
+    } else if (scratch->heap_count > 0) {
+        reader->prefetch(reader->store, nphdi_candidate_slot(scratch->heap[0]));
+    }
+}
+
 /* Compares the new ones of a list with the target and takes them in. */
 static inline void beam_expand(const nphdi_graph_reader *reader, const nphdi_graph_target *target,
                                uint32_t level, const _Atomic uint32_t *links, uint32_t link_count,
@@ -156,6 +175,10 @@ static inline void beam_expand(const nphdi_graph_reader *reader, const nphdi_gra
     const uint64_t first = scratch->visited_count;
     const uint32_t count = visited_add(scratch, &target->rows, links, link_count);
 
+    if (level == 0 && beam_looks_ahead(reader, scratch)) {
+        reader->prefetch_linked(reader->store, nphdi_candidate_slot(scratch->heap[0]),
+                                &target->rows);
+    }
     nphdi_rows_gather(target, scratch->visited + first, count, scratch->visited_bits + first);
     scratch->computed += count;
     scratch->expanded++;
@@ -200,8 +223,8 @@ nphd_status nphdi_graph_beam(const nphdi_graph_reader *reader, const nphdi_graph
         if (count == NPHDI_GRAPH_BROKEN) {
             return NPHD_CORRUPT;
         }
-        if (level == 0 && scratch->heap_count > 0) {
-            reader->prefetch(reader->store, nphdi_candidate_slot(scratch->heap[0]));
+        if (level == 0) {
+            beam_prefetch_lists(reader, scratch);
         }
         beam_expand(reader, target, level, links, count, never, scratch);
     }
