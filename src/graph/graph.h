@@ -14,6 +14,7 @@
 
 #include "base/memory.h"
 #include "graph/graph_best.h"
+#include "graph/graph_heap.h"
 #include "graph/graph_seen.h"
 #include "kernels/kernels.h"
 #include "platform/platform.h"
@@ -33,15 +34,14 @@ typedef struct nphdi_graph_reader {
     uint32_t (*links)(const void *store, uint32_t slot, uint32_t level, _Atomic uint32_t *buffer,
                       const _Atomic uint32_t **out_links);
     void (*prefetch)(const void *store, uint32_t slot); /* the list of level 0 */
+    /* The rows that the list of level 0 leads to, which is in the cache by now. NULL: all is so
+     * near that this costs more than it helps. */
+    void (*prefetch_linked)(const void *store, uint32_t slot, const nphdi_rows *rows);
     uint32_t connectivity_base;
     uint64_t slots;    /* links to later ones, which another thread is adding, are passed over */
     int32_t max_level; /* -1: empty */
     uint32_t entry;
 } nphdi_graph_reader;
-
-/* A slot to expand, in one word: the bits of its distance (which order like the floats do, as none
- * is negative) above the slot. Two halves written apart and read together would stall the load. */
-typedef uint64_t nphdi_candidate;
 
 /* Working memory of one search or insert at a time. Zero-initialise. */
 typedef struct nphdi_graph_scratch {
@@ -52,7 +52,7 @@ typedef struct nphdi_graph_scratch {
     uint64_t best_room;
     uint64_t best_count;
     nphdi_graph_best best; /* while it runs */
-    nphdi_candidate *heap; /* binary, nearest first; visited_room long */
+    nphdi_candidate *heap; /* visited_room long */
     uint64_t heap_count;
     uint32_t *visited;        /* the slots seen by this beam search, in order */
     nphdi_bits *visited_bits; /* how they compare with the target */
@@ -66,7 +66,7 @@ typedef struct nphdi_graph_scratch {
     uint32_t *selected;
     nphdi_bits *bits;
     float *distances;
-    uint64_t *sorted;
+    nphdi_ranked *sorted;
     nphdi_bits *sorted_bits;
     bool *sorted_fresh;
     bool *sorted_excluded;
@@ -108,6 +108,7 @@ typedef struct nphdi_graph {
     nphdi_region upper_lists; /* per list: head and connectivity slots, u32 */
     nphdi_region reused;      /* per slot: a bit, set once it was given another vector */
     uint64_t upper_count;     /* lists in use */
+    uint64_t ahead_bytes;     /* with more bytes in lists than these, walks look ahead */
     _Atomic uint64_t top;     /* (max level + 1) << 32 | entry; 0: empty */
     pthread_mutex_t top_lock; /* held by the one insert that raises the top */
     nphdi_spinlock *locks;
@@ -216,9 +217,18 @@ nphd_status nphdi_graph_prepare(nphdi_graph_scratch *scratch, const nphd_allocat
                                 uint32_t breadth, uint32_t list_room, uint64_t slots,
                                 nphd_error *err);
 
+nphd_status nphdi_graph_grow_visited(nphdi_graph_scratch *scratch, const nphd_allocator *allocator,
+                                     nphd_error *err);
+
 /* Room for one more list among the visited, and to read how they compare by steps. */
-nphd_status nphdi_graph_ensure_visited(nphdi_graph_scratch *scratch,
-                                       const nphd_allocator *allocator, nphd_error *err);
+static inline nphd_status nphdi_graph_ensure_visited(nphdi_graph_scratch *scratch,
+                                                     const nphd_allocator *allocator,
+                                                     nphd_error *err)
+{
+    return scratch->visited_count + scratch->list_room + NPHDI_NEARER_STEP <= scratch->visited_room
+               ? NPHD_OK
+               : nphdi_graph_grow_visited(scratch, allocator, err);
+}
 
 /* Distance of the query to one row. */
 float nphdi_graph_measure(const nphdi_graph_target *target, uint32_t slot);
@@ -268,14 +278,6 @@ static inline void nphdi_rows_gather(const nphdi_graph_target *target, const uin
         return;
     }
     target->kernels->gather(&target->query, &target->rows, slots, count, out);
-}
-
-static inline void nphdi_rows_prefetch(const nphdi_rows *rows, uint32_t slot)
-{
-    const uint8_t *row = rows->base + slot * rows->stride;
-
-    __builtin_prefetch(row);
-    __builtin_prefetch(row + rows->stride - 1);
 }
 
 #endif

@@ -5,6 +5,7 @@
  * under its spin lock; no two locks are held at once. */
 #include "base/error.h"
 #include "graph/graph.h"
+#include "graph/graph_order.h"
 
 #include <string.h>
 
@@ -110,29 +111,13 @@ static void list_write(_Atomic uint32_t *list, const uint32_t *slots, uint32_t c
     }
 }
 
-/* Sorts places by distance, a later place before those of equal distance: into words with the bits
- * of the distance, which order like distances do, above the inverted place. */
-static void list_sort(const float *distances, uint32_t count, uint64_t *out)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t order;
-        memcpy(&order, &distances[i], sizeof(order));
-        const uint64_t word = (uint64_t)order << 32 | (uint32_t)~i;
-        uint32_t at = i;
-        for (; at > 0 && out[at - 1] > word; at--) {
-            out[at] = out[at - 1];
-        }
-        out[at] = word;
-    }
-}
-
 /* The list of `base` with one more slot is too long: keep the best by the selection rule. */
 static void list_reselect(const nphdi_graph *graph, const nphdi_graph_target *target,
                           _Atomic uint32_t *list, uint32_t base, uint32_t added, uint32_t room,
                           nphdi_graph_scratch *scratch)
 {
     nphdi_graph_target pair = *target;
-    uint64_t *sorted = scratch->sorted;
+    nphdi_ranked *sorted = scratch->sorted;
     uint32_t *slots = scratch->links;
     uint32_t compared = nphdi_list_compared(atomic_load_explicit(&list[0], memory_order_relaxed));
     uint32_t kept;
@@ -147,9 +132,9 @@ static void list_reselect(const nphdi_graph *graph, const nphdi_graph_target *ta
     nphdi_rows_gather(&pair, slots, room + 1, scratch->bits);
     nphdi_rows_distances(&pair.rows, scratch->bits, room + 1, scratch->distances);
     scratch->computed += room + 1;
-    list_sort(scratch->distances, room + 1, sorted);
+    nphdi_order_list(scratch->distances, room + 1, compared, scratch->sorted_slots, sorted);
     for (uint32_t at = 0; at <= room; at++) {
-        const uint32_t i = ~(uint32_t)sorted[at];
+        const uint32_t i = nphdi_ranked_arrival(sorted[at]);
         scratch->sorted_bits[at] = scratch->bits[i];
         scratch->sorted_slots[at] = slots[i];
         scratch->sorted_fresh[at] = i == 0 || i > compared || is_reused(graph, slots[i]);

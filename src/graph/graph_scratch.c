@@ -168,11 +168,8 @@ done:
     return status;
 }
 
-nphd_status nphdi_graph_ensure_visited(nphdi_graph_scratch *scratch,
-                                       const nphd_allocator *allocator, nphd_error *err)
+nphd_status nphdi_graph_grow_visited(nphdi_graph_scratch *scratch, const nphd_allocator *allocator,
+                                     nphd_error *err)
 {
-    if (scratch->visited_count + scratch->list_room + NPHDI_NEARER_STEP <= scratch->visited_room) {
-        return NPHD_OK;
-    }
     return grow_visited(scratch, allocator, scratch->visited_room * 2, err);
 }

@@ -1,8 +1,8 @@
 /* Walking a graph: greedy descent, and beam search with the reference's tie rules.
  *
- * Of a beam: the best are sorted, and a later element goes before those of equal distance; the heap
- * is a binary heap whose sift prefers the left child unless the right one is strictly nearer. Both
- * are part of the result when distances tie, which they do all the time with bits. */
+ * Of a beam: the best are sorted, and a later element goes before those of equal distance. That and
+ * the order of the heap are part of the result when distances tie, which they do all the time with
+ * bits. */
 #include "base/error.h"
 #include "graph/graph.h"
 
@@ -14,72 +14,15 @@ static void visited_clear(nphdi_graph_scratch *scratch)
     scratch->visited_count = 0;
 }
 
-/* Appends to `visited` those of the links that are new, and starts their rows on the way to the
- * cache; returns how many. */
+/* Appends to `visited` those of the links that are new; returns how many. */
 static inline uint32_t visited_add(nphdi_graph_scratch *scratch, const nphdi_rows *rows,
                                    const _Atomic uint32_t *links, uint32_t count)
 {
     uint32_t *fresh = scratch->visited + scratch->visited_count;
-    const uint32_t fresh_count = nphdi_seen_add(&scratch->seen, links, count, fresh);
+    const uint32_t fresh_count = nphdi_seen_add(&scratch->seen, rows, links, count, fresh);
 
-    for (uint32_t i = 0; i < fresh_count; i++) {
-        nphdi_rows_prefetch(rows, fresh[i]);
-    }
     scratch->visited_count += fresh_count;
     return fresh_count;
-}
-
-/* ---- the heap of candidates to expand ---- */
-
-static inline nphdi_candidate candidate_of(float distance, uint32_t slot)
-{
-    return (uint64_t)nphdi_distance_order(distance) << 32 | slot;
-}
-
-static inline uint32_t candidate_order(nphdi_candidate candidate)
-{
-    return (uint32_t)(candidate >> 32);
-}
-
-static inline void heap_push(nphdi_graph_scratch *scratch, nphdi_candidate item)
-{
-    nphdi_candidate *heap = scratch->heap;
-    uint64_t at = scratch->heap_count++;
-
-    while (at > 0 && candidate_order(heap[(at - 1) / 2]) > candidate_order(item)) {
-        heap[at] = heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    heap[at] = item;
-}
-
-/* The hole left by the top sinks to a leaf along the nearer children, then the last item rises into
- * its place: the same heap as sinking the item from the top, with one comparison a level less. */
-static inline nphdi_candidate heap_pop(nphdi_graph_scratch *scratch)
-{
-    nphdi_candidate *heap = scratch->heap;
-    const nphdi_candidate top = heap[0];
-    const uint64_t count = --scratch->heap_count;
-    const nphdi_candidate item = heap[count];
-    uint64_t at = 0;
-    uint64_t child = 1;
-
-    while (child + 1 < count) {
-        child += candidate_order(heap[child + 1]) < candidate_order(heap[child]) ? 1 : 0;
-        heap[at] = heap[child];
-        at = child;
-        child = 2 * at + 1;
-    }
-    if (child < count) {
-        heap[at] = heap[child];
-        at = child;
-    }
-    while (at > 0 && candidate_order(heap[(at - 1) / 2]) >= candidate_order(item)) {
-        heap[at] = heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    heap[at] = item;
-    return top;
 }
 
 /* ---- walking ---- */
@@ -147,7 +90,7 @@ static inline void beam_keep(const nphdi_graph_target *target, float distance, u
     const float stripes =
         target->rows.prefix_bytes != 0 ? NPHDI_BEST_STRIPES_PER_UNIT : NPHDI_BEST_STRIPES_PER_BIT;
 
-    heap_push(scratch, candidate_of(distance, slot));
+    nphdi_heap_push(scratch->heap, scratch->heap_count++, nphdi_candidate_of(distance, slot));
     if (is_allowed(target, slot, never)) {
         nphdi_best_take(&scratch->best, nphdi_ranked_of(distance, place),
                         (uint32_t)(int32_t)(distance * stripes));
@@ -196,11 +139,31 @@ static inline void beam_take(const nphdi_graph_reader *reader, const nphdi_graph
             order >= nphdi_ranked_order(nphdi_best_farthest(&scratch->best))) {
             continue;
         }
-        if (level == 0 && scratch->heap_count > 0 && order < candidate_order(scratch->heap[0])) {
+        if (level == 0 && scratch->heap_count > 0 &&
+            order < nphdi_candidate_order(scratch->heap[0])) {
             /* likely the next to be expanded */
             reader->prefetch(reader->store, scratch->visited[place]);
         }
         beam_keep(target, distance, place, never, scratch);
+    }
+}
+
+static inline bool beam_looks_ahead(const nphdi_graph_reader *reader,
+                                    const nphdi_graph_scratch *scratch)
+{
+    return reader->prefetch_linked != NULL && scratch->heap_count > 2;
+}
+
+/* The lists of those that are likely to be expanded next: the top of the heap is so two times of
+ * three, and after it one of the two below. When looking ahead, that of the top is there by now. */
+static inline void beam_prefetch_lists(const nphdi_graph_reader *reader,
+                                       const nphdi_graph_scratch *scratch)
+{
+    if (beam_looks_ahead(reader, scratch)) {
+        reader->prefetch(reader->store, nphdi_candidate_slot(scratch->heap[1]));
+        reader->prefetch(reader->store, nphdi_candidate_slot(scratch->heap[2]));
+    } else if (scratch->heap_count > 0) {
+        reader->prefetch(reader->store, nphdi_candidate_slot(scratch->heap[0]));
     }
 }
 
@@ -212,6 +175,10 @@ static inline void beam_expand(const nphdi_graph_reader *reader, const nphdi_gra
     const uint64_t first = scratch->visited_count;
     const uint32_t count = visited_add(scratch, &target->rows, links, link_count);
 
+    if (level == 0 && beam_looks_ahead(reader, scratch)) {
+        reader->prefetch_linked(reader->store, nphdi_candidate_slot(scratch->heap[0]),
+                                &target->rows);
+    }
     nphdi_rows_gather(target, scratch->visited + first, count, scratch->visited_bits + first);
     scratch->computed += count;
     scratch->expanded++;
@@ -245,18 +212,19 @@ nphd_status nphdi_graph_beam(const nphdi_graph_reader *reader, const nphdi_graph
     while (scratch->heap_count > 0) {
         const _Atomic uint32_t *links;
         if (nphdi_best_is_full(&scratch->best) &&
-            candidate_order(scratch->heap[0]) >
+            nphdi_candidate_order(scratch->heap[0]) >
                 nphdi_ranked_order(nphdi_best_farthest(&scratch->best))) {
             break;
         }
         TRY(nphdi_graph_ensure_visited(scratch, allocator, err));
-        const uint32_t next = (uint32_t)heap_pop(scratch);
+        const uint32_t next =
+            nphdi_candidate_slot(nphdi_heap_pop(scratch->heap, scratch->heap_count--));
         const uint32_t count = reader->links(reader->store, next, level, scratch->copied, &links);
         if (count == NPHDI_GRAPH_BROKEN) {
             return NPHD_CORRUPT;
         }
-        if (level == 0 && scratch->heap_count > 0) {
-            reader->prefetch(reader->store, (uint32_t)scratch->heap[0]);
+        if (level == 0) {
+            beam_prefetch_lists(reader, scratch);
         }
         beam_expand(reader, target, level, links, count, never, scratch);
     }

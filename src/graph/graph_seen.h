@@ -9,6 +9,7 @@
 #define NPHDI_GRAPH_SEEN_H
 
 #include "base/memory.h"
+#include "kernels/kernels.h"
 
 #include <nphd/status.h>
 #include <stdatomic.h>
@@ -45,12 +46,15 @@ static inline void nphdi_seen_start(nphdi_graph_seen *seen, const uint32_t *mark
 }
 
 /* Marks the links and copies those that are new to `out`; returns how many. Links to slots beyond
- * the last, which another thread added after this search began, are passed over. */
-static inline uint32_t nphdi_seen_add(const nphdi_graph_seen *seen, const _Atomic uint32_t *links,
-                                      uint32_t count, uint32_t *out)
+ * the last, which another thread added after this search began, are passed over. The rows of the
+ * others are started on their way to the cache; of those known as well, as telling them apart would
+ * cost more, in a second loop whose end is as unpredictable as that of the first. */
+static inline uint32_t nphdi_seen_add(const nphdi_graph_seen *seen, const nphdi_rows *rows,
+                                      const _Atomic uint32_t *links, uint32_t count, uint32_t *out)
 {
     uint32_t *fresh = out;
     const uint64_t slots = seen->slots;
+    const nphdi_rows local = *rows; /* which writing marks cannot change */
 
     if (seen->bits != NULL) {
         uint64_t *bits = seen->bits;
@@ -59,6 +63,7 @@ static inline uint32_t nphdi_seen_add(const nphdi_graph_seen *seen, const _Atomi
             if (slot >= slots) {
                 continue;
             }
+            nphdi_rows_prefetch(&local, slot);
             const uint64_t word = bits[slot / 64];
             bits[slot / 64] = word | 1ULL << (slot % 64);
             *fresh = slot;
@@ -72,6 +77,7 @@ static inline uint32_t nphdi_seen_add(const nphdi_graph_seen *seen, const _Atomi
             if (slot >= slots) {
                 continue;
             }
+            nphdi_rows_prefetch(&local, slot);
             const uint8_t before = numbers[slot];
             numbers[slot] = number;
             *fresh = slot;

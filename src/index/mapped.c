@@ -168,6 +168,7 @@ nphdi_graph_reader nphdi_mapped_reader(const nphdi_mapped *mapped)
     const nphdi_graph_reader reader = {mapped,
                                        mapped_links,
                                        mapped_prefetch,
+                                       NULL,
                                        mapped->head.node.connectivity_base,
                                        mapped->head.slots,
                                        mapped->head.max_level,

@@ -46,6 +46,15 @@ typedef struct nphdi_bits {
     uint16_t shared;    /* bytes, 0..255 */
 } nphdi_bits;
 
+/* Starts a row on its way to the cache. */
+static inline void nphdi_rows_prefetch(const nphdi_rows *rows, uint32_t slot)
+{
+    const uint8_t *row = rows->base + slot * rows->stride;
+
+    __builtin_prefetch(row);
+    __builtin_prefetch(row + rows->stride - 1);
+}
+
 /* Words of a query, or of a vector, in planes: NPHD_MAX_BYTES and what pads them. */
 #define NPHDI_PLANE_WORDS 32
 

@@ -1,7 +1,8 @@
 /* The parts of a beam search that have a naive form: which comparisons are
- * nearer than a bound, the nearest of a stream, and the marks of slots seen, as
- * bytes and as bits. */
+ * nearer than a bound, the nearest of a stream, the heap of candidates, the order
+ * of a list, and the marks of slots seen, as bytes and as bits. */
 #include "graph/graph.h"
+#include "graph/graph_order.h"
 #include "support/allocator_fault.h"
 #include "support/test_random.h"
 
@@ -105,8 +106,103 @@ static void test_best(void **state)
     allocator_fault_destroy(&allocator);
 }
 
+/* The heap of the textbook, whose order among equals is the one wanted. */
+static void naive_push(nphdi_candidate *heap, uint64_t count, nphdi_candidate item)
+{
+    uint64_t at = count;
+
+    for (heap[at] = item; at > 0 && heap[(at - 1) / 2] >> 32 > item >> 32; at = (at - 1) / 2) {
+        heap[at] = heap[(at - 1) / 2];
+        heap[(at - 1) / 2] = item;
+    }
+}
+
+static nphdi_candidate naive_pop(nphdi_candidate *heap, uint64_t count)
+{
+    const nphdi_candidate top = heap[0];
+    const nphdi_candidate item = heap[count - 1];
+    uint64_t at = 0;
+
+    for (;;) {
+        uint64_t child = 2 * at + 1;
+        if (child + 1 < count - 1 && heap[child + 1] >> 32 < heap[child] >> 32) {
+            child++;
+        }
+        if (child >= count - 1 || heap[child] >> 32 >= item >> 32) {
+            break;
+        }
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = item;
+    return top;
+}
+
+static void test_heap(void **state)
+{
+    test_random random = {seed};
+    nphdi_candidate heap[MOST];
+    nphdi_candidate naive[MOST];
+
+    (void)state;
+    for (int round = 0; round < ROUNDS / 10; round++) {
+        /* few distances tie all the time, and 0 is the least order that there is */
+        const uint64_t spread = round % 2 == 0 ? 5 : 1000;
+        uint64_t count = 0;
+        for (uint32_t i = 0; i < 4 * MOST; i++) {
+            const bool push = count == 0 || (count < MOST && test_random_below(&random, 5) < 3);
+            if (push) {
+                const float distance = (float)test_random_below(&random, spread) / 1000.0F;
+                const nphdi_candidate item = nphdi_candidate_of(distance, i);
+                nphdi_heap_push(heap, count, item);
+                naive_push(naive, count++, item);
+            } else {
+                const nphdi_candidate expected = naive_pop(naive, count);
+                assert_true(nphdi_heap_pop(heap, count--) == expected);
+            }
+            assert_memory_equal(heap, naive, count * sizeof(*heap));
+        }
+    }
+}
+
+static void test_order(void **state)
+{
+    enum { LONGEST = 70 };
+    test_random random = {seed};
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        float distances[LONGEST];
+        uint32_t starts[LONGEST];
+        nphdi_ranked expected[LONGEST];
+        nphdi_ranked found[LONGEST];
+        const uint32_t count = 1 + (uint32_t)test_random_below(&random, LONGEST);
+        const uint32_t sorted = (uint32_t)test_random_below(&random, count);
+        const uint64_t spread = round % 2 == 0 ? 6 : 500;
+        for (uint32_t i = 0; i < count; i++) {
+            distances[i] = (float)test_random_below(&random, spread) / 500.0F;
+        }
+        /* it is only said to be sorted: at times it is not */
+        for (uint32_t i = 2; i <= sorted && round % 5 != 0; i++) {
+            for (uint32_t j = i; j > 1 && distances[j] < distances[j - 1]; j--) {
+                const float moved = distances[j];
+                distances[j] = distances[j - 1];
+                distances[j - 1] = moved;
+            }
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            expected[i] = nphdi_ranked_of(distances[i], i);
+        }
+        qsort(expected, count, sizeof(*expected), compare_ranked);
+        nphdi_order_list(distances, count, sorted, starts, found);
+        assert_memory_equal(found, expected, count * sizeof(*found));
+    }
+}
+
 static void check_seen(test_random *random, nphdi_graph_seen *seen, uint64_t slots)
 {
+    /* asked for ahead and not read: any address will do */
+    const nphdi_rows rows = {(const uint8_t *)seen, 33, 32, 1};
     uint32_t marked[MOST];
     uint32_t count = 0;
 
@@ -131,7 +227,7 @@ static void check_seen(test_random *random, nphdi_graph_seen *seen, uint64_t slo
                 expected[naive] = links[i];
                 naive += known ? 0 : 1;
             }
-            count += nphdi_seen_add(seen, links, 32, marked + count);
+            count += nphdi_seen_add(seen, &rows, links, 32, marked + count);
             assert_int_equal(count, naive);
             assert_memory_equal(marked, expected, count * sizeof(*marked));
         }
@@ -160,6 +256,7 @@ static void test_seen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_nearer), cmocka_unit_test(test_best),
+                                       cmocka_unit_test(test_heap), cmocka_unit_test(test_order),
                                        cmocka_unit_test(test_seen)};
 
     seed = test_seed();
