@@ -105,11 +105,11 @@ static void generate(world *of, uint64_t vectors, bool mixed)
         }
     }
     nphdi_mih_count(&of->rows, vectors, counts);
-    const uint64_t bytes = nphdi_mih_bytes(counts, ROW_BYTES, vectors);
+    const uint64_t bytes = nphdi_mih_bytes(counts, ROW_BYTES, nphdi_mih_form_new);
     for (uint32_t threads = 1; threads <= 2; threads++) {
         take_memory(&of->block, bytes);
         const double start = now();
-        nphdi_mih_build(&of->rows, vectors, counts, threads, of->block.base);
+        nphdi_mih_build(&of->rows, vectors, counts, nphdi_mih_form_new, threads, of->block.base);
         printf("  making tables, %u threads    %8.0f ms, %.1f bytes a vector\n", threads,
                (now() - start) * 1e3, (double)bytes / (double)vectors);
         if (threads == 1) {
@@ -153,6 +153,7 @@ typedef struct outcome {
     double found;
     double probes;
     double candidates;
+    double compared;
     double predicted_ms;
 } outcome;
 
@@ -162,10 +163,10 @@ static outcome hash_pass(const world *of, float radius, uint32_t bits)
     nphd_error err = NPHD_ERROR_INIT;
     nphdi_mih_scratch scratch = {NULL, 0};
     double seconds[REPEATS];
-    outcome sum = {0, 0, 0, 0, 0};
+    outcome sum = {0, 0, 0, 0, 0, 0};
 
     for (size_t run = 0; run < REPEATS; run++) {
-        outcome pass = {0, 0, 0, 0, 0};
+        outcome pass = {0, 0, 0, 0, 0, 0};
         const double start = now();
         for (uint64_t i = 0; i < QUERIES; i++) {
             uint8_t payload[ROW_BYTES];
@@ -177,7 +178,7 @@ static outcome hash_pass(const world *of, float radius, uint32_t bits)
             const nphdi_scan_target target = {query, of->rows, nphdi_kernels_get(), accept_all,
                                               NULL};
             nphdi_mih_search search = {
-                &of->hash, &plan, &target, NULL, &scratch, nphdi_allocator_system(), 0, {0}};
+                &of->hash, &plan, &target, NULL, &scratch, nphdi_allocator_system(), 0, 0, 0, {0}};
             nphdi_scan_begin(&best, matches, CAPACITY);
             nphdi_scan_limit_radius(&best, radius, false);
             for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
@@ -188,7 +189,8 @@ static outcome hash_pass(const world *of, float radius, uint32_t bits)
             check(nphdi_mih_take(&search, &best), &err);
             pass.found += (double)best.count;
             pass.probes += (double)plan.probes;
-            pass.candidates += (double)search.candidates;
+            pass.candidates += (double)(search.candidates + search.sifted);
+            pass.compared += (double)search.compared;
             pass.predicted_ms += plan.cost / 1e6;
         }
         seconds[run] = now() - start;
@@ -200,6 +202,7 @@ static outcome hash_pass(const world *of, float radius, uint32_t bits)
     sum.found /= QUERIES;
     sum.probes /= QUERIES;
     sum.candidates /= QUERIES;
+    sum.compared /= QUERIES;
     sum.predicted_ms /= QUERIES;
     return sum;
 }
@@ -208,7 +211,7 @@ static outcome scan_pass(const world *of, float radius, uint32_t bits)
 {
     static nphdi_scan_match matches[CAPACITY];
     double seconds[SCANNED];
-    outcome sum = {0, 0, 0, 0, 0};
+    outcome sum = {0, 0, 0, 0, 0, 0};
 
     for (uint64_t i = 0; i < SCANNED; i++) {
         uint8_t payload[ROW_BYTES];
@@ -253,9 +256,9 @@ int main(int argc, char **argv)
                 const outcome scan = scan_pass(&of, radius, radii[j]);
                 printf(
                     "  within %2u of 256 bits  %8.4f ms (predicted %.4f), %.0f values, %.0f found "
-                    "there, %.2f within; scan %.3f ms, %.0f times\n",
-                    radii[j], hash.ms, hash.predicted_ms, hash.probes, hash.candidates, hash.found,
-                    scan.ms, scan.ms / hash.ms);
+                    "there, %.0f compared, %.2f within; scan %.3f ms, %.0f times\n",
+                    radii[j], hash.ms, hash.predicted_ms, hash.probes, hash.candidates,
+                    hash.compared, hash.found, scan.ms, scan.ms / hash.ms);
             }
             destroy(&of);
             printf("\n");

@@ -167,7 +167,8 @@ static nphd_status look_variants(const nphdi_search_job *job, nphdi_tables_scrat
                                  double cost, double most, bool *out_go_on, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint64_t candidates = 0;
+    const nphdi_mih_costs *costs = tables_costs(job);
+    double comparing = 0;
 
     for (uint32_t variant = 0; variant < job->variants; variant++) {
         nphdi_mih_search *search = &scratch->searches[variant];
@@ -178,9 +179,9 @@ static nphd_status look_variants(const nphdi_search_job *job, nphdi_tables_scrat
         search->scratch = &scratch->found[variant];
         search->allocator = job->index->allocator;
         TRY(nphdi_mih_look(search, err));
-        candidates += search->candidates;
+        comparing +=
+            (double)search->candidates * costs->candidate + (double)search->sifted * costs->beside;
     }
-    const double comparing = (double)candidates * tables_costs(job)->candidate;
     *out_go_on = comparing <= SURPRISE * cost || comparing <= most;
 done:
     return status;
@@ -230,7 +231,7 @@ nphd_status nphdi_search_by_tables(nphdi_search_job *job, size_t number, nphdi_s
         const nphdi_scan_target *target = &scratch->targets[i];
         const nphdi_mih_plan *plan = &scratch->plans[i];
         status = nphdi_mih_take(&scratch->searches[i], best);
-        *out_looked += scratch->searches[i].candidates;
+        *out_looked += scratch->searches[i].compared;
         if (status == NPHD_OK && plan->scans) {
             *out_looked += scan_lengths(job, target, plan, best);
         }

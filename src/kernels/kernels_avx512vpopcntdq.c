@@ -304,6 +304,49 @@ static uint32_t planes_count_avx512(const nphdi_planes_run *run, size_t at)
     return (uint32_t)differing;
 }
 
+/* ---- sifting ---- */
+
+#define SIFT_VALUES 32
+
+/* The set bits of each 16-bit value: of half bytes by a shuffle, as VPOPCNTDQ has no words as short
+ * as these. */
+NPHDI_INLINE __m512i count_values(__m512i x)
+{
+    const __m512i half_counts =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i half = _mm512_set1_epi8(0x0f);
+    const __m512i low = _mm512_shuffle_epi8(half_counts, _mm512_and_si512(x, half));
+    const __m512i high =
+        _mm512_shuffle_epi8(half_counts, _mm512_and_si512(_mm512_srli_epi16(x, 4), half));
+
+    return _mm512_maddubs_epi16(_mm512_add_epi8(low, high), _mm512_set1_epi8(1));
+}
+
+NO_THREAD_SANITIZER static size_t sift_avx512(const uint8_t *values, const nphdi_sift_run *runs,
+                                              size_t count, uint32_t wanted, uint32_t *out)
+{
+    const __m512i query = _mm512_set1_epi16((short)wanted);
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const __m512i most = _mm512_set1_epi16((short)runs[i].most);
+        const uint32_t end = runs[i].first + runs[i].count;
+
+        for (uint32_t at = runs[i].first; at < end; at += SIFT_VALUES) {
+            const uint32_t left = end - at < SIFT_VALUES ? end - at : SIFT_VALUES;
+            const __mmask32 present = _bzhi_u32(~(uint32_t)0, left);
+            const __m512i stored = _mm512_maskz_loadu_epi16(present, values + 2 * (size_t)at);
+            const __m512i counts = count_values(_mm512_xor_si512(stored, query));
+
+            for (uint32_t near = _mm512_mask_cmple_epu16_mask(present, counts, most); near != 0;
+                 near &= near - 1) {
+                out[found++] = at + (uint32_t)__builtin_ctz(near);
+            }
+        }
+    }
+    return found;
+}
+
 const nphdi_kernels *nphdi_kernels_avx512(void)
 {
     static const nphdi_kernels kernels = {"avx512vpopcntdq",
@@ -312,6 +355,7 @@ const nphdi_kernels *nphdi_kernels_avx512(void)
                                           range_avx512vpopcntdq,
                                           planes_within_avx512,
                                           planes_count_avx512,
+                                          sift_avx512,
                                           nphdi_checksum,
                                           0.04,
                                           2.5};
