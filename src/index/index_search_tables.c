@@ -54,7 +54,7 @@ double nphdi_search_scan_cost(const nphdi_search_job *job, const nphdi_query *qu
                                  : (double)(job->slots - counted) * kernels->row_ns);
 }
 
-static const nphdi_mih_costs *tables_costs(const nphdi_search_job *job)
+const nphdi_mih_costs *nphdi_search_tables_costs(const nphdi_search_job *job)
 {
     const nphdi_mih *mih = job->tables.mih;
 
@@ -85,8 +85,8 @@ static void take_slots(const nphdi_scan_target *target, const nphdi_mih_plan *pl
     }
 }
 
-static uint64_t take_loose(const nphdi_search_job *job, const nphdi_scan_target *target,
-                           const nphdi_mih_plan *plan, nphdi_scan_best *best)
+uint64_t nphdi_search_take_loose(const nphdi_search_job *job, const nphdi_scan_target *target,
+                                 const nphdi_mih_plan *plan, nphdi_scan_best *best)
 {
     const nphdi_mih_view *tables = &job->tables;
     uint64_t looked = 0;
@@ -151,8 +151,8 @@ static bool plan_variants(const nphdi_search_job *job, size_t number, nphdi_sear
              i++) {
             scan_ns[i] *= FORCED_TIMES;
         }
-        nphdi_mih_plan_make(tables->mih, &target->query, best->limit, scan_ns, tables_costs(job),
-                            &scratch->plans[variant]);
+        nphdi_mih_plan_make(tables->mih, &target->query, best->limit, scan_ns,
+                            nphdi_search_tables_costs(job), &scratch->plans[variant]);
         *out_cost += scratch->plans[variant].cost + (double)apart * job->content->kernels->row_ns;
         if (scratch->plans[variant].scans && job->parts == 0) {
             return false;
@@ -167,7 +167,7 @@ static nphd_status look_variants(const nphdi_search_job *job, nphdi_tables_scrat
                                  double cost, double most, bool *out_go_on, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphdi_mih_costs *costs = tables_costs(job);
+    const nphdi_mih_costs *costs = nphdi_search_tables_costs(job);
     double comparing = 0;
 
     for (uint32_t variant = 0; variant < job->variants; variant++) {
@@ -205,7 +205,7 @@ done:
     return status;
 }
 
-static nphd_status broken_tables(const nphdi_search_job *job, nphd_error *err)
+nphd_status nphdi_search_broken_tables(const nphdi_search_job *job, nphd_error *err)
 {
     return nphdi_fail(err, NPHD_CORRUPT,
                       "%s: trailer: the hash tables contradict themselves; verify the file, and "
@@ -236,11 +236,11 @@ nphd_status nphdi_search_by_tables(nphdi_search_job *job, size_t number, nphdi_s
             *out_looked += scan_lengths(job, target, plan, best);
         }
         if (status == NPHD_OK) {
-            *out_looked += take_loose(job, target, plan, best);
+            *out_looked += nphdi_search_take_loose(job, target, plan, best);
         }
     }
     if (status == NPHD_CORRUPT) {
-        return broken_tables(job, err);
+        return nphdi_search_broken_tables(job, err);
     }
     *out_done = go_on;
     return status;

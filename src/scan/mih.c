@@ -83,6 +83,7 @@ static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, nphdi_mih_form form)
             longer -= mih->counts[least];
         }
         table->entries = (uint32_t)longer;
+        table->average = (double)longer / (double)table->values;
         mih->bytes += starts_bytes(table) + slots_bytes(table) + beside_bytes(table, form);
         mih->table_count++;
     }

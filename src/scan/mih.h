@@ -56,6 +56,7 @@ typedef struct nphdi_mih_table {
     uint32_t shift;
     uint32_t bits;
     uint64_t values; /* that so many bits can have */
+    double average;  /* entries of a value */
     uint32_t end;    /* the bit behind it, from the start of the vector */
     bool whole;      /* no vector ends inside of its word */
 } nphdi_mih_table;
@@ -149,5 +150,10 @@ nphd_status nphdi_mih_look(nphdi_mih_search *search, nphd_error *err);
 /* Compares what was found with the query and offers each vector within the limits to `best` once.
  */
 nphd_status nphdi_mih_take(nphdi_mih_search *search, nphdi_scan_best *best);
+
+/* Of two vectors that share so many bytes: do the depths of one lead to the other by a table before
+ * this one? */
+bool nphdi_mih_finds_before(const nphdi_mih *mih, const uint8_t *depth, const nphdi_query *query,
+                            const nphdi_query *row, uint32_t shared, uint32_t table);
 
 #endif

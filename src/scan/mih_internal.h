@@ -29,11 +29,21 @@ static inline bool nphdi_mih_sifts(const nphdi_mih_table *table, const nphdi_que
     return table->beside != NULL && table->whole && query->bytes >= 8 * (table->word + 1);
 }
 
-/* The least number of bits that differ in two chunks that are too many. */
-static inline uint32_t nphdi_mih_too_many(const nphdi_mih_plan *plan, const nphdi_mih_table *table,
+/* The least number of bits that differ in two chunks that are too many. `depth`: of each table. */
+static inline uint32_t nphdi_mih_too_many(const uint8_t *depth, const nphdi_mih_table *table,
                                           uint32_t number)
 {
-    return (uint32_t)plan->depth[number] + plan->depth[table->next];
+    return (uint32_t)depth[number] + depth[table->next];
+}
+
+/* The bits of a value of so many bits that are the next ones with as many set, or one of more bits
+ * if there are none. */
+static inline uint64_t nphdi_mih_next_mask(uint64_t mask, uint64_t beyond)
+{
+    const uint64_t lowest = mask & (0 - mask);
+    const uint64_t carried = mask + lowest;
+
+    return mask == 0 ? beyond : carried | ((mask ^ carried) >> (2 + __builtin_ctzll(lowest)));
 }
 
 #endif

@@ -40,7 +40,7 @@ static step next_step(const planner *of, uint32_t number, uint32_t depth, double
     const nphdi_mih_table *table = &of->mih->tables[number];
     const nphdi_mih_costs *costs = of->costs;
     const step never = {NEVER, 0};
-    const double average = (double)table->entries / (double)table->values;
+    const double average = table->average;
     const double own = of->own[number];
     const bool sifts = nphdi_mih_sifts(table, of->query);
     const double found =
@@ -62,13 +62,17 @@ static step next_step(const planner *of, uint32_t number, uint32_t depth, double
  * that costs more than `most`. */
 static bool deepen(planner *of, uint32_t tables, uint32_t wanted, double most)
 {
-    const planner before = *of;
-    const nphdi_mih_plan plan_before = *of->plan;
-    const double begin = of->plan->cost;
+    nphdi_mih_plan *plan = of->plan;
+    const double begin = plan->cost;
+    const uint64_t probes = plan->probes;
+    step steps[NPHDI_MIH_MOST_TABLES];
+    uint8_t depth[NPHDI_MIH_MOST_TABLES];
     uint32_t have = 0;
 
+    memcpy(steps, of->steps, tables * sizeof(*steps));
+    memcpy(depth, plan->depth, tables);
     for (uint32_t i = 0; i < tables; i++) {
-        have += of->plan->depth[i];
+        have += plan->depth[i];
     }
     for (; have < wanted; have++) {
         uint32_t cheapest = 0;
@@ -77,19 +81,20 @@ static bool deepen(planner *of, uint32_t tables, uint32_t wanted, double most)
                 cheapest = i;
             }
         }
-        of->plan->cost += of->steps[cheapest].cost;
-        of->plan->probes += (uint64_t)of->steps[cheapest].probes;
-        if (of->plan->cost - begin > most) {
-            *of = before;
-            *of->plan = plan_before;
+        plan->cost += of->steps[cheapest].cost;
+        plan->probes += (uint64_t)of->steps[cheapest].probes;
+        if (plan->cost - begin > most) {
+            memcpy(of->steps, steps, tables * sizeof(*steps));
+            memcpy(plan->depth, depth, tables);
+            plan->cost = begin;
+            plan->probes = probes;
             return false;
         }
-        of->plan->depth[cheapest]++;
         /* values that differ in one bit more */
-        const uint32_t depth = of->plan->depth[cheapest];
-        of->steps[cheapest] = next_step(of, cheapest, depth,
-                                        of->steps[cheapest].probes *
-                                            (of->mih->tables[cheapest].bits + 1 - depth) / depth);
+        const uint32_t now = ++plan->depth[cheapest];
+        const double values =
+            of->steps[cheapest].probes * (of->mih->tables[cheapest].bits + 1 - now) / now;
+        of->steps[cheapest] = next_step(of, cheapest, now, values);
     }
     return true;
 }

@@ -91,7 +91,7 @@ static nphd_status look_at(looker *of)
         runs[of->runs].first = from;
         runs[of->runs].count = to - from;
         runs[of->runs].most =
-            nphdi_mih_too_many(search->plan, table, at->table) - 1U - at->differing;
+            nphdi_mih_too_many(search->plan->depth, table, at->table) - 1U - at->differing;
         of->runs++;
         search->ends[at->table] = of->runs;
         prefetch_found(table, of->sifts[at->table], from, to - from);
@@ -111,20 +111,14 @@ static nphd_status look_into(looker *of, uint32_t number)
 
     of->sifts[number] = nphdi_mih_sifts(table, query);
     for (uint32_t differing = 0; differing < depth && differing <= table->bits; differing++) {
-        /* all words of so many set bits, each from the one before */
-        for (uint64_t mask = ((uint64_t)1 << differing) - 1; mask < beyond;) {
-            const uint64_t lowest = mask & (0 - mask);
-            const uint64_t carried = mask + lowest;
+        for (uint64_t mask = ((uint64_t)1 << differing) - 1; mask < beyond;
+             mask = nphdi_mih_next_mask(mask, beyond)) {
             const probe next = {own ^ (uint32_t)mask, (uint8_t)number, (uint8_t)differing};
             __builtin_prefetch(table->starts + 4 * (uint64_t)next.value);
             of->probes[of->count++] = next;
             if (of->count == VALUES_AT_ONCE) {
                 TRY(look_at(of));
             }
-            if (mask == 0) {
-                break;
-            }
-            mask = carried | ((mask ^ carried) >> (2 + __builtin_ctzll(lowest)));
         }
     }
 done:
@@ -178,24 +172,35 @@ typedef struct taker {
     size_t count;  /* in the one that is filled */
 } taker;
 
-/* Does the search find this row by this table? It has the chunk. */
-static bool finds(const nphdi_mih_search *search, uint32_t number, const nphdi_query *row)
+/* Does this table lead to the row? It has the chunk. */
+static bool finds(const nphdi_mih *mih, const uint8_t *depth, const nphdi_query *query,
+                  const nphdi_query *row, uint32_t number)
 {
-    const nphdi_mih_table *table = &search->mih->tables[number];
-    const nphdi_query *query = &search->target->query;
+    const nphdi_mih_table *table = &mih->tables[number];
     uint32_t differing =
         (uint32_t)__builtin_popcount(nphdi_mih_value(query, table) ^ nphdi_mih_value(row, table));
 
-    if (differing >= search->plan->depth[number]) {
+    if (differing >= depth[number]) {
         return false;
     }
     if (nphdi_mih_sifts(table, query)) {
-        const nphdi_mih_table *next = &search->mih->tables[table->next];
+        const nphdi_mih_table *next = &mih->tables[table->next];
         differing +=
             (uint32_t)__builtin_popcount(nphdi_mih_value(query, next) ^ nphdi_mih_value(row, next));
-        return differing < nphdi_mih_too_many(search->plan, table, number);
+        return differing < nphdi_mih_too_many(depth, table, number);
     }
     return true;
+}
+
+bool nphdi_mih_finds_before(const nphdi_mih *mih, const uint8_t *depth, const nphdi_query *query,
+                            const nphdi_query *row, uint32_t shared, uint32_t table)
+{
+    for (uint32_t i = 0; i < table && mih->tables[i].end <= 8 * shared; i++) {
+        if (depth[i] > 0 && finds(mih, depth, query, row, i)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Was the vector found in an earlier table, or is it none of those that the tables are for? */
@@ -204,15 +209,9 @@ static bool is_known(const taker *of, uint32_t slot, uint32_t shared)
     const nphdi_mih_search *search = of->search;
     const nphdi_query row = nphdi_rows_query(&search->target->rows, slot);
 
-    if (search->plan->scanned[row.bytes]) {
-        return true;
-    }
-    for (uint32_t i = 0; i < of->table && search->mih->tables[i].end <= 8 * shared; i++) {
-        if (search->plan->depth[i] > 0 && finds(search, i, &row)) {
-            return true;
-        }
-    }
-    return false;
+    return search->plan->scanned[row.bytes] ||
+           nphdi_mih_finds_before(search->mih, search->plan->depth, &search->target->query, &row,
+                                  shared, of->table);
 }
 
 static void compare(taker *of, const uint32_t *slots, size_t count)
