@@ -307,11 +307,23 @@ static void scan_rows(exact_worker *self, size_t number, uint64_t first, uint64_
     }
 }
 
+/* nphdi_search_accept() is to be asked about a slot. Where its key stands in a file takes a lookup.
+ */
+static void foresee(void *context, uint32_t slot)
+{
+    const nphdi_search_view *view = context;
+    const nphdi_content *content = view->job->content;
+
+    if (!content->view) {
+        __builtin_prefetch(content->keys.base + content->shape.key_bytes * (uint64_t)slot);
+    }
+}
+
 static void scan_parts(exact_worker *self, uint64_t first, uint64_t count)
 {
     const nphdi_content *content = self->job->content;
     const nphdi_planes_scan scan = {content->kernels, nphdi_search_accept, self->prepared,
-                                    self->scanned * self->job->variants};
+                                    self->scanned * self->job->variants, foresee};
 
     for (uint64_t i = first; i < first + count; i++) {
         const nphdi_planes_part part = nphdi_content_part(content, i);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Fewer queries find little in the cache that others before them have fetched. */
-#define LEAST_TOGETHER 256
+#define LEAST_TOGETHER 128
 
 /* What tables lead to may cost this many times what was predicted, or as much as a scan. */
 #define SURPRISE 1.2
@@ -167,7 +167,7 @@ static void scan_rest(nphdi_search_together *of, size_t number)
     const nphdi_search_job *job = of->job;
     given_up context = {of, number};
     nphdi_planes_query prepared;
-    const nphdi_planes_scan scan = {job->content->kernels, accept_rest, &prepared, 1};
+    const nphdi_planes_scan scan = {job->content->kernels, accept_rest, &prepared, 1, NULL};
     const nphdi_scan_target target = {of->queries[number], nphdi_content_rows(job->content),
                                       job->content->kernels, accept_rest, &context};
 

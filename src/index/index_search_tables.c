@@ -113,7 +113,7 @@ static uint64_t scan_lengths(const nphdi_search_job *job, const nphdi_scan_targe
                              const nphdi_mih_plan *plan, nphdi_scan_best *best)
 {
     nphdi_planes_query prepared;
-    const nphdi_planes_scan scan = {target->kernels, target->accept, &prepared, 1};
+    const nphdi_planes_scan scan = {target->kernels, target->accept, &prepared, 1, NULL};
     uint64_t looked = 0;
 
     nphdi_planes_query_set(&prepared, &target->query, best, target->context);

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-enum { SLOTS = 2500, QUERIES = 300, PAYLOAD = 32 };
+enum { SLOTS = 1200, QUERIES = 200, PAYLOAD = 32 };
 
 static const nphdi_mih_form form = {4, true};
 static uint64_t seed;
@@ -230,7 +230,7 @@ static void test_lying_blocks(void **state)
     uint64_t corrupt = 0;
 
     (void)state;
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < 30; round++) {
         for (uint32_t i = 0; i < of->mih.table_count; i++) {
             const nphdi_mih_table *table = &of->mih.tables[i];
             uint8_t *at = (uint8_t *)(uintptr_t)(round % 3 == 0   ? table->slots

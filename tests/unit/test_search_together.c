@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-enum { VECTORS = 40000, BYTES = 32, QUERIES = 700, MOST = 200000 };
+enum { VECTORS = 24000, BYTES = 32, QUERIES = 600, MOST = 200000 };
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
@@ -196,7 +196,7 @@ static void run_kind(content kind, float radius)
 static void test_clusters(void **state)
 {
     (void)state;
-    run_kind(CLUSTERS, 0.08F);
+    run_kind(CLUSTERS, 0.05F);
 }
 
 static void test_mixed_lengths(void **state)
