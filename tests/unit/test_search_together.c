@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-enum { VECTORS = 24000, BYTES = 32, QUERIES = 600, MOST = 200000 };
+enum { VECTORS = 24000, BYTES = 32, QUERIES = 520, MOST = 200000 };
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
@@ -23,8 +23,8 @@ static uint64_t seed;
 
 typedef enum content { CLUSTERS, MIXED, ALIKE } content;
 
-/* Clusters around 500 centres, of full length or mixed; or, of vectors with the same first word,
- * some that have two of its bits turned over. */
+/* Clusters around 500 centres, of full length or mixed; or an eighth of them with one first word,
+ * of which those of a later version have two bits turned over. */
 static nphd_vector vector_of(content kind, uint64_t number, uint64_t version, uint8_t *room)
 {
     test_random centre = {number % 500 * 7919 + 1};
@@ -40,7 +40,7 @@ static nphd_vector vector_of(content kind, uint64_t number, uint64_t version, ui
         const uint64_t bit = test_random_below(&noise, 8 * BYTES);
         room[bit / 8] ^= (uint8_t)(1U << (bit % 8));
     }
-    if (kind == ALIKE) {
+    if (kind == ALIKE && number % 8 == 0) {
         memset(room, 0x5a, 8);
         room[0] ^= version == 0 ? 0 : 1;
         room[2] ^= version == 0 ? 0 : 1;
