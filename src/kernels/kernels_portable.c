@@ -167,17 +167,20 @@ static size_t sift_portable(const uint8_t *values, const nphdi_sift_run *runs, s
         const uint32_t end = runs[i].first + runs[i].count;
 
         for (uint32_t at = runs[i].first; at < end; at += SIFT_VALUES) {
-            const uint32_t left = end - at < SIFT_VALUES ? end - at : SIFT_VALUES;
+            const uint32_t left = end - at;
+            uint64_t present = ~(uint64_t)0;
             uint64_t stored = 0;
 
-            if (left == SIFT_VALUES) {
+            if (left >= SIFT_VALUES) {
                 stored = nphdi_get64(values + 2 * (size_t)at);
+            } else {
+                present = ((uint64_t)1 << (16 * left)) - 1;
+                for (uint32_t j = 0; j < left; j++) {
+                    stored |= (uint64_t)nphdi_get16(values + 2 * ((size_t)at + j)) << (16 * j);
+                }
             }
-            for (uint32_t j = 0; left < SIFT_VALUES && j < left; j++) {
-                stored |= (uint64_t)nphdi_get16(values + 2 * ((size_t)at + j)) << (16 * j);
-            }
-            uint64_t near = near_values(stored, (wanted & 0xffff) * EACH_VALUE, most);
-            for (near &= ~(uint64_t)0 >> (16 * (SIFT_VALUES - left)); near != 0; near &= near - 1) {
+            uint64_t near = present & near_values(stored, (wanted & 0xffff) * EACH_VALUE, most);
+            for (; near != 0; near &= near - 1) {
                 out[found++] = at + (uint32_t)__builtin_ctzll(near) / 16;
             }
         }

@@ -135,6 +135,7 @@ nphd_status nphdi_mih_look(nphdi_mih_search *search, nphd_error *err)
     of.runs = 0;
     of.count = 0;
     memset(of.found, 0, mih->table_count * sizeof(*of.found));
+    memset(of.sifts, 0, mih->table_count * sizeof(*of.sifts));
     memset(search->ends, 0, sizeof(search->ends));
     search->candidates = 0;
     search->sifted = 0;

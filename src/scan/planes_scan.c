@@ -39,9 +39,9 @@ typedef struct planes_pair {
     uint32_t shared;  /* bytes */
     uint32_t limit;   /* most differing bits that may be taken */
     uint32_t changes; /* of the taker that the limit knows */
+    uint32_t waiting_count;
     nphdi_planes_run whole;
     nphdi_planes_run first; /* the planes to begin with, which depend on the limit */
-    uint32_t waiting_count;
     planes_waiting waiting[WAITING];
 } planes_pair;
 
