@@ -127,7 +127,7 @@ NPHD_API nphd_status nphd_index_search_many(nphd_index *index, const nphd_vector
  * search faster; no answer depends on them. What a file has already is not made again, and nothing
  * is made for fewer than some thousand vectors.
  *
- * The tables take 40 to 70 bytes a vector of 256 bits, the planes 36; they are saved with the
+ * The tables take some 100 bytes a vector of 256 bits, the planes 36; they are saved with the
  * index. Vectors stored later are compared one by one, so it pays to prepare again when they have
  * become many.
  *

@@ -24,7 +24,7 @@ typedef struct nphd_pair {
 /** Takes pairs. Returns 0 to go on; anything else ends the call. */
 typedef int (*nphd_pair_sink)(void *context, const nphd_pair *pairs, size_t count);
 
-/** How to join. All zero: the calling thread, some 8 MB of memory. */
+/** How to join. All zero: the calling thread, some 9 MB of memory. */
 typedef struct nphd_join_options {
     size_t struct_size;
     uint32_t threads;       /* workers; 0 and 1: the calling thread alone */
@@ -64,8 +64,8 @@ typedef struct nphd_join_report {
  * right key: the same for any number of threads and any batch. Of a pair of two vectors of one key
  * the left one is that which the cursor meets first.
  *
- * Memory is some 2 kB for each vector of a batch, whatever the number of pairs: a batch that has
- * too many of them is cut. A vector with more matches than a whole batch has room for (64 for each
+ * Memory is some 2 kB for each vector of a batch and 1 MB for each worker, whatever the number of
+ * pairs: a batch that has too many of them is cut. A vector with more matches than a whole batch has room for (64 for each
  * of its vectors, at least 4096) is looked up once for each such number of them.
  *
  * Where the left side has many vectors the right one is made ready first, as by

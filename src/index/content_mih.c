@@ -57,10 +57,10 @@ nphd_status nphdi_content_mih_make(const nphdi_content *content, uint32_t thread
     TRY(nphdi_alloc(allocator, stale_words(slots), sizeof(*tables->stale), &tables->stale, err));
     TRY(nphdi_alloc(allocator, tables->loose_room, sizeof(*tables->loose), &tables->loose, err));
     nphdi_mih_count(&rows, slots, counts);
-    const uint64_t bytes = nphdi_mih_bytes(counts, rows.payload_bytes, slots);
+    const uint64_t bytes = nphdi_mih_bytes(counts, rows.payload_bytes, nphdi_mih_form_new);
     TRY(nphdi_region_reserve(&tables->block, allocator, bytes, bytes, err));
     TRY(nphdi_region_commit(&tables->block, allocator, bytes, err));
-    nphdi_mih_build(&rows, slots, counts, threads, tables->block.base);
+    nphdi_mih_build(&rows, slots, counts, nphdi_mih_form_new, threads, tables->block.base);
     (void)nphdi_mih_open(&tables->mih, tables->block.base, bytes, rows.payload_bytes, slots);
 done:
     return status;

@@ -7,8 +7,7 @@
  *
  * The variants of a query are queries of the planes that share a taker. */
 #include "base/error.h"
-#include "index/index_search_job.h"
-#include "index/index_search_tables.h"
+#include "index/index_search_many.h"
 #include "scan/costs.h"
 #include "scan/planes.h"
 
@@ -38,12 +37,13 @@
 typedef struct exact_worker {
     nphdi_search_job *job;
     uint32_t number;
-    size_t most;                  /* queries at a time */
-    size_t count;                 /* queries now */
-    size_t scanned;               /* of them by scanning */
-    nphdi_scan_match *matches;    /* `keep` for each of them */
-    nphdi_planes_query *prepared; /* for each variant of each that is scanned for */
-    nphdi_tables_scratch *tables; /* NULL: there are no tables */
+    size_t most;                     /* queries at a time */
+    size_t count;                    /* queries now */
+    size_t scanned;                  /* of them by scanning */
+    nphdi_scan_match *matches;       /* `keep` for each of them */
+    nphdi_planes_query *prepared;    /* for each variant of each that is scanned for */
+    nphdi_tables_scratch *tables;    /* NULL: there are no tables */
+    nphdi_search_together *together; /* NULL: queries are asked one by one */
     nphdi_scan_best best[MOST_GROUPED];
     uint64_t looked[MOST_GROUPED];
     double predicted[MOST_GROUPED];        /* nanoseconds */
@@ -233,6 +233,9 @@ static nphd_status ask_tables(exact_worker *self, size_t first, size_t count, np
     nphdi_search_job *job = self->job;
 
     for (size_t i = 0; i < count && !atomic_load(&job->stop); i++) {
+        if (self->settled[i]) {
+            continue;
+        }
         const uint64_t start = nphdi_clock_ns();
         nphdi_search_view *views = &self->views[i * job->variants];
         double by_tables = 0;
@@ -304,11 +307,23 @@ static void scan_rows(exact_worker *self, size_t number, uint64_t first, uint64_
     }
 }
 
+/* nphdi_search_accept() is to be asked about a slot. Where its key stands in a file takes a lookup.
+ */
+static void foresee(void *context, uint32_t slot)
+{
+    const nphdi_search_view *view = context;
+    const nphdi_content *content = view->job->content;
+
+    if (!content->view) {
+        __builtin_prefetch(content->keys.base + content->shape.key_bytes * (uint64_t)slot);
+    }
+}
+
 static void scan_parts(exact_worker *self, uint64_t first, uint64_t count)
 {
     const nphdi_content *content = self->job->content;
     const nphdi_planes_scan scan = {content->kernels, nphdi_search_accept, self->prepared,
-                                    self->scanned * self->job->variants};
+                                    self->scanned * self->job->variants, foresee};
 
     for (uint64_t i = first; i < first + count; i++) {
         const nphdi_planes_part part = nphdi_content_part(content, i);
@@ -388,35 +403,90 @@ done:
     return status;
 }
 
-static nphd_status work_groups(exact_worker *self, nphd_error *err)
+/* Some queries, at most self->most. Those that were answered together are settled. */
+static nphd_status answer_group(exact_worker *self, size_t first, size_t count, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_search_job *job = self->job;
+    uint64_t at = 0;
+
+    self->count = count;
+    TRY(ask_tables(self, first, count, err));
+    do {
+        TRY(scan_group(self, first, count, &at, err));
+    } while (forget_bounds(self, first, count));
+    for (size_t i = 0; i < count; i++) {
+        /* not those of which a match was kept back, or that did not get to the end */
+        if (!self->views[i * job->variants].cut &&
+            (at >= job_total(job) || self->best[i].ended || self->answered[i])) {
+            scan_report(job, first + i, &self->best[i], self->looked[i]);
+            plan_report(self, first + i, i);
+        }
+    }
+done:
+    return status;
+}
+
+/* What was found out together of queries first..first+count-1; *out_left: some are left. */
+static void take_over(exact_worker *self, size_t first, size_t count, uint64_t taken_ns,
+                      bool *out_left)
+{
+    const nphdi_search_together *together = self->together;
+
+    *out_left = false;
+    for (size_t i = 0; i < count; i++) {
+        begin_query(self, first, i);
+        if (together == NULL || !together->answered[first + i - together->first]) {
+            *out_left = true;
+            continue;
+        }
+        const size_t place = first + i - together->first;
+        self->settled[i] = true;
+        self->answered[i] = true;
+        self->looked[i] = together->compared[place];
+        self->predicted[i] = (double)together->predicted[place];
+        self->taken[i] = taken_ns;
+    }
+}
+
+/* A share of a worker, group by group. */
+static nphd_status answer_share(exact_worker *self, size_t first, size_t count, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_search_job *job = self->job;
+    uint64_t taken_ns = 0;
+
+    if (self->together != NULL) {
+        nphdi_scan_best taker;
+        scan_begin(job, NULL, NULL, &taker);
+        TRY(nphdi_search_together_run(self->together, first, count, &taker, &taken_ns, err));
+    }
+    for (size_t i = 0; i < count && !atomic_load(&job->stop); i += self->most) {
+        const size_t rest = count - i;
+        const size_t some = rest < self->most ? rest : self->most;
+        bool left = false;
+        take_over(self, first + i, some, taken_ns, &left);
+        if (left || job->ask.reports != NULL) {
+            TRY(answer_group(self, first + i, some, err));
+        }
+    }
+done:
+    return status;
+}
+
+static nphd_status work_groups(exact_worker *self, size_t share, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_search_job *job = self->job;
 
     while (!atomic_load(&job->stop)) {
-        const uint64_t first = atomic_fetch_add(&job->next, self->most);
+        const uint64_t first = atomic_fetch_add(&job->next, share);
         if (first >= job->ask.query_count) {
             break;
         }
         const size_t rest = job->ask.query_count - (size_t)first;
-        const size_t count = rest < self->most ? rest : self->most;
-        self->count = count;
-        uint64_t at = 0;
-        for (size_t i = 0; i < count; i++) {
-            begin_query(self, (size_t)first, i);
-        }
-        TRY(ask_tables(self, (size_t)first, count, err));
-        do {
-            TRY(scan_group(self, (size_t)first, count, &at, err));
-        } while (forget_bounds(self, (size_t)first, count));
-        for (size_t i = 0; i < count; i++) {
-            /* not those of which a match was kept back, or that did not get to the end */
-            if (!self->views[i * job->variants].cut &&
-                (at >= job_total(job) || self->best[i].ended || self->answered[i])) {
-                scan_report(job, (size_t)first + i, &self->best[i], self->looked[i]);
-                plan_report(self, (size_t)first + i, i);
-            }
-        }
+        const size_t count = rest < share ? rest : share;
+        TRY(answer_share(self, (size_t)first, count, err));
         if (atomic_load(&job->stop)) {
             break;
         }
@@ -475,6 +545,7 @@ nphd_status nphdi_search_exact(nphdi_search_job *job, uint32_t worker, nphd_erro
     nphd_status status = NPHD_OK;
     const nphd_allocator *allocator = job->index->allocator;
     const size_t most = queries_at_a_time(job);
+    const size_t together = nphdi_search_together_most(job);
     exact_worker *self = NULL;
 
     TRY(nphdi_alloc(allocator, 1, sizeof(*self), &self, err));
@@ -490,12 +561,17 @@ nphd_status nphdi_search_exact(nphdi_search_job *job, uint32_t worker, nphd_erro
     if (job->tables.mih != NULL && !job->shared) {
         TRY(nphdi_alloc(allocator, 1, sizeof(*self->tables), &self->tables, err));
     }
-    TRY(job->shared ? work_stripes(self, err) : work_groups(self, err));
+    if (together > 0) {
+        TRY(nphdi_search_together_begin(job, together, &self->together, err));
+    }
+    TRY(job->shared ? work_stripes(self, err)
+                    : work_groups(self, together > 0 ? together : most, err));
 done:
     if (self != NULL) {
         if (self->tables != NULL) {
             nphdi_tables_scratch_free(self->tables, allocator);
         }
+        nphdi_search_together_end(self->together, allocator);
         nphdi_free(allocator, self->tables, 1, sizeof(*self->tables));
         nphdi_free(allocator, self->prepared, most * job->variants, sizeof(*self->prepared));
         nphdi_free(allocator, self->matches, most * job->keep, sizeof(*self->matches));

@@ -54,7 +54,7 @@ double nphdi_search_scan_cost(const nphdi_search_job *job, const nphdi_query *qu
                                  : (double)(job->slots - counted) * kernels->row_ns);
 }
 
-static const nphdi_mih_costs *tables_costs(const nphdi_search_job *job)
+const nphdi_mih_costs *nphdi_search_tables_costs(const nphdi_search_job *job)
 {
     const nphdi_mih *mih = job->tables.mih;
 
@@ -85,8 +85,8 @@ static void take_slots(const nphdi_scan_target *target, const nphdi_mih_plan *pl
     }
 }
 
-static uint64_t take_loose(const nphdi_search_job *job, const nphdi_scan_target *target,
-                           const nphdi_mih_plan *plan, nphdi_scan_best *best)
+uint64_t nphdi_search_take_loose(const nphdi_search_job *job, const nphdi_scan_target *target,
+                                 const nphdi_mih_plan *plan, nphdi_scan_best *best)
 {
     const nphdi_mih_view *tables = &job->tables;
     uint64_t looked = 0;
@@ -113,7 +113,7 @@ static uint64_t scan_lengths(const nphdi_search_job *job, const nphdi_scan_targe
                              const nphdi_mih_plan *plan, nphdi_scan_best *best)
 {
     nphdi_planes_query prepared;
-    const nphdi_planes_scan scan = {target->kernels, target->accept, &prepared, 1};
+    const nphdi_planes_scan scan = {target->kernels, target->accept, &prepared, 1, NULL};
     uint64_t looked = 0;
 
     nphdi_planes_query_set(&prepared, &target->query, best, target->context);
@@ -151,8 +151,8 @@ static bool plan_variants(const nphdi_search_job *job, size_t number, nphdi_sear
              i++) {
             scan_ns[i] *= FORCED_TIMES;
         }
-        nphdi_mih_plan_make(tables->mih, &target->query, best->limit, scan_ns, tables_costs(job),
-                            &scratch->plans[variant]);
+        nphdi_mih_plan_make(tables->mih, &target->query, best->limit, scan_ns,
+                            nphdi_search_tables_costs(job), &scratch->plans[variant]);
         *out_cost += scratch->plans[variant].cost + (double)apart * job->content->kernels->row_ns;
         if (scratch->plans[variant].scans && job->parts == 0) {
             return false;
@@ -167,7 +167,8 @@ static nphd_status look_variants(const nphdi_search_job *job, nphdi_tables_scrat
                                  double cost, double most, bool *out_go_on, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint64_t candidates = 0;
+    const nphdi_mih_costs *costs = nphdi_search_tables_costs(job);
+    double comparing = 0;
 
     for (uint32_t variant = 0; variant < job->variants; variant++) {
         nphdi_mih_search *search = &scratch->searches[variant];
@@ -178,9 +179,9 @@ static nphd_status look_variants(const nphdi_search_job *job, nphdi_tables_scrat
         search->scratch = &scratch->found[variant];
         search->allocator = job->index->allocator;
         TRY(nphdi_mih_look(search, err));
-        candidates += search->candidates;
+        comparing +=
+            (double)search->candidates * costs->candidate + (double)search->sifted * costs->beside;
     }
-    const double comparing = (double)candidates * tables_costs(job)->candidate;
     *out_go_on = comparing <= SURPRISE * cost || comparing <= most;
 done:
     return status;
@@ -204,7 +205,7 @@ done:
     return status;
 }
 
-static nphd_status broken_tables(const nphdi_search_job *job, nphd_error *err)
+nphd_status nphdi_search_broken_tables(const nphdi_search_job *job, nphd_error *err)
 {
     return nphdi_fail(err, NPHD_CORRUPT,
                       "%s: trailer: the hash tables contradict themselves; verify the file, and "
@@ -230,16 +231,16 @@ nphd_status nphdi_search_by_tables(nphdi_search_job *job, size_t number, nphdi_s
         const nphdi_scan_target *target = &scratch->targets[i];
         const nphdi_mih_plan *plan = &scratch->plans[i];
         status = nphdi_mih_take(&scratch->searches[i], best);
-        *out_looked += scratch->searches[i].candidates;
+        *out_looked += scratch->searches[i].compared;
         if (status == NPHD_OK && plan->scans) {
             *out_looked += scan_lengths(job, target, plan, best);
         }
         if (status == NPHD_OK) {
-            *out_looked += take_loose(job, target, plan, best);
+            *out_looked += nphdi_search_take_loose(job, target, plan, best);
         }
     }
     if (status == NPHD_CORRUPT) {
-        return broken_tables(job, err);
+        return nphdi_search_broken_tables(job, err);
     }
     *out_done = go_on;
     return status;

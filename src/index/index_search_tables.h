@@ -20,6 +20,15 @@ void nphdi_tables_scratch_free(nphdi_tables_scratch *scratch, const nphd_allocat
 double nphdi_search_scan_cost(const nphdi_search_job *job, const nphdi_query *query,
                               const uint16_t *limit, double *out_lengths);
 
+/* What looking up and comparing cost by these tables. */
+const nphdi_mih_costs *nphdi_search_tables_costs(const nphdi_search_job *job);
+
+/* Compares with what the tables do not tell: rows that changed, and new ones. Returns how many. */
+uint64_t nphdi_search_take_loose(const nphdi_search_job *job, const nphdi_scan_target *target,
+                                 const nphdi_mih_plan *plan, nphdi_scan_best *best);
+
+nphd_status nphdi_search_broken_tables(const nphdi_search_job *job, nphd_error *err);
+
 /* Answers query `number` into `best`, whose limits are set, if that costs less than `most`
  * nanoseconds: *out_done. `views` are those of its variants. *out_cost is the predicted cost, also
  * where that was too much; *out_looked how many vectors were compared. */

@@ -70,6 +70,13 @@ typedef struct nphdi_planes_run {
     uint64_t last_mask;    /* the bits of the last of them that count */
 } nphdi_planes_run;
 
+/* Some of a row of 16-bit values, little-endian, any alignment: those that lie side by side. */
+typedef struct nphdi_sift_run {
+    uint32_t first;
+    uint32_t count;
+    uint32_t most; /* bits that may differ: 0..16, or more for all */
+} nphdi_sift_run;
+
 typedef struct nphdi_kernels {
     const char *name;
     /* Differing bits of two byte strings of equal length 0..255. */
@@ -86,6 +93,11 @@ typedef struct nphdi_kernels {
                               uint64_t *out);
     /* The differing bits of vector `at`. */
     uint32_t (*planes_count)(const nphdi_planes_run *run, size_t at);
+    /* The places of the values in these runs that differ from `wanted` in at most the run's bits,
+     * in order; returns how many. Reads no value beyond a run's last one, but for some before its
+     * first one. `out` has room for all. */
+    size_t (*sift)(const uint8_t *values, const nphdi_sift_run *runs, size_t count, uint32_t wanted,
+                   uint32_t *out);
     /* XXH3 with 64 bits and seed 0, as nphdi_hash_bytes(): for blocks of files, where the widest
      * registers pay. */
     uint64_t (*checksum)(const void *data, size_t bytes);

@@ -341,17 +341,58 @@ static uint32_t planes_count_avx2(const nphdi_planes_run *run, size_t at)
     return (uint32_t)differing;
 }
 
+/* ---- sifting ---- */
+
+#define SIFT_VALUES 16
+
+/* Which of 16 values are near enough: one bit for each. */
+NPHDI_INLINE uint32_t near_values(const uint8_t *values, __m256i query, __m256i most)
+{
+    const __m256i bytes = count_bytes(_mm256_xor_si256(load_block(values), query));
+    const __m256i counts = _mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1));
+    const __m256i far = _mm256_cmpgt_epi16(counts, most);
+
+    /* two equal bits for each value: every other one is taken */
+    return _pext_u32(~(uint32_t)_mm256_movemask_epi8(far), 0x55555555U);
+}
+
+/* There are no masked loads of values: the last ones of a run are read with those before them. */
+static size_t sift_avx2(const uint8_t *values, const nphdi_sift_run *runs, size_t count,
+                        uint32_t wanted, uint32_t *out)
+{
+    const __m256i query = _mm256_set1_epi16((short)wanted);
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t end = runs[i].first + runs[i].count;
+        const __m256i most = _mm256_set1_epi16((short)(runs[i].most < 16 ? runs[i].most : 16));
+        uint32_t at = runs[i].first;
+
+        for (; at < end && end < SIFT_VALUES; at++) { /* there are not so many before them */
+            const uint32_t value = values[2 * (size_t)at] | (uint32_t)values[2 * (size_t)at + 1]
+                                                                << 8;
+
+            if ((uint32_t)_mm_popcnt_u32((value ^ wanted) & 0xffff) <= runs[i].most) {
+                out[found++] = at;
+            }
+        }
+        for (; at < end; at += SIFT_VALUES) {
+            const uint32_t begin = end - at < SIFT_VALUES ? end - SIFT_VALUES : at;
+            uint32_t near = near_values(values + 2 * (size_t)begin, query, most);
+
+            for (near &= ~(uint32_t)0 << (at - begin); near != 0; near &= near - 1) {
+                out[found++] = begin + (uint32_t)__builtin_ctz(near);
+            }
+        }
+    }
+    return found;
+}
+
 const nphdi_kernels *nphdi_kernels_avx2(void)
 {
-    static const nphdi_kernels kernels = {"avx2",
-                                          hamming_avx2,
-                                          gather_avx2,
-                                          range_avx2,
-                                          planes_within_avx2,
-                                          planes_count_avx2,
-                                          nphdi_checksum,
-                                          0.35,
-                                          2.5};
+    static const nphdi_kernels kernels = {
+        "avx2",    hamming_avx2,   gather_avx2, range_avx2, planes_within_avx2, planes_count_avx2,
+        sift_avx2, nphdi_checksum, 0.35,        2.5};
 
     return &kernels;
 }

@@ -11,6 +11,8 @@
 #include "kernels/checksum.h"
 #include "kernels/kernels_x86.h"
 
+#include <stdbool.h>
+
 #define YMM_BYTES 32
 #define ZMM_BYTES 64
 #define ZMM_BLOCKS 4 /* cover NPHD_MAX_BYTES */
@@ -222,9 +224,11 @@ static void range_avx512vpopcntdq(const nphdi_query *query, const nphdi_rows *ro
 #define NO_THREAD_SANITIZER __attribute__((no_sanitize("thread")))
 
 /* Which of the vectors at..at+7 that `present` names are near enough. `planes` is a constant where
- * this is inlined, or run->planes. */
+ * this is inlined, or run->planes; so is whether all bits of the last of them count, which saves a
+ * fourteenth of the time. */
 NO_THREAD_SANITIZER NPHDI_INLINE uint64_t near_of_8(const nphdi_planes_run *run, uint32_t planes,
-                                                    size_t at, __mmask8 present, __m512i limit)
+                                                    bool whole, size_t at, __mmask8 present,
+                                                    __m512i limit)
 {
     const uint8_t *word = run->base + 8 * at;
     const uint32_t last = planes - 1;
@@ -239,13 +243,15 @@ NO_THREAD_SANITIZER NPHDI_INLINE uint64_t near_of_8(const nphdi_planes_run *run,
     }
     __m512i differs = _mm512_xor_si512(_mm512_maskz_loadu_epi64(present, word),
                                        _mm512_set1_epi64((int64_t)run->query[last]));
-    differs = _mm512_and_si512(differs, _mm512_set1_epi64((int64_t)run->last_mask));
+    if (!whole) {
+        differs = _mm512_and_si512(differs, _mm512_set1_epi64((int64_t)run->last_mask));
+    }
     sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(differs));
     return _mm512_mask_cmple_epu64_mask(present, sum, limit);
 }
 
 NO_THREAD_SANITIZER NPHDI_INLINE uint64_t within_planes(const nphdi_planes_run *run,
-                                                        uint32_t planes, size_t count,
+                                                        uint32_t planes, bool whole, size_t count,
                                                         uint32_t most, uint64_t *out)
 {
     const __m512i limit = _mm512_set1_epi64((int64_t)most);
@@ -257,7 +263,7 @@ NO_THREAD_SANITIZER NPHDI_INLINE uint64_t within_planes(const nphdi_planes_run *
 
         NPHDI_UNROLL_8
         for (size_t i = 0; i < 64; i += 8) {
-            word |= near_of_8(run, planes, at + i, 0xff, limit) << i;
+            word |= near_of_8(run, planes, whole, at + i, 0xff, limit) << i;
         }
         out[at / 64] = word;
         any |= word;
@@ -269,7 +275,7 @@ NO_THREAD_SANITIZER NPHDI_INLINE uint64_t within_planes(const nphdi_planes_run *
             const size_t left = count - at - i;
             const __mmask8 present = (__mmask8)(left < 8 ? (1U << left) - 1 : 0xff);
 
-            word |= near_of_8(run, planes, at + i, present, limit) << i;
+            word |= near_of_8(run, planes, whole, at + i, present, limit) << i;
         }
         out[at / 64] = word;
         any |= word;
@@ -280,17 +286,19 @@ NO_THREAD_SANITIZER NPHDI_INLINE uint64_t within_planes(const nphdi_planes_run *
 NO_THREAD_SANITIZER static uint64_t planes_within_avx512(const nphdi_planes_run *run, size_t count,
                                                          uint32_t limit, uint64_t *out)
 {
-    switch (run->planes) {
+    const bool whole = run->last_mask == ~(uint64_t)0;
+
+    switch (whole ? run->planes : 0) {
     case 1:
-        return within_planes(run, 1, count, limit, out);
+        return within_planes(run, 1, true, count, limit, out);
     case 2:
-        return within_planes(run, 2, count, limit, out);
+        return within_planes(run, 2, true, count, limit, out);
     case 3:
-        return within_planes(run, 3, count, limit, out);
+        return within_planes(run, 3, true, count, limit, out);
     case 4:
-        return within_planes(run, 4, count, limit, out);
+        return within_planes(run, 4, true, count, limit, out);
     default:
-        return within_planes(run, run->planes, count, limit, out);
+        return within_planes(run, run->planes, false, count, limit, out);
     }
 }
 
@@ -304,6 +312,49 @@ static uint32_t planes_count_avx512(const nphdi_planes_run *run, size_t at)
     return (uint32_t)differing;
 }
 
+/* ---- sifting ---- */
+
+#define SIFT_VALUES 32
+
+/* The set bits of each 16-bit value: of half bytes by a shuffle, as VPOPCNTDQ has no words as short
+ * as these. */
+NPHDI_INLINE __m512i count_values(__m512i x)
+{
+    const __m512i half_counts =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i half = _mm512_set1_epi8(0x0f);
+    const __m512i low = _mm512_shuffle_epi8(half_counts, _mm512_and_si512(x, half));
+    const __m512i high =
+        _mm512_shuffle_epi8(half_counts, _mm512_and_si512(_mm512_srli_epi16(x, 4), half));
+
+    return _mm512_maddubs_epi16(_mm512_add_epi8(low, high), _mm512_set1_epi8(1));
+}
+
+NO_THREAD_SANITIZER static size_t sift_avx512(const uint8_t *values, const nphdi_sift_run *runs,
+                                              size_t count, uint32_t wanted, uint32_t *out)
+{
+    const __m512i query = _mm512_set1_epi16((short)wanted);
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const __m512i most = _mm512_set1_epi16((short)runs[i].most);
+        const uint32_t end = runs[i].first + runs[i].count;
+
+        for (uint32_t at = runs[i].first; at < end; at += SIFT_VALUES) {
+            const uint32_t left = end - at < SIFT_VALUES ? end - at : SIFT_VALUES;
+            const __mmask32 present = _bzhi_u32(~(uint32_t)0, left);
+            const __m512i stored = _mm512_maskz_loadu_epi16(present, values + 2 * (size_t)at);
+            const __m512i counts = count_values(_mm512_xor_si512(stored, query));
+
+            for (uint32_t near = _mm512_mask_cmple_epu16_mask(present, counts, most); near != 0;
+                 near &= near - 1) {
+                out[found++] = at + (uint32_t)__builtin_ctz(near);
+            }
+        }
+    }
+    return found;
+}
+
 const nphdi_kernels *nphdi_kernels_avx512(void)
 {
     static const nphdi_kernels kernels = {"avx512vpopcntdq",
@@ -312,6 +363,7 @@ const nphdi_kernels *nphdi_kernels_avx512(void)
                                           range_avx512vpopcntdq,
                                           planes_within_avx512,
                                           planes_count_avx512,
+                                          sift_avx512,
                                           nphdi_checksum,
                                           0.04,
                                           2.5};

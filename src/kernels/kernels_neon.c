@@ -262,17 +262,59 @@ static uint64_t planes_within_neon(const nphdi_planes_run *run, size_t count, ui
     }
 }
 
+/* ---- sifting ---- */
+
+#define SIFT_VALUES 8
+
+/* Which of 8 values are near enough: a byte of ones for each. */
+NPHDI_INLINE uint64_t near_values(const uint8_t *values, uint8x16_t query, uint16x8_t most)
+{
+    const uint16x8_t counts = vpaddlq_u8(vcntq_u8(veorq_u8(vld1q_u8(values), query)));
+    const uint8x8_t near = vmovn_u16(vcleq_u16(counts, most));
+
+    return vget_lane_u64(vreinterpret_u64_u8(near), 0);
+}
+
+/* The last values of a run are read with those before them. */
+static size_t sift_neon(const uint8_t *values, const nphdi_sift_run *runs, size_t count,
+                        uint32_t wanted, uint32_t *out)
+{
+    const uint8x16_t query = vreinterpretq_u8_u16(vdupq_n_u16((uint16_t)wanted));
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t end = runs[i].first + runs[i].count;
+        const uint16x8_t most = vdupq_n_u16((uint16_t)(runs[i].most < 16 ? runs[i].most : 16));
+        uint32_t at = runs[i].first;
+
+        for (; at < end && end < SIFT_VALUES; at++) { /* there are not so many before them */
+            const uint32_t value = values[2 * (size_t)at] | (uint32_t)values[2 * (size_t)at + 1]
+                                                                << 8;
+
+            if (count_word((value ^ wanted) & 0xffff) <= runs[i].most) {
+                out[found++] = at;
+            }
+        }
+        for (; at < end; at += SIFT_VALUES) {
+            const uint32_t begin = end - at < SIFT_VALUES ? end - SIFT_VALUES : at;
+            uint64_t near = near_values(values + 2 * (size_t)begin, query, most);
+
+            for (near &= ~(uint64_t)0 << (8 * (at - begin)); near != 0;) {
+                const uint32_t lane = (uint32_t)__builtin_ctzll(near) / 8;
+
+                out[found++] = begin + lane;
+                near &= ~((uint64_t)0xff << (8 * lane));
+            }
+        }
+    }
+    return found;
+}
+
 const nphdi_kernels *nphdi_kernels_neon(void)
 {
-    static const nphdi_kernels kernels = {"neon",
-                                          hamming_neon,
-                                          gather_neon,
-                                          range_neon,
-                                          planes_within_neon,
-                                          planes_count_neon,
-                                          nphdi_checksum,
-                                          0.35,
-                                          3};
+    static const nphdi_kernels kernels = {
+        "neon",    hamming_neon,   gather_neon, range_neon, planes_within_neon, planes_count_neon,
+        sift_neon, nphdi_checksum, 0.35,        3};
 
     return &kernels;
 }

@@ -1,6 +1,7 @@
 /* The reference: plain C on 64-bit words, for every processor, written to be read. The other levels
  * are tested against it. Counting bits does not depend on the order of bytes in a word, so neither
  * does this file on the host's. */
+#include "base/bytes.h"
 #include "kernels/checksum.h"
 #include "kernels/kernels.h"
 #include "kernels/kernels_rows.h"
@@ -142,6 +143,51 @@ static uint64_t planes_within_portable(const nphdi_planes_run *run, size_t count
     return any;
 }
 
+#define SIFT_VALUES 4
+#define EACH_VALUE 0x0001000100010001U
+
+/* Which of four 16-bit values in a word differ from those of another one in at most `most` bits:
+ * the highest bit of each that does. */
+static uint64_t near_values(uint64_t stored, uint64_t wanted, uint32_t most)
+{
+    const uint64_t bytes = count_byte_bits(stored ^ wanted);
+    const uint64_t counts = (bytes + (bytes >> 8)) & (0x1f * EACH_VALUE);
+
+    /* no value borrows from the next one */
+    return ((0x8000U + most) * EACH_VALUE - counts) & (0x8000U * EACH_VALUE);
+}
+
+static size_t sift_portable(const uint8_t *values, const nphdi_sift_run *runs, size_t count,
+                            uint32_t wanted, uint32_t *out)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t most = runs[i].most < 16 ? runs[i].most : 16;
+        const uint32_t end = runs[i].first + runs[i].count;
+
+        for (uint32_t at = runs[i].first; at < end; at += SIFT_VALUES) {
+            const uint32_t left = end - at;
+            uint64_t present = ~(uint64_t)0;
+            uint64_t stored = 0;
+
+            if (left >= SIFT_VALUES) {
+                stored = nphdi_get64(values + 2 * (size_t)at);
+            } else {
+                present = ((uint64_t)1 << (16 * left)) - 1;
+                for (uint32_t j = 0; j < left; j++) {
+                    stored |= (uint64_t)nphdi_get16(values + 2 * ((size_t)at + j)) << (16 * j);
+                }
+            }
+            uint64_t near = present & near_values(stored, (wanted & 0xffff) * EACH_VALUE, most);
+            for (; near != 0; near &= near - 1) {
+                out[found++] = at + (uint32_t)__builtin_ctzll(near) / 16;
+            }
+        }
+    }
+    return found;
+}
+
 const nphdi_kernels *nphdi_kernels_portable(void)
 {
     static const nphdi_kernels kernels = {"portable",
@@ -150,6 +196,7 @@ const nphdi_kernels *nphdi_kernels_portable(void)
                                           range_portable,
                                           planes_within_portable,
                                           planes_count_portable,
+                                          sift_portable,
                                           nphdi_checksum,
                                           1.2,
                                           10};

@@ -12,11 +12,12 @@
 #include "scan/mih.h"
 #include "scan/planes.h"
 
-/* A query by tables, a value looked up there, and a vector found and compared: the last two are a
- * miss or two of the cache each, of which some ten are under way at once. */
-static const nphdi_mih_costs nphdi_costs_mih = {3000, 20, 18};
+/* A query by tables, a value looked up there, a slot sifted, and a vector found and compared: a
+ * value and a vector are a miss or two of the cache each, of which some ten are under way at once.
+ */
+static const nphdi_mih_costs nphdi_costs_mih = {2500, 14, 0.4, 12};
 /* The same while tables and rows stay in the cache. */
-static const nphdi_mih_costs nphdi_costs_mih_near = {3000, 12, 14};
+static const nphdi_mih_costs nphdi_costs_mih_near = {2000, 10, 0.4, 10};
 #define NPHDI_COST_MIH_NEAR_BYTES ((uint64_t)32 << 20)
 
 /* A word of a vector in planes, from memory and from the cache, if comparing it costs no more. */

@@ -10,20 +10,11 @@
 #define WORD_BITS 64
 #define HEAD_BYTES ((uint64_t)(NPHDI_MIH_LENGTHS + 16) * 4)
 #define ALIGNMENT 64
-
-/* With three chunks a word a value has 2 to 5 of 2^22 slots on average, with four 1 to 64 of those
- * below. More chunks take more memory and find more that is not within the radius; fewer have more
- * values than can be looked up. By bench_mih the two are equally fast here. */
-#define FOUR_CHUNKS_BELOW ((uint64_t)3 << 20)
+#define BESIDE_BYTES 2
 
 /* Rows whose values are known before the first is counted or placed: enough to hide what a miss in
  * the table costs. */
 #define AHEAD 64
-
-uint32_t nphdi_mih_chunks(uint64_t slots)
-{
-    return slots < FOUR_CHUNKS_BELOW ? 4 : 3;
-}
 
 static uint64_t padded(uint64_t bytes)
 {
@@ -35,9 +26,31 @@ static uint64_t starts_bytes(const nphdi_mih_table *table)
     return padded(4 * (table->values + 1));
 }
 
-/* The tables without their places, for the counts that are set. */
-static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, uint32_t chunks)
+static uint64_t slots_bytes(const nphdi_mih_table *table)
 {
+    return padded(4 * (uint64_t)table->entries);
+}
+
+static uint64_t beside_bytes(const nphdi_mih_table *table, nphdi_mih_form form)
+{
+    return form.beside ? padded(2 * (uint64_t)table->entries) : 0;
+}
+
+/* Does no vector end inside of this word? */
+static bool word_is_whole(const nphdi_mih *mih, uint32_t word)
+{
+    for (uint32_t length = 8 * word + 1; length < 8 * word + 8 && length < mih->lengths; length++) {
+        if (mih->counts[length] > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The tables without their places, for the counts that are set. */
+static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, nphdi_mih_form form)
+{
+    const uint32_t chunks = form.chunks;
     uint64_t longer = 0; /* slots whose vector has the chunk */
     uint32_t least = 0;  /* bytes that it needs */
     uint32_t end = 0;
@@ -59,6 +72,8 @@ static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, uint32_t chunks)
             break;
         }
         table->word = chunk / chunks;
+        table->next = chunk - number + (number + 1) % chunks;
+        table->whole = word_is_whole(mih, table->word);
         table->shift = end % WORD_BITS;
         table->bits = bits;
         table->values = (uint64_t)1 << bits;
@@ -68,7 +83,8 @@ static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, uint32_t chunks)
             longer -= mih->counts[least];
         }
         table->entries = (uint32_t)longer;
-        mih->bytes += starts_bytes(table) + padded(4 * longer);
+        table->average = (double)longer / (double)table->values;
+        mih->bytes += starts_bytes(table) + slots_bytes(table) + beside_bytes(table, form);
         mih->table_count++;
     }
     for (uint32_t length = 0, tables = 0; length < NPHDI_MIH_LENGTHS; length++) {
@@ -79,7 +95,7 @@ static void lay_out(nphdi_mih *mih, uint32_t payload_bytes, uint32_t chunks)
     }
 }
 
-static void place(nphdi_mih *mih, const uint8_t *block)
+static void place(nphdi_mih *mih, nphdi_mih_form form, const uint8_t *block)
 {
     const uint8_t *at = block + HEAD_BYTES;
 
@@ -89,15 +105,16 @@ static void place(nphdi_mih *mih, const uint8_t *block)
         table->starts = at;
         at += starts_bytes(table);
         table->slots = at;
-        at += padded(4 * (uint64_t)table->entries);
+        at += slots_bytes(table);
+        table->beside = form.beside ? at : NULL;
+        at += beside_bytes(table, form);
     }
 }
 
 /* ---- rows ---- */
 
-/* Chunks lie in whole bytes of the row or in bits of its last ones, so what is behind does not
- * matter, but must not be read. */
-static uint32_t value_of(const nphdi_rows *rows, const nphdi_mih_table *table, uint64_t slot)
+/* The word of a row, with zeros beyond its payload, which must not be read. */
+static uint64_t word_of(const nphdi_rows *rows, const nphdi_mih_table *table, uint64_t slot)
 {
     const uint8_t *payload = rows->base + slot * rows->stride + rows->prefix_bytes;
     const uint32_t at = 8 * table->word;
@@ -105,11 +122,23 @@ static uint32_t value_of(const nphdi_rows *rows, const nphdi_mih_table *table, u
     uint8_t word[8] = {0};
 
     if (rest >= 8) {
-        return (uint32_t)(nphdi_get64(payload + at) >> table->shift) &
-               (uint32_t)(table->values - 1);
+        return nphdi_get64(payload + at);
     }
     memcpy(word, payload + at, rest);
-    return (uint32_t)(nphdi_get64(word) >> table->shift) & (uint32_t)(table->values - 1);
+    return nphdi_get64(word);
+}
+
+/* Chunks lie in whole bytes of the row or in bits of its last ones, so what is behind does not
+ * matter. */
+static uint32_t value_of(const nphdi_rows *rows, const nphdi_mih_table *table, uint64_t slot)
+{
+    return (uint32_t)(word_of(rows, table, slot) >> table->shift) & (uint32_t)(table->values - 1);
+}
+
+/* The value of the next chunk, where there are four of them; after the last comes the first. */
+static uint16_t beside_of(const nphdi_rows *rows, const nphdi_mih_table *table, uint64_t slot)
+{
+    return (uint16_t)(word_of(rows, table, slot) >> (table->shift + 16) % WORD_BITS);
 }
 
 void nphdi_mih_count(const nphdi_rows *rows, uint64_t slots, uint32_t *counts)
@@ -124,12 +153,12 @@ void nphdi_mih_count(const nphdi_rows *rows, uint64_t slots, uint32_t *counts)
     }
 }
 
-uint64_t nphdi_mih_bytes(const uint32_t *counts, uint32_t payload_bytes, uint64_t slots)
+uint64_t nphdi_mih_bytes(const uint32_t *counts, uint32_t payload_bytes, nphdi_mih_form form)
 {
     nphdi_mih mih;
 
     memcpy(mih.counts, counts, sizeof(mih.counts));
-    lay_out(&mih, payload_bytes, nphdi_mih_chunks(slots));
+    lay_out(&mih, payload_bytes, form);
     return mih.bytes;
 }
 
@@ -166,6 +195,7 @@ static void build_table(const build *of, const nphdi_mih_table *table)
 {
     uint8_t *starts = (uint8_t *)(uintptr_t)table->starts;
     uint8_t *places = (uint8_t *)(uintptr_t)table->slots;
+    uint8_t *beside = (uint8_t *)(uintptr_t)table->beside;
     const uint64_t values_count = table->values;
     uint32_t slots[AHEAD];
     uint32_t values[AHEAD];
@@ -186,13 +216,19 @@ static void build_table(const build *of, const nphdi_mih_table *table)
     for (uint64_t slot = 0; slot < of->slots;) {
         const size_t count = next_values(of, table, &slot, slots, values);
         for (size_t i = 0; i < count; i++) {
-            __builtin_prefetch(places + 4 * (uint64_t)nphdi_get32(starts + 4 * (uint64_t)values[i]),
-                               1);
+            const uint64_t at = nphdi_get32(starts + 4 * (uint64_t)values[i]);
+            __builtin_prefetch(places + 4 * at, 1);
+            if (beside != NULL) {
+                __builtin_prefetch(beside + 2 * at, 1);
+            }
         }
         for (size_t i = 0; i < count; i++) {
             uint8_t *start = starts + 4 * (uint64_t)values[i];
             const uint32_t at = nphdi_get32(start);
             nphdi_put32(places + 4 * (uint64_t)at, slots[i]);
+            if (beside != NULL) {
+                nphdi_put16(beside + 2 * (uint64_t)at, beside_of(of->rows, table, slots[i]));
+            }
             nphdi_put32(start, at + 1);
         }
     }
@@ -215,19 +251,19 @@ static void build_worker(void *context, uint32_t worker)
 }
 
 void nphdi_mih_build(const nphdi_rows *rows, uint64_t slots, const uint32_t *counts,
-                     uint32_t threads, uint8_t *out)
+                     nphdi_mih_form form, uint32_t threads, uint8_t *out)
 {
-    const uint32_t chunks = nphdi_mih_chunks(slots);
     nphdi_mih mih;
     build of;
 
     memcpy(mih.counts, counts, sizeof(mih.counts));
-    lay_out(&mih, rows->payload_bytes, chunks);
-    place(&mih, out);
+    lay_out(&mih, rows->payload_bytes, form);
+    place(&mih, form, out);
     for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
         nphdi_put32(out + 4 * (size_t)length, counts[length]);
     }
-    nphdi_put32(out + 4 * NPHDI_MIH_LENGTHS, chunks);
+    nphdi_put32(out + 4 * NPHDI_MIH_LENGTHS, form.chunks);
+    nphdi_put32(out + 4 * NPHDI_MIH_LENGTHS + 4, form.beside ? BESIDE_BYTES : 0);
     of.rows = rows;
     of.slots = slots;
     of.mih = &mih;
@@ -241,7 +277,6 @@ bool nphdi_mih_open(nphdi_mih *mih, const uint8_t *block, uint64_t bytes, uint32
                     uint64_t slots)
 {
     uint64_t sum = 0;
-    uint32_t chunks;
 
     memset(mih, 0, sizeof(*mih));
     if (bytes < HEAD_BYTES) {
@@ -254,12 +289,14 @@ bool nphdi_mih_open(nphdi_mih *mih, const uint8_t *block, uint64_t bytes, uint32
             return false;
         }
     }
-    chunks = nphdi_get32(block + 4 * NPHDI_MIH_LENGTHS);
-    if (sum != slots || chunks < 3 || chunks > 4) {
+    const uint32_t beside = nphdi_get32(block + 4 * NPHDI_MIH_LENGTHS + 4);
+    const nphdi_mih_form form = {nphdi_get32(block + 4 * NPHDI_MIH_LENGTHS), beside > 0};
+    if (sum != slots || form.chunks < 3 || form.chunks > 4 ||
+        (form.beside && (beside != BESIDE_BYTES || form.chunks != 4))) {
         return false;
     }
-    lay_out(mih, payload_bytes, chunks);
-    place(mih, block);
+    lay_out(mih, payload_bytes, form);
+    place(mih, form, block);
     return mih->bytes == bytes;
 }
 
@@ -278,7 +315,9 @@ static bool check_table(const nphdi_mih *mih, const nphdi_mih_table *table, cons
             const uint32_t slot = nphdi_get32(table->slots + 4 * (uint64_t)at);
             if (slot < least || slot >= mih->covered ||
                 8 * nphdi_rows_query(rows, (uint32_t)slot).bytes < table->end ||
-                value_of(rows, table, slot) != value) {
+                value_of(rows, table, slot) != value ||
+                (table->beside != NULL &&
+                 nphdi_get16(table->beside + 2 * (uint64_t)at) != beside_of(rows, table, slot))) {
                 return false;
             }
             least = (uint64_t)slot + 1;

@@ -45,6 +45,9 @@ typedef struct nphdi_planes_scan {
     nphdi_scan_accept accept;
     nphdi_planes_query *queries;
     size_t query_count;
+    /* NULL, or told some time before `accept` is asked about the slot, with the same context, so
+     * that what that looks at can be on its way to the cache. */
+    void (*foresee)(void *context, uint32_t slot);
 } nphdi_planes_scan;
 
 /* ---- the store ---- */

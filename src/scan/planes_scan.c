@@ -19,6 +19,18 @@
 /* Queries that go over a block in turn. */
 #define GROUPED_QUERIES 32
 
+/* Near vectors that wait for being offered, at most. */
+#define WAITING 16
+
+#define LINE_BYTES 64
+
+/* Whether a vector may be an answer, and its key, are told by memory that is seldom in the cache.
+ * So it is asked about when the query is at the next block. */
+typedef struct planes_waiting {
+    uint32_t slot;
+    uint32_t differing;
+} planes_waiting;
+
 /* One query against vectors of one length. */
 typedef struct planes_pair {
     const nphdi_planes_scan *scan;
@@ -27,8 +39,10 @@ typedef struct planes_pair {
     uint32_t shared;  /* bytes */
     uint32_t limit;   /* most differing bits that may be taken */
     uint32_t changes; /* of the taker that the limit knows */
+    uint32_t waiting_count;
     nphdi_planes_run whole;
     nphdi_planes_run first; /* the planes to begin with, which depend on the limit */
+    planes_waiting waiting[WAITING];
 } planes_pair;
 
 /* The bits of the last shared word that count, in the order of bytes of the payload. */
@@ -67,16 +81,36 @@ static void pair_begin(planes_pair *pair, const nphdi_planes_scan *scan,
     whole->planes = nphdi_planes_words(pair->shared);
     whole->last_mask = pair->shared == 0 ? 0 : last_mask(pair->shared);
     pair->first = *whole;
+    pair->waiting_count = 0;
     pair_refresh(pair);
 }
 
-/* The survivors among at..at+63, compared whole, are offered to the taker. */
-static void offer(planes_pair *pair, size_t at, uint64_t survivors)
+/* Those that wait are offered to the taker. */
+static void settle(planes_pair *pair)
 {
     const nphdi_planes_query *query = pair->query;
     nphdi_scan_match match = {{0, 0}, {0, (uint16_t)pair->shared}, 0, 0};
 
-    for (; survivors != 0 && !query->best->ended; survivors &= survivors - 1) {
+    if (pair->changes != query->best->changes) { /* by another query that shares it */
+        pair_refresh(pair);
+    }
+    for (uint32_t i = 0; i < pair->waiting_count && !query->best->ended; i++) {
+        if (pair->waiting[i].differing > pair->limit) {
+            continue;
+        }
+        match.bits.differing = (uint16_t)pair->waiting[i].differing;
+        match.slot = pair->waiting[i].slot;
+        if (pair->scan->accept(query->context, &match) && nphdi_scan_add(query->best, &match)) {
+            pair_refresh(pair);
+        }
+    }
+    pair->waiting_count = 0;
+}
+
+/* The survivors among at..at+63 wait if they are near enough when compared whole. */
+static void offer(planes_pair *pair, size_t at, uint64_t survivors)
+{
+    for (; survivors != 0; survivors &= survivors - 1) {
         const size_t i = at + (size_t)__builtin_ctzll(survivors);
         const uint32_t differing =
             pair->shared == 0 ? 0 : pair->scan->kernels->planes_count(&pair->whole, i);
@@ -84,10 +118,13 @@ static void offer(planes_pair *pair, size_t at, uint64_t survivors)
         if (differing > pair->limit) {
             continue;
         }
-        match.bits.differing = (uint16_t)differing;
-        match.slot = nphdi_get32(pair->part->slots + 4 * i);
-        if (pair->scan->accept(query->context, &match) && nphdi_scan_add(query->best, &match)) {
-            pair_refresh(pair);
+        if (pair->waiting_count == WAITING) {
+            settle(pair);
+        }
+        const planes_waiting one = {nphdi_get32(pair->part->slots + 4 * i), differing};
+        pair->waiting[pair->waiting_count++] = one;
+        if (pair->scan->foresee != NULL) {
+            pair->scan->foresee(pair->query->context, one.slot);
         }
     }
 }
@@ -131,14 +168,13 @@ static void scan_block(planes_pair *pair, size_t at, size_t count)
 {
     const nphdi_scan_best *best = pair->query->best;
 
-    if (pair->changes != best->changes) { /* by another query that shares it */
-        pair_refresh(pair);
-    }
+    settle(pair);
     /* as long as everything may enter, the limit is looked at again soon */
     while (count > 0 && !best->ended && pair->limit >= 8 * pair->shared) {
         const size_t step = count < WORD_VECTORS ? count : WORD_VECTORS;
 
         offer(pair, at, ~(uint64_t)0 >> (WORD_VECTORS - step));
+        settle(pair);
         at += step;
         count -= step;
     }
@@ -167,10 +203,17 @@ static void scan_group(const nphdi_planes_scan *scan, const nphdi_planes_part *p
     }
     for (size_t at = 0; at < part->vectors; at += BLOCK_VECTORS) {
         const size_t left = part->vectors - at;
+        const size_t block = left < BLOCK_VECTORS ? left : BLOCK_VECTORS;
 
-        for (size_t i = 0; i < count; i++) {
-            scan_block(&pairs[i], at, left < BLOCK_VECTORS ? left : BLOCK_VECTORS);
+        for (size_t i = 0; i < 4 * block && count > 1; i += LINE_BYTES) {
+            __builtin_prefetch(part->slots + 4 * at + i);
         }
+        for (size_t i = 0; i < count; i++) {
+            scan_block(&pairs[i], at, block);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        settle(&pairs[i]);
     }
 }
 

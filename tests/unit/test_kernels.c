@@ -132,8 +132,8 @@ static void naive_range(const nphdi_query *query, const nphdi_rows *rows, uint64
     }
 }
 
-static const nphdi_kernels naive = {
-    "naive", naive_hamming, naive_gather, naive_range, NULL, NULL, NULL, 1, 1};
+static const nphdi_kernels naive = {"naive", naive_hamming, naive_gather, naive_range, NULL,
+                                    NULL,    NULL,          NULL,         1,           1};
 
 /* Every length at every offset, both strings once just after and once just before an unreadable
  * page. */
@@ -464,16 +464,16 @@ static void faulty_range_end(const nphdi_query *query, const nphdi_rows *rows, u
 
 static void test_planted_faults_are_found(void **unused)
 {
-    const nphdi_kernels hamming = {
-        "planted", faulty_hamming, naive_gather, naive_range, NULL, NULL, NULL, 1, 1};
-    const nphdi_kernels gather = {
-        "planted", naive_hamming, faulty_gather, naive_range, NULL, NULL, NULL, 1, 1};
+    const nphdi_kernels hamming = {"planted", faulty_hamming, naive_gather, naive_range, NULL,
+                                   NULL,      NULL,           NULL,         1,           1};
+    const nphdi_kernels gather = {"planted", naive_hamming, faulty_gather, naive_range, NULL,
+                                  NULL,      NULL,          NULL,          1,           1};
     const nphdi_kernels range = {
-        "planted", naive_hamming, naive_gather, faulty_range, NULL, NULL, NULL, 1, 1};
+        "planted", naive_hamming, naive_gather, faulty_range, NULL, NULL, NULL, NULL, 1, 1};
     const nphdi_kernels far = {
-        "planted", naive_hamming, naive_gather, faulty_range_far, NULL, NULL, NULL, 1, 1};
+        "planted", naive_hamming, naive_gather, faulty_range_far, NULL, NULL, NULL, NULL, 1, 1};
     const nphdi_kernels end = {
-        "planted", naive_hamming, naive_gather, faulty_range_end, NULL, NULL, NULL, 1, 1};
+        "planted", naive_hamming, naive_gather, faulty_range_end, NULL, NULL, NULL, NULL, 1, 1};
 
     (void)unused;
     quiet = true;

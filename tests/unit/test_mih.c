@@ -72,8 +72,13 @@ static void fill_row(test_random *random, const world *of, uint8_t *row, uint32_
     }
 }
 
+/* Those of files from before values stood beside the slots, with wide chunks and narrow ones, and
+ * those made now. */
+static const nphdi_mih_form forms[] = {{4, true}, {3, false}, {4, false}};
+enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
+
 static void world_init(world *of, test_random *random, uint32_t payload, bool lengths,
-                       uint64_t slots, uint32_t kind, uint32_t threads)
+                       uint64_t slots, uint32_t kind, nphdi_mih_form form, uint32_t threads)
 {
     uint32_t counts[NPHDI_MIH_LENGTHS];
 
@@ -89,10 +94,10 @@ static void world_init(world *of, test_random *random, uint32_t payload, bool le
         fill_row(random, of, of->memory + slot * of->rows.stride, kind);
     }
     nphdi_mih_count(&of->rows, slots, counts);
-    of->bytes = nphdi_mih_bytes(counts, payload, slots);
+    of->bytes = nphdi_mih_bytes(counts, payload, form);
     of->block = calloc(of->bytes, 1);
     assert_non_null(of->block);
-    nphdi_mih_build(&of->rows, slots, counts, threads, of->block);
+    nphdi_mih_build(&of->rows, slots, counts, form, threads, of->block);
     assert_true(nphdi_mih_open(&of->mih, of->block, of->bytes, payload, slots));
     assert_true(nphdi_mih_check(&of->mih, &of->rows));
 }
@@ -138,7 +143,7 @@ static void check_query(const world *of, test_random *random, float radius, uint
                                hamming ? of->rows.payload_bytes : row[0]};
     const nphdi_scan_target target = {query, of->rows, nphdi_kernels_get(), accept, &answered};
     nphdi_mih_search search = {&of->mih, &plan, &target, NULL, &scratch, nphdi_allocator_system(),
-                               0,        {0}};
+                               0,        0,     0,       {0}};
     nphdi_scan_begin(&best, matches, MOST_SLOTS);
     nphdi_scan_limit_radius(&best, radius, hamming);
     for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
@@ -172,7 +177,8 @@ static void test_like_comparing_all(void **state)
             const bool lengths = kind < 3;
             const uint64_t slots = 1 + test_random_below(&random, MOST_SLOTS);
             world of;
-            world_init(&of, &random, payloads[i], lengths, slots, kind % 3, 1 + kind % 3);
+            world_init(&of, &random, payloads[i], lengths, slots, kind % 3,
+                       forms[(i + kind) % 5 < FORMS ? (i + kind) % 5 : 0], 1 + kind % 3);
             for (int j = 0; j < (is_small() ? QUERIES / 5 : QUERIES); j++) {
                 const float share = (float)test_random_below(&random, 400) / 1000.0F;
                 const float radius = j % 4 == 0 ? 0 : share * share;
@@ -194,7 +200,7 @@ static void test_lengths_pay_together(void **state)
     world of;
 
     (void)state;
-    world_init(&of, &random, 32, true, MOST_SLOTS, 0, 1);
+    world_init(&of, &random, 32, true, MOST_SLOTS, 0, forms[0], 1);
     uint8_t row[32] = {0};
     const nphdi_query query = {row, 32};
     nphdi_scan_begin_sink(&best, NULL, NULL);
@@ -230,14 +236,14 @@ static void test_stale_slots(void **state)
     world of;
 
     (void)state;
-    world_init(&of, &random, 32, true, MOST_SLOTS, 2, 1);
+    world_init(&of, &random, 32, true, MOST_SLOTS, 2, forms[0], 1);
     for (uint32_t slot = 0; slot < MOST_SLOTS; slot += 2) {
         stale[slot / 64] |= 1ULL << (slot % 64);
     }
     const nphdi_query query = nphdi_rows_query(&of.rows, 1);
     const nphdi_scan_target target = {query, of.rows, nphdi_kernels_get(), accept, &answered};
     nphdi_mih_search search = {&of.mih, &plan, &target, stale, &scratch, nphdi_allocator_system(),
-                               0,       {0}};
+                               0,       0,     0,       {0}};
     nphdi_scan_begin(&best, matches, MOST_SLOTS);
     nphdi_scan_limit_radius(&best, 0.05F, false);
     for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
@@ -264,7 +270,7 @@ static void test_lying_blocks(void **state)
     world of;
 
     (void)state;
-    world_init(&of, &random, 32, true, 500, 1, 1);
+    world_init(&of, &random, 32, true, 500, 1, forms[0], 1);
     for (int round = 0; round < (is_small() ? 100 : 3000); round++) {
         const uint64_t at = test_random_below(&random, of.bytes);
         const uint8_t before = of.block[at];
@@ -279,7 +285,7 @@ static void test_lying_blocks(void **state)
             const nphdi_scan_target target = {query, of.rows, nphdi_kernels_get(), accept,
                                               &answered};
             nphdi_mih_search search = {
-                &mih, &plan, &target, NULL, &scratch, nphdi_allocator_system(), 0, {0}};
+                &mih, &plan, &target, NULL, &scratch, nphdi_allocator_system(), 0, 0, 0, {0}};
             nphdi_scan_begin(&best, matches, MOST_SLOTS);
             nphdi_scan_limit_radius(&best, 0.1F, false);
             for (uint32_t length = 0; length < NPHDI_MIH_LENGTHS; length++) {
@@ -342,11 +348,11 @@ static void test_greedy_values(void **state)
     world of;
 
     (void)state;
-    world_init(&of, &random, 32, false, MOST_SLOTS, 1, 1);
+    world_init(&of, &random, 32, false, MOST_SLOTS, 1, forms[0], 1);
     const nphdi_query query = {nothing, 32};
     const nphdi_scan_target target = {query, of.rows, nphdi_kernels_get(), accept, &answered};
     nphdi_mih_search search = {&of.mih, &plan, &target, NULL, &scratch, nphdi_allocator_system(),
-                               0,       {0}};
+                               0,       0,     0,       {0}};
     nphdi_scan_begin(&best, matches, MOST_SLOTS);
     memset(&plan, 0, sizeof(plan));
     plan.depth[0] = 6;
@@ -364,7 +370,7 @@ static void test_check_finds(void **state)
     world of;
 
     (void)state;
-    world_init(&of, &random, 16, true, 200, 1, 1);
+    world_init(&of, &random, 16, true, 200, 1, forms[0], 1);
     const nphdi_mih_table *table = &of.mih.tables[1];
     uint8_t *slots = (uint8_t *)(uintptr_t)table->slots;
     uint8_t *starts = (uint8_t *)(uintptr_t)table->starts;
@@ -378,6 +384,11 @@ static void test_check_finds(void **state)
     nphdi_put32(starts, 1);
     assert_false(nphdi_mih_check(&of.mih, &of.rows));
     nphdi_put32(starts, 0);
+    uint8_t *beside = (uint8_t *)(uintptr_t)table->beside;
+    beside[1] ^= 4;
+    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    beside[1] ^= 4;
+    assert_true(nphdi_mih_check(&of.mih, &of.rows));
     uint32_t row = 0; /* that has the chunk at all */
     while (8 * nphdi_rows_query(&of.rows, row).bytes < table->end) {
         row++;

@@ -185,7 +185,7 @@ static void check_queries(table *from, nphdi_planes *planes, const nphdi_query *
 
     assert_true(count * nearest <= MOST_ROWS);
     for (size_t l = 0; l < level_count; l++) {
-        const nphdi_planes_scan scan = {levels[l], accept, prepared, count};
+        const nphdi_planes_scan scan = {levels[l], accept, prepared, count, NULL};
 
         for (size_t i = 0; i < count; i++) {
             nphdi_scan_begin(&best[i], from->found + i * nearest, nearest);

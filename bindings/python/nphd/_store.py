@@ -412,7 +412,7 @@ class Store:
         a few vectors only, and the vectors once more, by words.
 
         No answer depends on it, and nothing is made for fewer than some 16,000 vectors. The tables
-        take 40 to 70 bytes for a vector of 256 bits, the rest 36. A single index has them saved
+        take some 100 bytes for a vector of 256 bits, the rest 36. A single index has them saved
         with it; of a sharded one they stay in memory until it is closed, see `tables` of its class.
         Vectors stored later are compared one by one, so it pays to prepare again.
 
