@@ -183,6 +183,13 @@ void nphdi_journal_doubt(nphd_sharded *sharded)
     nphdi_signal_unlock(&sharded->journal.lock);
 }
 
+static nphd_status clear_away(const nphd_sharded *sharded, const nphdi_journal_file *file,
+                              nphd_error *err)
+{
+    return file->damaged ? nphdi_sharded_set_aside(sharded, file->path, err)
+                         : nphdi_file_remove(sharded->io, file->path, false, err);
+}
+
 void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)
 {
     nphdi_journal *journal = &sharded->journal;
@@ -197,8 +204,7 @@ void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)
         nphdi_journal_file *file = journal->files;
         journal->files = file->next;
         /* one that cannot be removed is of an older generation and ignored by every opening */
-        if ((file->open || file->created) &&
-            nphdi_file_remove(sharded->io, file->path, false, &why) != NPHD_OK) {
+        if ((file->open || file->created) && clear_away(sharded, file, &why) != NPHD_OK) {
             nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s", why.text);
         }
         file_free(sharded, file);
