@@ -5,7 +5,7 @@
  * names the directory, nothing leaks, and without the fault the next opening finds everything. */
 #include "formats/journal_format.h"
 #include "support/allocator_plain.h"
-#include "support/directory_lab.h"
+#include "support/directory_damage.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -41,21 +41,11 @@ static void build_reference(dirlab *lab)
 
 /* ---- directories of ours ---- */
 
-/* Four shards of ten keys each, the last one active, with deletions and a replacement. */
+/* Two saves; the tombstones of the first are kept. */
 static void build_ours(dirlab *lab)
 {
-    const nphd_sharded_options options = dirlab_small(lab);
-    nphd_sharded *sharded = dirlab_open(lab, &options);
-
-    for (uint64_t shard = 0; shard < 3; shard++) {
-        dirlab_add(lab, sharded, 10 * shard, 10 * shard + 10);
-        OK(nphd_sharded_rotate(sharded, NULL));
-    }
-    dirlab_add(lab, sharded, 30, 40);
-    dirlab_upsert(lab, sharded, 21, 1);
-    dirlab_remove(lab, sharded, 2);
-    dirlab_remove(lab, sharded, 13);
-    OK(nphd_sharded_save(sharded, NULL, NULL));
+    damage_make_saves(lab, false);
+    nphd_sharded *sharded = dirlab_open(lab, NULL);
     dirlab_copy(lab, "tombstones.npy", "tombstones.kept");
     dirlab_remove(lab, sharded, 14);
     dirlab_upsert(lab, sharded, 22, 1);
