@@ -250,6 +250,33 @@ static void test_broken_shards_at_opening(void **state)
     expect_refused(lab, NPHD_CORRUPT, FIRST, "out of bounds");
 }
 
+/* Shards that call themselves multi: what a newer one has of a key is one more vector. */
+static void test_older_tombstones_of_many(void **state)
+{
+    static const char *const shards[] = {FIRST, SECOND, "shard_002.usearch", NEWEST};
+    dirlab *lab = *state;
+    size_t count = 0;
+
+    make_older_tombstones(lab);
+    for (size_t i = 0; i < 4; i++) {
+        damage_file file = damage_begin(lab, shards[i]);
+        nphd_index *index = damage_view(&file);
+        const uint64_t head = index->content->mapped.head.head_offset;
+        nphd_index_close(index);
+        file.data[head + 41] = 1;
+        damage_end(lab, &file);
+    }
+    nphd_sharded *sharded = dirlab_open(lab, NULL);
+    assert_true(dirlab_stats(sharded).multi);
+    OK(nphd_sharded_count(sharded, nphd_key_u64(21), &count, NULL)); /* hidden by the file */
+    assert_int_equal(count, 1);
+    OK(nphd_sharded_count(sharded, nphd_key_u64(22), &count, NULL));
+    assert_int_equal(count, 2);
+    assert_false(dirlab_has(sharded, 14));
+    assert_int_equal(nphd_sharded_size(sharded), lab->items.count + 1);
+    nphd_sharded_free(sharded);
+}
+
 /* A filter that has to be made anew reads every key. */
 static void test_broken_key_and_filter(void **state)
 {
@@ -348,6 +375,7 @@ int main(void)
         DIRLAB_TEST(test_dead_entries),
         DIRLAB_TEST(test_arrays),
         DIRLAB_TEST(test_broken_shards_at_opening),
+        DIRLAB_TEST(test_older_tombstones_of_many),
         DIRLAB_TEST(test_broken_key_and_filter),
         DIRLAB_TEST(test_broken_table_and_calls),
         DIRLAB_TEST(test_broken_shards_and_compaction),
