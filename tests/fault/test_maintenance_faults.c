@@ -54,6 +54,7 @@ typedef struct task {
     bool journal;
     bool tables;
     bool whole_shards; /* neighbours are not merged */
+    bool no_sharing;   /* files are copied by their bytes */
 } task;
 
 /* ---- what is done ---- */
@@ -96,6 +97,13 @@ static void prepare_nothing(dirlab *lab, nphd_sharded *sharded)
     (void)sharded;
 }
 
+/* The newest file says which breadths count, although no vector changed. */
+static void prepare_breadth(dirlab *lab, nphd_sharded *sharded)
+{
+    (void)lab;
+    OK(nphd_sharded_set_breadth(sharded, 9, 9, NULL));
+}
+
 static void prepare_vector(dirlab *lab, nphd_sharded *sharded)
 {
     dirlab_add(lab, sharded, 8000, 8001);
@@ -120,20 +128,40 @@ static void prepare_empty_record(dirlab *lab, nphd_sharded *sharded)
 }
 
 static const task tasks[] = {
-    {"compaction", compact, prepare_nothing, false, false, false, false, false},
-    {"compaction of single shards", compact, prepare_nothing, false, false, false, true, true},
-    {"compaction beside an empty record", compact, prepare_empty_record, false, false, false, false,
-     true},
-    {"save", save, prepare_vector, false, false, false, false, false},
-    {"save of an empty head", save, prepare_empty_head, false, false, false, false, false},
-    {"save without a filter", save, prepare_vector, true, false, false, false, false},
-    {"rotation", rotate, prepare_vector, false, false, true, false, false},
-    {"commit", nphd_sharded_commit, prepare_vector, false, false, true, false, false},
-    {"filter made anew", rebuild, prepare_vector, false, false, false, false, false},
-    {"snapshot", snapshot, prepare_vector, false, false, false, false, false},
-    {"snapshot of a reader", snapshot, prepare_nothing, false, true, false, false, false},
+    {.name = "compaction", .call = compact, .prepare = prepare_nothing},
+    {.name = "compaction of single shards",
+     .call = compact,
+     .prepare = prepare_nothing,
+     .tables = true,
+     .whole_shards = true},
+    {.name = "compaction beside an empty record",
+     .call = compact,
+     .prepare = prepare_empty_record,
+     .whole_shards = true},
+    {.name = "save", .call = save, .prepare = prepare_vector},
+    {.name = "save of breadths", .call = save, .prepare = prepare_breadth},
+    {.name = "save of an empty head", .call = save, .prepare = prepare_empty_head},
+    {.name = "save without a filter", .call = save, .prepare = prepare_vector, .no_bloom = true},
+    {.name = "rotation", .call = rotate, .prepare = prepare_vector, .journal = true},
+    {.name = "rotation of the head", .call = rotate, .prepare = prepare_nothing, .journal = true},
+    {.name = "commit", .call = nphd_sharded_commit, .prepare = prepare_vector, .journal = true},
+    {.name = "filter made anew", .call = rebuild, .prepare = prepare_vector},
+    {.name = "snapshot", .call = snapshot, .prepare = prepare_vector},
+    {.name = "snapshot by bytes", .call = snapshot, .prepare = prepare_vector, .no_sharing = true},
+    {.name = "snapshot of a reader",
+     .call = snapshot,
+     .prepare = prepare_nothing,
+     .read_only = true},
 };
 enum { TASKS = sizeof(tasks) / sizeof(tasks[0]) };
+
+static int refuse_copy(void *context, const char *from, const char *to)
+{
+    (void)context;
+    (void)from;
+    (void)to;
+    return EOPNOTSUPP;
+}
 
 static nphd_sharded_options options_of(dirlab *lab, const task *what, const nphd_io *io)
 {
@@ -179,12 +207,13 @@ static void expect_quickly(const dirlab *lab, nphd_sharded *sharded)
 static bool run_once(dirlab *lab, const task *what, bool of_memory, uint64_t n)
 {
     memory_io *disk = memory_io_crash(lab->disk, MEMORY_IO_ORDERED, 1);
-    const task reading = {"", NULL, NULL, false, true, false, false, false};
+    const task reading = {.read_only = true};
     nphd_error err = NPHD_ERROR_INIT;
     uint8_t bits[8];
     io_fault io;
 
     io_fault_init(&io, memory_io_table(disk));
+    io.table.copy = what->no_sharing ? refuse_copy : io.table.copy;
     const nphd_sharded_options options = options_of(lab, what, &io.table);
     nphd_sharded *sharded = dirlab_open(lab, &options);
     what->prepare(lab, sharded);
@@ -242,6 +271,64 @@ static void sweep(dirlab *lab, bool of_memory)
     allocator_plain_release();
 }
 
+/* An index that becomes empty: its last shard is there for its record until the files say the same
+ * without it, and then it goes too. */
+static void empty_once(dirlab *lab, uint64_t n, bool of_memory, bool *out_more)
+{
+    const task what = {.no_bloom = true};
+    memory_io *disk = memory_io_crash(lab->disk, MEMORY_IO_ORDERED, 1);
+    nphd_error err = NPHD_ERROR_INIT;
+    io_fault io;
+
+    io_fault_init(&io, memory_io_table(disk));
+    const nphd_sharded_options options = options_of(lab, &what, &io.table);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    for (size_t i = 0; i < lab->items.count; i++) {
+        OK(nphd_sharded_remove(sharded, &lab->items.items[i].key, 1, NULL, NULL));
+    }
+    if (of_memory) {
+        allocator_fault_arm(&lab->allocator, ALLOCATOR_FAULT_ALL, n, false);
+    } else {
+        io_fault_arm(&io, IO_FAULT_ALL, n, EIO, false);
+    }
+    const nphd_status status = nphd_sharded_compact(sharded, NULL, NULL, &err);
+    *out_more = of_memory ? lab->allocator.failed > 0 : io.failed > 0;
+    allocator_fault_arm(&lab->allocator, ALLOCATOR_FAULT_ALL, 0, false);
+    io_fault_disarm(&io);
+    assert_true(status == NPHD_OK || (*out_more && strlen(err.text) > 0));
+    assert_int_equal(nphd_sharded_size(sharded), 0);
+    OK(nphd_sharded_compact(sharded, NULL, NULL, NULL));
+    assert_int_equal(dirlab_stats(sharded).tombstones, 0);
+    OK(nphd_sharded_close(sharded, NULL));
+    nphd_sharded_free(sharded);
+    assert_int_equal(memory_io_count(disk, "shard_"), 0);
+    assert_int_equal(memory_io_count(disk, "tombstones"), 0);
+    assert_int_equal(io.open_files, 0);
+    io_fault_destroy(&io);
+    memory_io_destroy(disk);
+    dirlab_forget_log(lab);
+}
+
+static void test_emptying(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_sharded_options options = dirlab_small(lab);
+
+    lab->allocator.below = allocator_plain();
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 0, 5);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_add(lab, sharded, 5, 10);
+    dirlab_close(sharded);
+    for (int of_memory = 0; of_memory < 2; of_memory++) {
+        bool more = true;
+        for (uint64_t n = 1; more; n += step()) {
+            empty_once(lab, n, of_memory != 0, &more);
+        }
+    }
+    allocator_plain_release();
+}
+
 static void test_memory(void **state)
 {
     sweep(*state, true);
@@ -255,6 +342,7 @@ static void test_storage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        DIRLAB_TEST(test_emptying),
         DIRLAB_TEST(test_memory),
         DIRLAB_TEST(test_storage),
     };

@@ -42,7 +42,7 @@ static void build_reference(dirlab *lab)
 /* More deleted keys, and a longer head, than a block holds. */
 static void build_long_array(dirlab *lab)
 {
-    enum { KEYS = 9000, HEAD = 65000 };
+    enum { KEYS = 9000, HEAD = 65530 };
     static uint8_t data[10 + HEAD + 8 * KEYS];
     static const uint8_t magic[] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
 
