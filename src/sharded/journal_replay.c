@@ -408,7 +408,7 @@ static void remove_stale(const replay *of)
     nphd_error why = NPHD_ERROR_INIT;
 
     for (size_t i = 0; !of->sharded->read_only && i < of->found_count; i++) {
-        if (!of->found[i].used && !of->found[i].damaged && of->found[i].path != NULL &&
+        if (!of->found[i].used && !of->found[i].damaged &&
             nphdi_file_remove(of->sharded->io, of->found[i].path, false, &why) != NPHD_OK) {
             nphdi_log_write(&of->sharded->log, NPHD_LOG_WARNING, "%s", why.text);
         }
