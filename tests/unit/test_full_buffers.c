@@ -123,6 +123,7 @@ static void test_checksums(void **state)
 /* ---- indexes ---- */
 
 typedef enum part {
+    PART_ROWS,
     PART_HEAD,
     PART_LEVELS,
     PART_NODES,
@@ -142,7 +143,8 @@ typedef struct span {
 static void lay_out(nphd_index *empty, uint64_t row_bytes, uint64_t count, span out[PARTS])
 {
     const uint64_t foreign = nphdi_index_foreign_bytes_after(empty, count);
-    const uint64_t sizes[PARTS] = {NPHDI_USEARCH_HEAD_BYTES,
+    const uint64_t sizes[PARTS] = {count * row_bytes,
+                                   NPHDI_USEARCH_HEAD_BYTES,
                                    2 * count,
                                    foreign - 8 - count * row_bytes - NPHDI_USEARCH_HEAD_BYTES -
                                        2 * count,
@@ -150,7 +152,7 @@ static void lay_out(nphd_index *empty, uint64_t row_bytes, uint64_t count, span 
                                    4 * nphdi_slot_table_room(count),
                                    nphdi_directory_bytes(count),
                                    (count + 63) / 64 * 8};
-    uint64_t at = 8 + count * row_bytes;
+    uint64_t at = 8;
 
     for (size_t i = 0; i < PARTS; i++) {
         out[i].begin = at;
@@ -189,16 +191,35 @@ static void fill(lab *here, nphd_index *index, uint32_t payload_bytes, size_t co
     free(bits);
 }
 
-/* An index of the widest vectors in whose file the first MiB ends within that part. */
-static nphd_index *create_full(lab *here, part where)
+/* Does byte number `at` of a file with these nodes belong to a list above level 0? */
+static bool is_in_upper_list(uint64_t nodes_begin, uint64_t count, uint64_t at)
+{
+    const nphdi_node_shape node = {8, 4, 2, 4};
+    uint64_t begin = nodes_begin;
+
+    for (uint64_t slot = 0; slot < count && begin < at; slot++) {
+        const uint64_t lists = nphdi_graph_random_level((uint32_t)slot, 2);
+        const uint64_t upper = begin + nphdi_node_base_bytes(&node);
+        begin = upper + lists * nphdi_list_upper_bytes(&node);
+        if (upper < at && at <= begin) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* An index of the widest vectors in whose file the first `bytes` bytes end within that part; of the
+ * nodes, in an upper list. */
+static nphd_index *create_full(lab *here, part where, uint64_t bytes)
 {
     for (uint32_t payload = NPHD_MAX_BYTES; payload > 1; payload--) {
         nphd_index *index = create_wide(here, payload);
-        const uint64_t most = BUFFER_BYTES / payload;
+        const uint64_t most = bytes / payload;
         for (uint64_t count = most - most / 4; count <= most; count++) {
             span spans[PARTS];
             lay_out(index, payload + 1, count, spans);
-            if (spans[where].begin < BUFFER_BYTES && BUFFER_BYTES <= spans[where].end) {
+            if (spans[where].begin < bytes && bytes <= spans[where].end &&
+                (where != PART_NODES || is_in_upper_list(spans[PART_NODES].begin, count, bytes))) {
                 fill(here, index, payload, (size_t)count);
                 assert_int_equal(nphdi_index_foreign_bytes(index), spans[PART_NODES].end);
                 return index;
@@ -237,8 +258,8 @@ static void test_parts_of_an_index(void **state)
 {
     lab *here = *state;
 
-    for (part where = PART_HEAD; where < PARTS; where++) {
-        nphd_index *index = create_full(here, where);
+    for (part where = PART_ROWS; where < PARTS; where++) {
+        nphd_index *index = create_full(here, where, BUFFER_BYTES);
         expect_failing_save(here, index, 1, NULL);
         nphd_index *seen = create_wide(here, (uint32_t)nphd_index_max_bytes(index));
         memory_io_put(here->disk, "other", "", 0);
@@ -246,6 +267,47 @@ static void test_parts_of_an_index(void **state)
         OK(nphd_index_view(seen, "other", NULL, NULL));
         expect_failing_save(here, seen, 1, NULL); /* the same from a mapped file */
         nphd_index_close(seen);
+        nphd_index_close(index);
+    }
+}
+
+/* Files whose blocks of 64 KiB end within one part after another are loaded while each read fails
+ * in turn: with a trailer, and without one but with bytes behind the nodes that mean nothing. */
+static void test_loads_over_parts(void **state)
+{
+    lab *here = *state;
+
+    for (part where = PART_ROWS; where <= PART_MARK; where++) {
+        nphd_index *index = create_full(here, where, NPHDI_TRAILER_BLOCK_BYTES);
+        const uint64_t count = nphd_index_size(index);
+        const uint64_t foreign = nphdi_index_foreign_bytes(index);
+        nphd_index *loaded = create_wide(here, (uint32_t)nphd_index_max_bytes(index));
+        size_t bytes = 0;
+        OK(nphd_index_save(index, PATH, NULL, NULL));
+        uint8_t *data = memory_io_get(here->disk, PATH, &bytes);
+        for (int ours = 0; ours < 2; ours++) {
+            bool failed = true;
+            if (ours == 0) {
+                memset(data + foreign, 0, 20);
+                bytes = (size_t)foreign + 20;
+            }
+            memory_io_put(here->disk, "loaded", data, bytes);
+            for (uint64_t n = 1; failed; n++) {
+                nphd_error err = NPHD_ERROR_INIT;
+                io_fault_arm(&here->fault, IO_FAULT_READ, n, EIO, false);
+                const nphd_status status = nphd_index_load(loaded, "loaded", NULL, &err);
+                io_fault_disarm(&here->fault);
+                failed = here->fault.failed > 0;
+                assert_int_equal(status, failed ? NPHD_IO : NPHD_OK);
+                assert_int_equal(nphd_index_size(loaded), failed ? 0 : count);
+                assert_true(!failed || strstr(err.text, "loaded") != NULL);
+            }
+            OK(nphd_index_clear(loaded, NULL));
+            free(data);
+            data = memory_io_get(here->disk, PATH, &bytes);
+        }
+        free(data);
+        nphd_index_close(loaded);
         nphd_index_close(index);
     }
 }
@@ -334,7 +396,8 @@ static void test_tombstones(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_trailed_files),        TEST(test_checksums),  TEST(test_parts_of_an_index),
+        TEST(test_trailed_files),        TEST(test_checksums),
+        TEST(test_parts_of_an_index),    TEST(test_loads_over_parts),
         TEST(test_sections_of_an_index), TEST(test_tombstones),
     };
 
