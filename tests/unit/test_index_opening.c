@@ -201,6 +201,38 @@ static void test_trailer_that_begins_later(void **state)
     nphd_index_close(index);
 }
 
+/* The same the other way round: the trailer begins among the levels, and fills the room. */
+static void test_trailer_that_begins_earlier(void **state)
+{
+    static const uint8_t identity[16] = {1};
+    static uint8_t room[100000];
+    const nphdi_extra_section extra = {1000, 0, room, sizeof(room)};
+    lab *here = *state;
+    nphd_index *index = create(here, 64, false);
+    nphd_error err = NPHD_ERROR_INIT;
+    nphdi_trailed_file file;
+    size_t bytes = 0;
+
+    add(index, 0, 30);
+    uint8_t *data = take_file(here, index, false, &bytes);
+    const uint64_t cuts[] = {8 + 30 * 9 + NPHDI_USEARCH_HEAD_BYTES + 10, bytes - 1000};
+    for (size_t i = 0; i < 2; i++) {
+        memset(&file, 0, sizeof(file));
+        OK(nphdi_trailed_begin(&file, &here->fault.table, &here->allocator.table, OTHER, cuts[i],
+                               &extra, 1, NULL));
+        OK(nphdi_trailed_put(&file, data, cuts[i], NULL));
+        OK(nphdi_trailed_commit(&file, identity, 3, NULL));
+        nphdi_trailed_end(&file);
+        expect_error(nphd_index_load(index, OTHER, NULL, &err), NPHD_CORRUPT, &err,
+                     "trailer begins inside the nodes");
+        expect_error(nphd_index_view(index, OTHER, NULL, &err), NPHD_CORRUPT, &err,
+                     "trailer begins inside the nodes");
+        assert_int_equal(nphd_index_size(index), 30);
+    }
+    free(data);
+    nphd_index_close(index);
+}
+
 /* What a file of another writer may leave out is derived; here without memory at first. */
 static void test_missing_sections(void **state)
 {
@@ -387,10 +419,11 @@ static void test_options_of_no_known_size(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_rows_of_256_bytes),  TEST(test_rows_of_one_byte),
-        TEST(test_progress_of_a_load), TEST(test_trailer_that_begins_later),
-        TEST(test_missing_sections),   TEST(test_view_of_the_reference),
-        TEST(test_view_with_tables),   TEST(test_options_of_no_known_size),
+        TEST(test_rows_of_256_bytes),           TEST(test_rows_of_one_byte),
+        TEST(test_progress_of_a_load),          TEST(test_trailer_that_begins_later),
+        TEST(test_trailer_that_begins_earlier), TEST(test_missing_sections),
+        TEST(test_view_of_the_reference),       TEST(test_view_with_tables),
+        TEST(test_options_of_no_known_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

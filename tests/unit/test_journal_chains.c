@@ -235,6 +235,30 @@ static void test_two_damaged_frames(void **state)
     end(&first);
 }
 
+/* Whole frames out of their order end the journal as a torn one does, wherever they stand: at the
+ * end of the whole frames, or behind a block that is none. */
+static void test_frames_of_other_numbers(void **state)
+{
+    dirlab *lab = *state;
+    const nphdi_journal_head base = make_base(lab);
+    script first = begin(&base, 2, NULL);
+
+    put_keys(&first, NPHDI_JOURNAL_ADD, 100, 105, 0);
+    put_keys(&first, NPHDI_JOURNAL_ADD, 200, 205, 0);
+    expect_keys(lab, 100, 105, 0);
+    expect_keys(lab, 200, 205, 0);
+    first.frames = 7; /* there is no 2 */
+    put_keys(&first, NPHDI_JOURNAL_ADD, 300, 305, 0);
+    put(lab, &first);
+    expect_opens(lab, false);
+    first.frames = 0; /* an old one once more */
+    put_keys(&first, NPHDI_JOURNAL_ADD, 400, 405, 0);
+    put(lab, &first);
+    expect_opens(lab, false);
+    OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL));
+    end(&first);
+}
+
 /* ---- heads ---- */
 
 static void test_heads_that_salvage_passes_over(void **state)
@@ -448,6 +472,7 @@ int main(void)
         DIRLAB_TEST(test_long_frame),
         DIRLAB_TEST(test_wrong_records),
         DIRLAB_TEST(test_two_damaged_frames),
+        DIRLAB_TEST(test_frames_of_other_numbers),
         DIRLAB_TEST(test_heads_that_salvage_passes_over),
         DIRLAB_TEST(test_wrong_length),
         DIRLAB_TEST(test_wide_numbers),
