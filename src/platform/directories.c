@@ -321,7 +321,8 @@ nphd_status nphdi_directory_make(const nphd_io *io, const char *path,
         bytes += strcspn(copy + bytes, "/");
         TRY(directory_make_level(io, copy, bytes, &missing, err));
         if (missing) {
-            TRY(nphdi_fail_os(err, ENOENT, "%s: a directory vanished while being made", path));
+            status = nphdi_fail_os(err, ENOENT, "%s: a directory vanished while being made", path);
+            goto done;
         }
     }
 done:

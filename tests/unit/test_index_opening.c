@@ -233,6 +233,46 @@ static void test_trailer_that_begins_earlier(void **state)
     nphd_index_close(index);
 }
 
+/* Entries of the directory that are wrong behind its checksum. */
+static void test_entries_of_the_directory(void **state)
+{
+    lab *here = *state;
+    nphd_index *index = create(here, 64, false);
+    nphd_error err = NPHD_ERROR_INIT;
+    trailer_places places = {0, 0, 0, 0, 0, 0};
+    size_t bytes = 0;
+
+    add(index, 0, 30);
+    for (int which = 0; which < 2; which++) {
+        uint8_t *data = take_file(here, index, true, &bytes);
+        assert_true(trailer_places_find(data, bytes, &places));
+        uint8_t *first = data + places.directory_offset + NPHDI_TRAILER_DIRECTORY_HEAD_BYTES;
+        uint8_t *sums = data + places.sums_entry - 24;
+        if (which == 0) { /* a section that no version has, and that must be known */
+            nphdi_put32(first, 0);
+            nphdi_put32(first + 4, NPHDI_SECTION_CRITICAL);
+        } else { /* one checksum more than there are blocks */
+            nphdi_put64(sums + 8, nphdi_get64(sums + 8) - 8);
+            nphdi_put64(sums + 16, nphdi_get64(sums + 16) + 8);
+        }
+        trailer_repair(data, &places);
+        memory_io_put(here->disk, OTHER, data, bytes);
+        expect_error(nphd_index_load(index, OTHER, NULL, &err),
+                     which == 0 ? NPHD_UNSUPPORTED : NPHD_CORRUPT, &err,
+                     which == 0 ? "needed and not known" : "block checksums out of place");
+        assert_int_equal(nphd_index_size(index), 30);
+        free(data);
+    }
+    /* numbers of kinds were others before version 2.10; those that came later never were */
+    uint8_t *data = take_file(here, index, false, &bytes);
+    nphdi_put16(data + 8 + 30 * 9 + 9, 9);
+    memory_io_put(here->disk, OTHER, data, bytes);
+    expect_error(nphd_index_load(index, OTHER, NULL, &err), NPHD_CORRUPT, &err,
+                 "key kind 23 with slot kind 15");
+    free(data);
+    nphd_index_close(index);
+}
+
 /* What a file of another writer may leave out is derived; here without memory at first. */
 static void test_missing_sections(void **state)
 {
@@ -419,10 +459,15 @@ static void test_options_of_no_known_size(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_rows_of_256_bytes),           TEST(test_rows_of_one_byte),
-        TEST(test_progress_of_a_load),          TEST(test_trailer_that_begins_later),
-        TEST(test_trailer_that_begins_earlier), TEST(test_missing_sections),
-        TEST(test_view_of_the_reference),       TEST(test_view_with_tables),
+        TEST(test_rows_of_256_bytes),
+        TEST(test_rows_of_one_byte),
+        TEST(test_progress_of_a_load),
+        TEST(test_trailer_that_begins_later),
+        TEST(test_trailer_that_begins_earlier),
+        TEST(test_entries_of_the_directory),
+        TEST(test_missing_sections),
+        TEST(test_view_of_the_reference),
+        TEST(test_view_with_tables),
         TEST(test_options_of_no_known_size),
     };
 

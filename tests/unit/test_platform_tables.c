@@ -208,7 +208,7 @@ static int deaf_list(void *context, const char *path,
     (void)context;
     (void)path;
     (void)visit(visit_context, "one");
-    return 0;
+    return broken.made; /* an errno */
 }
 
 static void *no_memory(void *context, size_t bytes)
@@ -229,9 +229,13 @@ static void test_listing_without_memory(void **state)
     (void)state;
     table.list = deaf_list;
     allocator.allocate = no_memory;
-    assert_int_equal(nphdi_directory_list(&table, "d", &allocator, &names, &err),
-                     NPHD_OUT_OF_MEMORY);
-    assert_int_equal(err.status, NPHD_OUT_OF_MEMORY);
+    for (int interrupted = 0; interrupted < 2; interrupted++) {
+        broken.made = interrupted != 0 ? EINTR : 0;
+        err = (nphd_error)NPHD_ERROR_INIT;
+        assert_int_equal(nphdi_directory_list(&table, "d", &allocator, &names, &err),
+                         NPHD_OUT_OF_MEMORY);
+        assert_int_equal(err.status, NPHD_OUT_OF_MEMORY);
+    }
     memory_io_destroy(disk);
 }
 
