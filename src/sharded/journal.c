@@ -403,7 +403,13 @@ void nphdi_journal_stop(nphd_sharded *sharded)
         return; /* opening failed before it */
     }
     nphdi_signal_lock(&journal->lock);
-    if (journal->thread_runs && !journal->thread_stop) {
+    while (journal->thread_runs) {
+        if (journal->thread_stop) {
+            /* another thread that closes at the same time has it in hand; where it fails, it has
+             * started the thread anew by the time we look again */
+            (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
+            continue;
+        }
         journal->thread_stop = true;
         nphdi_signal_broadcast(&journal->lock);
         nphdi_signal_unlock(&journal->lock);
@@ -411,10 +417,6 @@ void nphdi_journal_stop(nphd_sharded *sharded)
         nphdi_signal_lock(&journal->lock);
         journal->thread_runs = false;
         nphdi_signal_broadcast(&journal->lock);
-    }
-    /* another thread that closes at the same time has it in hand */
-    while (journal->thread_runs) {
-        (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
     }
     nphdi_signal_unlock(&journal->lock);
 }
