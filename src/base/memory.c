@@ -54,7 +54,7 @@ nphd_status nphdi_region_reserve(nphdi_region *region, const nphd_allocator *all
     const uint64_t least = region_round(least_bytes == 0 ? 1 : least_bytes);
     uint64_t bytes = region_round(wanted_bytes);
 
-    while (bytes >= least && bytes > 0) {
+    while (bytes >= least) {
         void *base =
             bytes > SIZE_MAX ? NULL : allocator->reserve(allocator->context, (size_t)bytes);
         if (base != NULL) {
@@ -84,10 +84,7 @@ nphd_status nphdi_region_commit(nphdi_region *region, const nphd_allocator *allo
         return nphdi_fail(err, NPHD_FULL, "the reserved range of %llu bytes is used up",
                           (unsigned long long)region->reserved_bytes);
     }
-    target = region_round(bytes);
-    if (target > region->reserved_bytes) {
-        target = region->reserved_bytes;
-    }
+    target = region_round(bytes); /* as the reserved range is */
     if (allocator->commit(allocator->context, region->base, (size_t)region->committed_bytes,
                           (size_t)target) != 0) {
         return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot commit %llu bytes",

@@ -126,8 +126,9 @@ static nphd_status decode_unit(const uint8_t *bytes, size_t total, nphd_iscc *ou
         }
     }
     if (at % 2 != 0) {
-        uint32_t filler;
-        if (!take_nibbles(bytes, total, &at, 1, &filler) || filler != 0) {
+        uint32_t filler = 0;
+        (void)take_nibbles(bytes, total, &at, 1, &filler); /* the other half of a byte */
+        if (filler != 0) {
             return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "ISCC: the header is not filled up");
         }
     }

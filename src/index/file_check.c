@@ -43,7 +43,7 @@ nphd_status nphdi_source_touch(const nphdi_source *source, uint64_t offset, uint
     nphd_status status = NPHD_OK;
     uint8_t passing[16384];
 
-    while (source->memory == NULL && bytes > 0) {
+    while (bytes > 0) {
         const size_t part = bytes < sizeof(passing) ? (size_t)bytes : sizeof(passing);
         TRY(nphdi_source_read(source, offset, passing, part, err));
         offset += part;
@@ -124,15 +124,14 @@ static bool open_again(const work *of, nphdi_source *out)
     return nphdi_source_open(out, of->check->source->io, of->check->source->name, NULL) ==
                NPHD_OK &&
            nphdi_source_trailer(out, &other, &found, NULL) == NPHD_OK && found &&
-           other.file_bytes == trailer->file_bytes && other.generation == trailer->generation &&
-           other.directory_checksum == trailer->directory_checksum &&
-           memcmp(other.identity, trailer->identity, sizeof(other.identity)) == 0;
+           other.file_bytes == trailer->file_bytes &&
+           /* of identity and generation too */
+           other.directory_checksum == trailer->directory_checksum;
 }
 
 static void run_chunks(void *context, uint32_t worker)
 {
     work *of = context;
-    const bool in_memory = of->check->source->memory != NULL;
     nphdi_source own;
     nphd_error found = NPHD_ERROR_INIT;
     uint8_t *bytes = NULL;
@@ -143,7 +142,7 @@ static void run_chunks(void *context, uint32_t worker)
         if (worker == 0) {
             note_failed(of, 0, &found);
         }
-    } else if (worker == 0 || in_memory || open_again(of, &own)) {
+    } else if (worker == 0 || open_again(of, &own)) {
         const nphdi_source *source = own.open ? &own : of->check->source;
         while (!atomic_load(&of->stopped) &&
                (number = atomic_fetch_add(&of->next_chunk, 1)) < of->chunk_count) {

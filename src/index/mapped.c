@@ -362,7 +362,7 @@ void nphdi_mapped_close(nphdi_mapped *mapped)
     if (mapped->allocator == NULL) {
         return;
     }
-    if (mapped->io != NULL && mapped->base != NULL) {
+    if (mapped->io != NULL) { /* it is mapped */
         mapped->io->unmap(mapped->io->context, mapped->base, mapped->bytes);
     }
     nphdi_free(mapped->allocator, mapped->derived_directory, mapped->derived_directory_bytes, 1);

@@ -99,7 +99,7 @@ nphd_status nphdi_file_remove(const nphd_io *io, const char *path, bool sync, np
     int os_error;
 
     if (bytes >= sizeof(directory)) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "%s: the path is too long", path);
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "the path is too long: %s", path);
     }
     NPHDI_REPEAT_INTERRUPTED(os_error, io->remove(io->context, path));
     missing = os_error == ENOENT;
@@ -321,7 +321,8 @@ nphd_status nphdi_directory_make(const nphd_io *io, const char *path,
         bytes += strcspn(copy + bytes, "/");
         TRY(directory_make_level(io, copy, bytes, &missing, err));
         if (missing) {
-            TRY(nphdi_fail_os(err, ENOENT, "%s: a directory vanished while being made", path));
+            status = nphdi_fail_os(err, ENOENT, "%s: a directory vanished while being made", path);
+            goto done;
         }
     }
 done:

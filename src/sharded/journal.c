@@ -183,6 +183,13 @@ void nphdi_journal_doubt(nphd_sharded *sharded)
     nphdi_signal_unlock(&sharded->journal.lock);
 }
 
+static nphd_status clear_away(const nphd_sharded *sharded, const nphdi_journal_file *file,
+                              nphd_error *err)
+{
+    return file->damaged ? nphdi_sharded_set_aside(sharded, file->path, err)
+                         : nphdi_file_remove(sharded->io, file->path, false, err);
+}
+
 void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)
 {
     nphdi_journal *journal = &sharded->journal;
@@ -197,8 +204,7 @@ void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)
         nphdi_journal_file *file = journal->files;
         journal->files = file->next;
         /* one that cannot be removed is of an older generation and ignored by every opening */
-        if ((file->open || file->created) &&
-            nphdi_file_remove(sharded->io, file->path, false, &why) != NPHD_OK) {
+        if ((file->open || file->created) && clear_away(sharded, file, &why) != NPHD_OK) {
             nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s", why.text);
         }
         file_free(sharded, file);
@@ -397,7 +403,13 @@ void nphdi_journal_stop(nphd_sharded *sharded)
         return; /* opening failed before it */
     }
     nphdi_signal_lock(&journal->lock);
-    if (journal->thread_runs && !journal->thread_stop) {
+    while (journal->thread_runs) {
+        if (journal->thread_stop) {
+            /* another thread that closes at the same time has it in hand; where it fails, it has
+             * started the thread anew by the time we look again */
+            (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
+            continue;
+        }
         journal->thread_stop = true;
         nphdi_signal_broadcast(&journal->lock);
         nphdi_signal_unlock(&journal->lock);
@@ -405,10 +417,6 @@ void nphdi_journal_stop(nphd_sharded *sharded)
         nphdi_signal_lock(&journal->lock);
         journal->thread_runs = false;
         nphdi_signal_broadcast(&journal->lock);
-    }
-    /* another thread that closes at the same time has it in hand */
-    while (journal->thread_runs) {
-        (void)nphdi_signal_wait(&journal->lock, UINT64_MAX);
     }
     nphdi_signal_unlock(&journal->lock);
 }

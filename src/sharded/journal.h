@@ -29,6 +29,7 @@ typedef struct nphdi_journal_file {
     bool created;                /* the file exists, with its head, durably */
     bool closed;                 /* found at opening: nothing is added to it */
     bool broken;                 /* a flush failed: only a save helps */
+    bool damaged;                /* salvage read it: put aside where others are deleted */
     uint64_t written_bytes;      /* that count: head and whole frames */
     _Atomic uint64_t file_bytes; /* the size of the file, as far as is known */
     uint64_t frames;

@@ -198,7 +198,8 @@ done:
 
 /* What was read of a journal, kept so that its successor can name it. */
 static nphd_status remember(nphd_sharded *sharded, const char *path, uint64_t base,
-                            uint64_t sequence, uint64_t bytes, uint64_t file_bytes, nphd_error *err)
+                            uint64_t sequence, uint64_t bytes, uint64_t file_bytes, bool damaged,
+                            nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_journal_file **end = &sharded->journal.files;
@@ -216,6 +217,7 @@ static nphd_status remember(nphd_sharded *sharded, const char *path, uint64_t ba
     file->sequence = sequence;
     file->created = true;
     file->closed = true;
+    file->damaged = damaged;
     file->written_bytes = bytes;
     atomic_store(&file->file_bytes, file_bytes);
 done:
@@ -286,7 +288,7 @@ static nphd_status apply_journal(replay *of, found_journal *journal, uint64_t li
     journal->used = true;
     if (!journal->damaged) {
         TRY(remember(of->sharded, journal->path, journal->head.base, journal->head.sequence,
-                     reader.offset, reader.source.bytes, err));
+                     reader.offset, reader.source.bytes, false, err));
     }
 done:
     nphdi_journal_reader_close(&reader);
@@ -381,16 +383,19 @@ done:
     return status;
 }
 
-/* No journal may continue damaged ones: the next commit is a save, which makes them superfluous. */
-static nphd_status put_damaged_aside(const replay *of, nphd_error *err)
+/* No journal may continue damaged ones: the next commit is a save, which makes them superfluous.
+ * Until then they stay where they are, since nothing else has what was read of them. */
+static nphd_status keep_damaged(const replay *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
 
     for (size_t i = 0; i < of->found_count; i++) {
-        if (of->found[i].damaged) {
+        const found_journal *journal = &of->found[i];
+        if (journal->damaged) {
             nphdi_journal_doubt(of->sharded);
             of->sharded->unsaved = true;
-            TRY(nphdi_sharded_set_aside(of->sharded, of->found[i].path, err));
+            TRY(remember(of->sharded, journal->path, journal->head.base, journal->head.sequence, 0,
+                         0, true, err));
         }
     }
 done:
@@ -403,7 +408,7 @@ static void remove_stale(const replay *of)
     nphd_error why = NPHD_ERROR_INIT;
 
     for (size_t i = 0; !of->sharded->read_only && i < of->found_count; i++) {
-        if (!of->found[i].used && !of->found[i].damaged && of->found[i].path != NULL &&
+        if (!of->found[i].used && !of->found[i].damaged &&
             nphdi_file_remove(of->sharded->io, of->found[i].path, false, &why) != NPHD_OK) {
             nphdi_log_write(&of->sharded->log, NPHD_LOG_WARNING, "%s", why.text);
         }
@@ -441,7 +446,7 @@ static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, np
         TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &path, &room, err));
         nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
                         "%s: not applied, as the shards were not written by us since", path);
-        TRY(remember(sharded, path, 0, sequence, 0, 0, err));
+        TRY(remember(sharded, path, 0, sequence, 0, 0, false, err));
         nphdi_free(sharded->allocator, path, room, 1);
         path = NULL;
         room = 0;
@@ -476,7 +481,7 @@ nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names
     TRY(nphdi_alloc(sharded->allocator, REPLAY_AT_ONCE, sizeof(*of.vectors), &of.vectors, err));
     TRY(apply_chain(&of, generation, err));
     remove_stale(&of);
-    TRY(put_damaged_aside(&of, err));
+    TRY(keep_damaged(&of, err));
     if (of.applied > 0) {
         nphdi_log_write(&sharded->log, NPHD_LOG_INFO,
                         "%s: %llu changes of the journal applied in %.3f s", sharded->path,

@@ -405,7 +405,7 @@ done:
     return status;
 }
 
-static nphd_status fill_shard_info(const nphdi_shard *shard, nphd_shard_info *out)
+static void fill_shard_info(const nphdi_shard *shard, nphd_shard_info *out)
 {
     memset(out, 0, sizeof(*out));
     out->number = shard->number;
@@ -418,7 +418,6 @@ static nphd_status fill_shard_info(const nphdi_shard *shard, nphd_shard_info *ou
     out->verified =
         shard->index->content->view ? shard->index->content->mapped.has_trailer : !out->pending;
     out->tables = nphdi_index_has_tables(shard->index);
-    return NPHD_OK;
 }
 
 static void fill_active_info(const nphd_sharded *sharded, nphd_shard_info *out)
@@ -455,7 +454,7 @@ nphd_status nphd_sharded_shards(nphd_sharded *sharded, nphd_shard_info *out, siz
         status = nphdi_fail(err, NPHD_TOO_SMALL, "shards: %zu, room for %zu", *out_count, capacity);
     } else {
         for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-            TRY(fill_shard_info(sharded->sealed[i], &out[i]));
+            fill_shard_info(sharded->sealed[i], &out[i]);
         }
         if (with_active) {
             fill_active_info(sharded, &out[sharded->sealed_count]);

@@ -30,8 +30,7 @@ static nphd_status read_filter(const nphd_sharded *sharded, const nphdi_source *
     memset(&reader, 0, sizeof(reader));
     TRY(nphdi_block_reader_begin(&reader, source, trailer, sharded->allocator, err));
     TRY(nphdi_bloom_read(sharded->allocator, sharded->key_bytes, source->name,
-                         trailer != NULL ? trailer->foreign_bytes : source->bytes, take_bytes,
-                         &reader, out, err));
+                         trailer->foreign_bytes, take_bytes, &reader, out, err));
 done:
     nphdi_block_reader_end(&reader);
     return status;

@@ -312,6 +312,8 @@ static nphd_status compact_now(nphd_sharded *sharded, const nphd_batch_options *
     TRY(nphdi_promote_head(sharded, err));
     TRY(nphdi_sharded_save_now(sharded, NULL, err));
     TRY(compact_groups(sharded, options, removed, err));
+    /* tombstones also where one that was interrupted has dropped their entries */
+    sharded->unsaved = sharded->unsaved || sharded->tombstones.count > 0;
     if (sharded->unsaved) {
         TRY(forget_tombstones(sharded, err));
         TRY(nphdi_bloom_renew(sharded, &keys, err));

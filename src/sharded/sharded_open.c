@@ -217,7 +217,6 @@ static nphd_status check_connectivity(const nphdi_opening *of, nphd_error *err)
  * go on. */
 static nphd_status take_settings(nphdi_opening *of, nphd_error *err)
 {
-    nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
     const nphd_index *newest = of->newest != NULL ? of->newest->index : NULL;
     nphd_index_options *parameters = &sharded->parameters;
@@ -232,12 +231,11 @@ static nphd_status take_settings(nphdi_opening *of, nphd_error *err)
         nphd_index *index = sharded->sealed[i]->index;
         const uint64_t next = index->content->next_automatic;
         sharded->next_automatic = next > sharded->next_automatic ? next : sharded->next_automatic;
-        TRY(nphd_index_set_breadth(index, parameters->build_breadth, parameters->search_breadth,
-                                   err));
+        /* options and files are checked: these are in range */
+        (void)nphd_index_set_breadth(index, parameters->build_breadth, parameters->search_breadth,
+                                     NULL);
     }
-    TRY(check_connectivity(of, err));
-done:
-    return status;
+    return check_connectivity(of, err);
 }
 
 /* An index in memory for what comes; also tells which defaults the parameters took. */

@@ -21,9 +21,7 @@ static nphd_status hide(nphdi_shard *shard, uint32_t slot, nphd_error *err)
     nphd_status status = NPHD_OK;
 
     TRY(nphdi_shard_prepare_hiding(shard, err));
-    if (slot < shard->hidden.slots) {
-        (void)nphdi_hidden_set(&shard->hidden, slot);
-    }
+    (void)nphdi_hidden_set(&shard->hidden, slot);
 done:
     return status;
 }
@@ -307,7 +305,7 @@ static nphd_status recover_incomplete(nphd_sharded *sharded, const nphdi_shard *
 {
     nphd_status status = NPHD_OK;
 
-    if (file->trailer && file->generation >= newest->generation) {
+    if (file->generation >= newest->generation) {
         TRY(take_tombstones(sharded, file->keys, file->count, err));
         /* generations only grow */
         atomic_store(&sharded->generation, file->generation);
@@ -328,7 +326,7 @@ static nphd_status recover_ours(nphd_sharded *sharded, const nphdi_shard *newest
     nphd_status status = NPHD_OK;
     nphd_error why = NPHD_ERROR_INIT;
 
-    if (file->trailer && file->generation > newest->generation) {
+    if (file->generation > newest->generation) {
         (void)nphdi_fail(&why, NPHD_CORRUPT,
                          "%s/%s: of generation %llu, but the newest shard %s is of %llu: a shard "
                          "is missing or old",

@@ -94,15 +94,23 @@ static nphd_status map_blocks(const salvage *of, const char *path, block_map *ou
     nphdi_source source;
     nphdi_trailer trailer;
     nphdi_block_reader reader;
+    nphd_error why = NPHD_ERROR_INIT;
     bool found = false;
 
     memset(&source, 0, sizeof(source));
     memset(&reader, 0, sizeof(reader));
     TRY(nphdi_source_open(&source, of->io, path, err));
-    if (nphdi_source_trailer(&source, &trailer, &found, NULL) != NPHD_OK || !found) {
+    status = nphdi_source_trailer(&source, &trailer, &found, &why);
+    if (status == NPHD_OK && found) {
+        status = nphdi_block_reader_begin(&reader, &source, &trailer, of->allocator, &why);
+    }
+    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
+        /* nothing is known of its blocks; after any other error they must not pass for whole */
+        status = NPHD_OK;
         goto done;
     }
-    if (nphdi_block_reader_begin(&reader, &source, &trailer, of->allocator, NULL) != NPHD_OK) {
+    if (status != NPHD_OK || !found) {
+        nphdi_error_copy(err, &why);
         goto done;
     }
     out->blocks = nphdi_trailer_blocks(reader.covered);

@@ -220,6 +220,39 @@ static void test_errors(void **state)
     assert_int_equal(nphd_iscc_decode("AAAY", 4, NULL, NULL), NPHD_INVALID_ARGUMENT);
 }
 
+/* Headers in nibbles, as no encoder writes them. */
+static void refuse_nibbles(const uint8_t *nibbles, size_t count, const char *why)
+{
+    nphd_iscc unit;
+    nphd_error err = NPHD_ERROR_INIT;
+    code out;
+
+    memset(&out, 0, sizeof(out));
+    for (size_t i = 0; i < count; i++) {
+        put_nibble(&out, nibbles[i]);
+    }
+    put_base32(&out, "ISCC:");
+    refuse(out.text, NPHD_INVALID_ARGUMENT);
+    (void)decode(out.text, &unit, &err);
+    assert_non_null(strstr(err.text, why));
+}
+
+static void test_headers(void **state)
+{
+    static const uint8_t mark[] = {0, 15, 0, 0};        /* no number begins so */
+    static const uint8_t half[] = {0, 0, 0, 8};         /* of two nibbles, the second is missing */
+    static const uint8_t most[] = {0, 14, 0, 0};        /* of four, there are three */
+    static const uint8_t filler[] = {0, 0, 0, 8, 1, 7}; /* 0 would fill it up */
+
+    (void)state;
+    refuse_nibbles(mark, sizeof(mark), "cut short");
+    refuse_nibbles(half, sizeof(half), "cut short");
+    refuse_nibbles(most, sizeof(most), "cut short");
+    refuse_nibbles(filler, sizeof(filler), "not filled up");
+    refuse("ISCC:AAAYPXW445FTYNJ~", NPHD_INVALID_ARGUMENT); /* behind z */
+    refuse("{SCC:AAAYPXW445FTYNJ3", NPHD_INVALID_ARGUMENT);
+}
+
 /* Every character of a unit counts: cut anywhere, or with any one changed to a character that is
  * no digit, it is refused; changed to another digit it is refused or another unit. */
 static void test_every_character_counts(void **state)
@@ -254,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_example_codes),
         cmocka_unit_test(test_composite_is_unsupported),
         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_headers),
         cmocka_unit_test(test_every_character_counts),
     };
 

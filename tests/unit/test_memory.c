@@ -147,6 +147,30 @@ static void test_region_takes_less_where_refused(void **state)
     }
 }
 
+/* No least size: a step. A wanted size below the least is not tried at all. */
+static void test_region_at_its_ends(void **state)
+{
+    nphdi_region region = {NULL, 0, 0};
+    nphd_error err = NPHD_ERROR_INIT;
+    allocator_fault fault;
+
+    (void)state;
+    allocator_fault_init(&fault);
+    fault.reserve_limit_bytes = STEP_BYTES;
+    assert_int_equal(nphdi_region_reserve(&region, &fault.table, GIB, 0, &err), NPHD_OK);
+    assert_int_equal(region.reserved_bytes, STEP_BYTES);
+    assert_int_equal(nphdi_region_commit(&region, &fault.table, STEP_BYTES - 1, &err), NPHD_OK);
+    assert_int_equal(region.committed_bytes, STEP_BYTES);
+    nphdi_region_release(&region, &fault.table);
+    fault.reserve_limit_bytes = 0;
+    assert_int_equal(nphdi_region_reserve(&region, &fault.table, STEP_BYTES, STEP_BYTES + 1, &err),
+                     NPHD_OUT_OF_MEMORY);
+    assert_null(region.base);
+    assert_non_null(strstr(err.text, "131072 bytes of addresses"));
+    assert_true(allocator_fault_is_clean(&fault));
+    allocator_fault_destroy(&fault);
+}
+
 static void test_region_is_full(void **state)
 {
     allocator_fault fault;
@@ -277,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_alloc_that_cannot_be),
         cmocka_unit_test(test_region_grows_in_place),
         cmocka_unit_test(test_region_takes_less_where_refused),
+        cmocka_unit_test(test_region_at_its_ends),
         cmocka_unit_test(test_region_is_full),
         cmocka_unit_test(test_region_under_every_failure),
         cmocka_unit_test(test_allocator_notices_mistakes),

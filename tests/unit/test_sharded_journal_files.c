@@ -388,11 +388,18 @@ static void test_salvage(void **state)
         dirlab_drop(&lab->items, nphd_key_u64(key));
     }
     dirlab_expect(lab, sharded);
-    assert_true(dirlab_exists(lab, "journal_00000003.damaged"));
+    /* a process that dies before it saves has changed nothing */
+    nphd_sharded_free(sharded);
+    const nphd_sharded_options plain = with_journal(lab);
+    dirlab_refused(lab, &plain, NPHD_CORRUPT, "journal_00000003", "frame 0");
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    assert_int_equal(journals(lab), 3);
     dirlab_add(lab, sharded, 600, 601);
     OK(nphd_sharded_commit(sharded, NULL)); /* a save: no journal can continue the damaged ones */
     nphd_sharded_free(sharded);
     assert_int_equal(journals(lab), 1);
+    assert_true(dirlab_exists(lab, "journal_00000003.damaged"));
     options.salvage = false;
     sharded = dirlab_open(lab, &options);
     dirlab_expect(lab, sharded);

@@ -1,34 +1,10 @@
 /* Opening a directory whose files are not those of one save: strays, leftovers, tombstones and
  * filters that are missing, damaged, older or of another index. */
-#include "support/directory_lab.h"
+#include "support/directory_damage.h"
 
 #include <stdlib.h>
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
-
-/* Four shards of ten keys each, the last one active, with deletions and a replacement; saved once
- * or, so that there was a tombstone file before, twice. */
-static void make(dirlab *lab, bool twice)
-{
-    const nphd_sharded_options options = dirlab_small(lab);
-    nphd_sharded *sharded = dirlab_open(lab, &options);
-
-    for (uint64_t shard = 0; shard < 3; shard++) {
-        dirlab_add(lab, sharded, 10 * shard, 10 * shard + 10);
-        OK(nphd_sharded_rotate(sharded, NULL));
-    }
-    dirlab_add(lab, sharded, 30, 40);
-    dirlab_upsert(lab, sharded, 21, 1);
-    dirlab_remove(lab, sharded, 2);
-    dirlab_remove(lab, sharded, 13);
-    OK(nphd_sharded_save(sharded, NULL, NULL));
-    if (twice) {
-        dirlab_remove(lab, sharded, 14);
-    }
-    dirlab_close(sharded);
-    assert_true(dirlab_exists(lab, "shard_003.usearch"));
-    assert_true(dirlab_exists(lab, "tombstones.npy"));
-}
 
 /* Salvage opens what is expected and tells `damage`; what it saves opens without. */
 static void expect_salvage(dirlab *lab, const char *damage)
@@ -75,7 +51,7 @@ static void test_stray_copies(void **state)
     const nphd_sharded_options options = dirlab_small(lab);
     nphd_sharded *sharded;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     expect_stray(lab, "shard_000.usearch", "shard_009.usearch");
     expect_stray(lab, "shard_003.usearch", "shard_009.usearch");
     /* and under a number below, which a shard had that is gone */
@@ -96,7 +72,7 @@ static void test_salvage_puts_strays_aside(void **state)
 {
     dirlab *lab = *state;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     dirlab_copy(lab, "shard_000.usearch", "shard_009.usearch");
     expect_salvage(lab, "shard_009.usearch");
     assert_true(dirlab_exists(lab, "shard_009.usearch.damaged"));
@@ -111,7 +87,7 @@ static void test_shard_of_another_index(void **state)
     size_t bytes = 0;
     void *data;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     OK(nphd_sharded_open("other", &options, &other, NULL));
     for (uint64_t key = 0; key < 12; key++) {
         uint8_t bits[8];
@@ -154,7 +130,7 @@ static void test_leftover_of_a_compaction(void **state)
     nphd_sharded_options options = dirlab_small(lab);
     nphd_sharded *sharded;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     dirlab_copy(lab, "shard_000.usearch", "kept");
     sharded = dirlab_open(lab, &options);
     OK(nphd_sharded_compact(sharded, NULL, NULL, NULL));
@@ -184,7 +160,7 @@ static void test_missing_tombstones_after_the_first_save(void **state)
     dirlab *lab = *state;
     nphd_sharded *sharded;
 
-    make(lab, false);
+    damage_make_saves(lab, false);
     dirlab_delete(lab, "tombstones.npy");
     sharded = dirlab_open(lab, NULL);
     dirlab_expect(lab, sharded);
@@ -198,7 +174,7 @@ static void test_missing_tombstones(void **state)
 {
     dirlab *lab = *state;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     dirlab_delete(lab, "tombstones.npy");
     dirlab_refused(lab, NULL, NPHD_CORRUPT, "tombstones.npy: missing", "shard_003.usearch");
     expect_salvage(lab, "tombstones.npy: missing");
@@ -209,7 +185,7 @@ static void test_damaged_tombstones(void **state)
     static const long places[] = {0, 20, 130, -1, -70, -101};
     dirlab *lab = *state;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     dirlab_copy(lab, "tombstones.npy", "kept");
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         dirlab_copy(lab, "kept", "tombstones.npy");
@@ -231,7 +207,7 @@ static void test_older_tombstones(void **state)
     const nphd_sharded_options options = dirlab_small(lab);
     nphd_sharded *sharded;
 
-    make(lab, false);
+    damage_make_saves(lab, false);
     dirlab_copy(lab, "tombstones.npy", "kept");
     sharded = dirlab_open(lab, &options);
     dirlab_remove(lab, sharded, 15);
@@ -256,7 +232,7 @@ static void test_tombstones_of_another_index(void **state)
     uint8_t bits[8];
     size_t bytes = 0;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     OK(nphd_sharded_open("other", &options, &other, NULL));
     OK(nphd_sharded_add(other, key, dirlab_vector(1, 0, bits), NULL, NULL));
     OK(nphd_sharded_rotate(other, NULL));
@@ -278,7 +254,7 @@ static void test_damaged_filter(void **state)
     dirlab *lab = *state;
     nphd_sharded *sharded;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         dirlab_damage(lab, "bloom.isbf", places[i]);
         dirlab_forget_log(lab);
@@ -301,7 +277,7 @@ static void test_older_filter(void **state)
     const nphd_sharded_options options = dirlab_small(lab);
     nphd_sharded *sharded;
 
-    make(lab, true);
+    damage_make_saves(lab, true);
     dirlab_copy(lab, "bloom.isbf", "kept");
     sharded = dirlab_open(lab, &options);
     dirlab_add(lab, sharded, 100, 200);
