@@ -65,8 +65,9 @@ typedef struct nphd_join_report {
  * the left one is that which the cursor meets first.
  *
  * Memory is some 2 kB for each vector of a batch and 1 MB for each worker, whatever the number of
- * pairs: a batch that has too many of them is cut. A vector with more matches than a whole batch has room for (64 for each
- * of its vectors, at least 4096) is looked up once for each such number of them.
+ * pairs: a batch that has too many of them is cut. A vector with more matches than a whole batch
+ * has room for (64 for each of its vectors, at least 4096) is looked up once for each such number
+ * of them.
  *
  * Where the left side has many vectors the right one is made ready first, as by
  * nphd_index_prepare(), and stays so.
