@@ -169,6 +169,13 @@ void sharded_oracle_drained(sharded_oracle *oracle)
     }
 }
 
+void sharded_oracle_forgotten(sharded_oracle *oracle)
+{
+    for (size_t i = 0; i < oracle->legal_count; i++) {
+        oracle->legal[i].rotation = false;
+    }
+}
+
 void sharded_oracle_branch(const sharded_oracle *from, size_t moment, sharded_oracle *out)
 {
     *out = *from;
@@ -698,6 +705,7 @@ nphd_status world_reset(sharded_world *here)
     }
     const nphd_status status = nphd_sharded_reset(here->sharded, &here->err);
     sharded_oracle_settle(oracle, status == NPHD_OK ? oracle->announced - oracle->now : 0);
+    sharded_oracle_forgotten(oracle);
     return status;
 }
 

@@ -78,6 +78,9 @@ void sharded_oracle_allow(sharded_oracle *oracle, oracle_range range, bool only)
 /* Rotations are durable: what was written before the last of them is gone. */
 void sharded_oracle_drained(sharded_oracle *oracle);
 
+/* Rotations that wait may have been given up, or written before: no drain makes them durable. */
+void sharded_oracle_forgotten(sharded_oracle *oracle);
+
 /* May a power cut leave that no file of an index is there? */
 bool sharded_oracle_may_be_absent(const sharded_oracle *oracle);
 
