@@ -6,9 +6,11 @@
 #include "fixture_text.h"
 #include "formats/npy_format.h"
 #include "index/index_shard.h"
+#include "sharded/sharded_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
@@ -353,6 +355,20 @@ nphd_sharded_stats dirlab_stats(nphd_sharded *sharded)
 
     OK(nphd_sharded_get_stats(sharded, &stats, NULL));
     return stats;
+}
+
+void dirlab_wait_for_commit(nphd_sharded *sharded)
+{
+    const struct timespec moment = {0, 1000000};
+    bool all = false;
+
+    for (size_t i = 0; i < 60000 && !all; i++) {
+        (void)nanosleep(&moment, NULL);
+        nphdi_signal_lock(&sharded->journal.lock);
+        all = sharded->journal.durable == sharded->journal.appended;
+        nphdi_signal_unlock(&sharded->journal.lock);
+    }
+    assert_true(all);
 }
 
 /* ---- files ---- */

@@ -77,6 +77,9 @@ void dirlab_remove(dirlab *lab, nphd_sharded *sharded, uint64_t key);
 void dirlab_expect(dirlab *lab, nphd_sharded *sharded);
 bool dirlab_has(nphd_sharded *sharded, uint64_t key);
 nphd_sharded_stats dirlab_stats(nphd_sharded *sharded);
+/* Waits until the thread that commits has committed every change; a minute is enough for any
+ * machine. */
+void dirlab_wait_for_commit(nphd_sharded *sharded);
 
 /* ---- files ---- */
 

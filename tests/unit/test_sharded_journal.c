@@ -1,6 +1,5 @@
 /* What a commit wrote is there after the next opening, whatever happened in between: random changes
  * of every kind against the content at the last commit; what a commit costs; who may commit. */
-#include "sharded/sharded_internal.h"
 #include "support/directory_content.h"
 #include "support/directory_lab.h"
 
@@ -403,27 +402,6 @@ static void test_each_call(void **state)
     dirlab_close(sharded);
 }
 
-static void wait_ms(long ms)
-{
-    const struct timespec moment = {0, ms * 1000000};
-
-    (void)nanosleep(&moment, NULL);
-}
-
-/* Waits until the thread has committed every change; a minute is enough for any machine. */
-static void wait_for_commit(nphd_sharded *sharded)
-{
-    bool all = false;
-
-    for (size_t i = 0; i < 12000 && !all; i++) {
-        wait_ms(5);
-        nphdi_signal_lock(&sharded->journal.lock);
-        all = sharded->journal.durable == sharded->journal.appended;
-        nphdi_signal_unlock(&sharded->journal.lock);
-    }
-    assert_true(all);
-}
-
 static void test_interval(void **state)
 {
     dirlab *lab = *state;
@@ -434,10 +412,10 @@ static void test_interval(void **state)
     sharded = dirlab_open(lab, &options);
     /* what was never saved cannot be journaled: the thread saves */
     dirlab_add(lab, sharded, 0, 10);
-    wait_for_commit(sharded);
+    dirlab_wait_for_commit(sharded);
     for (size_t first = 10; first < 30; first += 10) {
         dirlab_add(lab, sharded, first, first + 10);
-        wait_for_commit(sharded);
+        dirlab_wait_for_commit(sharded);
         assert_int_equal(journals(lab), 1);
     }
     nphd_sharded_free(sharded);
