@@ -97,23 +97,26 @@ done:
     return status;
 }
 
-/* With room for the zeros that fill up a frame. */
+/* With room for the head of a frame before them, and for the zeros that fill it up. */
 static nphd_status grow_records(const nphd_sharded *sharded, nphdi_journal_file *file,
                                 uint64_t bytes, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    const uint64_t wanted =
+        NPHDI_JOURNAL_FRAME_BYTES + file->record_bytes + bytes + NPHDI_JOURNAL_BLOCK_BYTES;
     uint64_t room = file->record_room == 0 ? 4096 : file->record_room;
     uint8_t *grown = NULL;
 
-    if (file->record_bytes + bytes + NPHDI_JOURNAL_BLOCK_BYTES <= file->record_room) {
+    if (wanted <= file->record_room) {
         return NPHD_OK;
     }
-    while (room < file->record_bytes + bytes + NPHDI_JOURNAL_BLOCK_BYTES) {
+    while (room < wanted) {
         room *= 2;
     }
     TRY(nphdi_alloc(sharded->allocator, room, 1, &grown, err));
     if (file->record_bytes > 0) {
-        memcpy(grown, file->records, file->record_bytes);
+        memcpy(grown + NPHDI_JOURNAL_FRAME_BYTES, file->records + NPHDI_JOURNAL_FRAME_BYTES,
+               file->record_bytes);
     }
     nphdi_free(sharded->allocator, file->records, file->record_room, 1);
     file->records = grown;
@@ -150,8 +153,9 @@ void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *rec
     nphdi_signal_lock(&journal->lock);
     /* a commit may have taken the reserved buffer meanwhile, but it left one of the same room */
     if (current_file(sharded, &file, NULL) == NPHD_OK) {
-        file->record_bytes += nphdi_journal_encode_record(record, sharded->key_bytes,
-                                                          file->records + file->record_bytes);
+        file->record_bytes += nphdi_journal_encode_record(
+            record, sharded->key_bytes,
+            file->records + NPHDI_JOURNAL_FRAME_BYTES + file->record_bytes);
         journal->appended++;
     }
     nphdi_signal_unlock(&journal->lock);

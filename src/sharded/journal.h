@@ -33,7 +33,7 @@ typedef struct nphdi_journal_file {
     uint64_t written_bytes;      /* that count: head and whole frames */
     _Atomic uint64_t file_bytes; /* the size of the file, as far as is known */
     uint64_t frames;
-    uint8_t *records; /* not written yet */
+    uint8_t *records; /* not written yet, behind room for the head of a frame */
     uint64_t record_bytes;
     uint64_t record_room;
     uint8_t *flushing; /* taken by a commit under way */

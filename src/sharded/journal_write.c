@@ -86,10 +86,11 @@ nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_
                                      const nphdi_journal_file *before, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint8_t head[NPHDI_JOURNAL_FRAME_BYTES];
     const uint64_t bytes = file->flushing_bytes;
     const uint64_t padded = nphdi_journal_padded(bytes);
+    const uint64_t written = NPHDI_JOURNAL_FRAME_BYTES + padded;
     nphdi_journal_frame frame = {file->frames, bytes, 0};
+    uint8_t *records;
 
     if (!file->created) {
         TRY(create_file(sharded, file, before, err));
@@ -97,14 +98,14 @@ nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_
     if (bytes == 0) {
         goto done;
     }
-    memset(file->flushing + bytes, 0, padded - bytes);
-    frame.checksum = nphdi_hash_bytes(file->flushing, (size_t)padded);
-    nphdi_journal_encode_frame(&frame, head);
-    TRY(write_all(sharded, file, file->written_bytes, head, sizeof(head), err));
-    TRY(write_all(sharded, file, file->written_bytes + sizeof(head), file->flushing, padded, err));
-    atomic_store(&file->file_bytes, file->written_bytes + sizeof(head) + padded);
+    records = file->flushing + NPHDI_JOURNAL_FRAME_BYTES;
+    memset(records + bytes, 0, padded - bytes);
+    frame.checksum = nphdi_hash_bytes(records, (size_t)padded);
+    nphdi_journal_encode_frame(&frame, file->flushing);
+    TRY(write_all(sharded, file, file->written_bytes, file->flushing, written, err));
+    atomic_store(&file->file_bytes, file->written_bytes + written);
     TRY(NPHDI_BUG(21) ? NPHD_OK : sync_file(sharded, file, err));
-    file->written_bytes += sizeof(head) + padded;
+    file->written_bytes += written;
     file->frames++;
 done:
     return status;
