@@ -37,6 +37,9 @@ static const char *draw_step(test_random *random)
         if (choice == 3) {
             return "abandon";
         }
+        if (choice == 4) {
+            return "add many";
+        }
         if (step->call != world_open && step->call != world_close &&
             (step->drawn || test_random_below(random, 4) == 0)) {
             return step->name;
@@ -68,6 +71,9 @@ static void run_round(uint64_t seed, uint64_t number, uint32_t swallow, commit_t
     world.options.commit_each_call = number % 3 == 1;
     world.options.background_rotation = number % 5 == 4;
     world.options.no_bloom = number % 7 == 6;
+    if (number % 2 == 1) {
+        world.options.shard_bytes *= 8; /* commits of several sectors, which can be torn */
+    }
     world.oracle.quiet = sum->quiet;
     for (size_t i = 0; number == 0 && i < WORKLOAD_STEPS; i++) {
         must_step(&of, workload[i]);

@@ -115,14 +115,30 @@ static bool *crash_dirty_blocks(const model_file *file, size_t blocks)
     return dirty;
 }
 
+/* One of the dirty blocks, or the end: the others are what they are anyway. */
+static size_t crash_choose_block(const bool *dirty, size_t blocks, test_random *random)
+{
+    size_t count = 0;
+    size_t chosen;
+
+    for (size_t block = 0; block < blocks; block++) {
+        count += dirty[block] ? 1 : 0;
+    }
+    count = (size_t)test_random_below(random, count + 1);
+    for (chosen = 0; chosen < blocks && (!dirty[chosen] || count > 0); chosen++) {
+        count -= dirty[chosen] ? 1 : 0;
+    }
+    return chosen;
+}
+
 /* What is left of the data of a file with unflushed writes. */
 static uint8_t *crash_data(const model_file *file, crash_shape shape, test_random *random,
                            size_t *out_bytes)
 {
     const size_t blocks = (file->live_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
-    const size_t chosen = (size_t)test_random_below(random, blocks + 1);
     uint8_t *image = model_must_have(calloc(file->live_bytes + 1, 1));
     bool *dirty = crash_dirty_blocks(file, blocks);
+    const size_t chosen = crash_choose_block(dirty, blocks, random);
 
     if (file->durable_bytes > 0) {
         memcpy(image, file->durable, file->durable_bytes);
@@ -140,7 +156,7 @@ static uint8_t *crash_data(const model_file *file, crash_shape shape, test_rando
             crash_tear(file, from, end, random, image);
         } else if (shape == SHAPE_RANDOM && test_random_below(random, 4) == 0) {
             crash_replay(file, from, end, test_random_below(random, file->write_count + 1), image);
-        } else if (shape == SHAPE_RANDOM && test_random_below(random, 4) == 0) {
+        } else if (shape == SHAPE_RANDOM && test_random_below(random, 2) == 0) {
             crash_tear(file, from, end, random, image);
         }
     }
