@@ -267,6 +267,7 @@ typedef struct nphdi_stamp {
     uint64_t files;   /* another one after every save, rotation and compaction */
     uint64_t commits; /* and after every commit too */
 } nphdi_stamp;
+/* Errors: NPHD_NOT_FOUND (no such directory), NPHD_BUSY (a file that was listed is gone). */
 nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *allocator,
                                   const char *path, nphdi_stamp *out, nphd_error *err);
 

@@ -73,7 +73,12 @@ nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *alloc
         if (!journal && !nphdi_directory_is_data(name)) {
             continue;
         }
-        TRY(stamp_file(io, allocator, path, name, journal, &file, err));
+        status = stamp_file(io, allocator, path, name, journal, &file, err);
+        if (status == NPHD_NOT_FOUND) {
+            status =
+                nphdi_fail(err, NPHD_BUSY, "%s/%s: went away while it was looked at", path, name);
+        }
+        TRY(status);
         stamp_add(&stamp.commits, nphdi_hash_bytes(name, strlen(name)));
         stamp_add(&stamp.commits, file);
         stamp_add(&stamp.files, nphdi_hash_bytes(name, strlen(name)));
@@ -97,14 +102,14 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
         nphdi_stamp after;
         const nphd_status first =
             nphdi_directory_stamp(options->io, options->allocator, path, &before, err);
-        if (first != NPHD_OK && first != NPHD_NOT_FOUND) {
+        if (first != NPHD_OK && first != NPHD_NOT_FOUND && first != NPHD_BUSY) {
             return first;
         }
         status = nphdi_sharded_open_once(path, options, out, err);
         const nphd_status second =
             nphdi_directory_stamp(options->io, options->allocator, path, &after, NULL);
-        /* opened, though a file went away between being listed and looked at: once more */
-        const bool unsure = status == NPHD_OK && first != NPHD_OK;
+        /* a file went away between being listed and looked at, or the directory came */
+        const bool unsure = first == NPHD_BUSY || (status == NPHD_OK && first != NPHD_OK);
         if (first == second && before.files == after.files && !unsure) {
             if (status == NPHD_OK) {
                 /* from before the journal was read: later commits are for a refresh */
@@ -115,7 +120,11 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
         nphd_sharded_free(*out);
         *out = NULL;
     }
-    return nphdi_fail(err, NPHD_BUSY, "%s: the files kept changing while they were opened", path);
+    /* a name that leads nowhere is no file that changes */
+    return status == NPHD_NOT_FOUND
+               ? status
+               : nphdi_fail(err, NPHD_BUSY, "%s: the files kept changing while they were opened",
+                            path);
 }
 
 /* ---- refresh ---- */
@@ -187,7 +196,7 @@ nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_
         goto done;
     }
     /* a file that was listed is gone: the writer is at work */
-    TRY(status == NPHD_NOT_FOUND ? NPHD_OK : status);
+    TRY(status == NPHD_BUSY ? NPHD_OK : status);
     options = options_again(sharded);
     TRY(nphdi_sharded_open_reader(sharded->path, &options, &fresh, err));
     nphdi_rwlock_write(&sharded->state_lock);

@@ -6,6 +6,7 @@
 #include "sharded/journal.h"
 #include "support/bloom_bytes.h"
 #include "support/directory_lab.h"
+#include "support/io_watched.h"
 
 #include <errno.h>
 #include <time.h>
@@ -101,6 +102,60 @@ static void test_breadths_of_a_reader(void **state)
         dirlab_expect(lab, reader);
     }
     dirlab_close(reader);
+    dirlab_close(writer);
+}
+
+typedef struct vanishing {
+    watched_io io;
+    uint64_t gone; /* so many times the first shard is not there any more when it is opened */
+} vanishing;
+
+static int open_vanishing(void *context, const char *path, int how, nphd_file *out)
+{
+    vanishing *of = context;
+
+    if (strstr(path, "shard_000.usearch") != NULL && of->gone > 0) {
+        of->gone--;
+        return ENOENT;
+    }
+    return of->io.below->open(of->io.below->context, path, how, out);
+}
+
+/* A fast writer takes the first file away between each listing and each look: while stamping,
+ * while opening, and while stamping again. That is no answer, however often it is the same. */
+static void test_first_shard_goes_away(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_sharded_options options = dirlab_small(lab);
+    nphd_sharded_options looking = dirlab_options(lab);
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_sharded *reader = NULL;
+    bool changed = false;
+    vanishing of;
+
+    watched_init(&of.io, &lab->fault.table);
+    of.io.table.open = open_vanishing;
+    looking.io = &of.io.table;
+    looking.read_only = true;
+    nphd_sharded *writer = dirlab_open(lab, &options);
+    dirlab_add(lab, writer, 0, 10);
+    OK(nphd_sharded_rotate(writer, NULL));
+    for (uint64_t times = 0; times < 20; times++) {
+        of.gone = times;
+        reader = dirlab_open(lab, &looking);
+        dirlab_expect(lab, reader);
+        dirlab_add(lab, writer, 10 + times, 11 + times);
+        OK(nphd_sharded_save(writer, NULL, NULL));
+        of.gone = times;
+        OK(nphd_sharded_refresh(reader, &changed, NULL));
+        assert_true(changed);
+        dirlab_expect(lab, reader);
+        dirlab_close(reader);
+    }
+    /* a name that leads nowhere stays so */
+    of.gone = UINT64_MAX;
+    assert_int_equal(nphd_sharded_open(DIRLAB_FOLDER, &looking, &reader, &err), NPHD_NOT_FOUND);
+    assert_non_null(strstr(err.text, "shard_000.usearch"));
     dirlab_close(writer);
 }
 
@@ -304,9 +359,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         DIRLAB_TEST(test_unsure_directory),     DIRLAB_TEST(test_shard_without_a_file),
-        DIRLAB_TEST(test_breadths_of_a_reader), DIRLAB_TEST(test_stopped_compaction),
-        DIRLAB_TEST(test_commits_by_time),      DIRLAB_TEST(test_names_of_journals),
-        DIRLAB_TEST(test_long_chain),
+        DIRLAB_TEST(test_breadths_of_a_reader), DIRLAB_TEST(test_first_shard_goes_away),
+        DIRLAB_TEST(test_stopped_compaction),   DIRLAB_TEST(test_commits_by_time),
+        DIRLAB_TEST(test_names_of_journals),    DIRLAB_TEST(test_long_chain),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
