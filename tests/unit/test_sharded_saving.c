@@ -3,7 +3,7 @@
  * breadths that a reader keeps. */
 #include "formats/shard_record.h"
 #include "index/index_shard.h"
-#include "sharded/journal.h"
+#include "sharded/sharded_internal.h"
 #include "support/bloom_bytes.h"
 #include "support/directory_lab.h"
 
@@ -45,6 +45,62 @@ static void test_unsure_directory(void **state)
     io_fault_disarm(&lab->fault);
     dirlab_close(sharded);
     sharded = dirlab_open(lab, NULL);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+}
+
+/* The first answer of a flush is the one that counts: it is never asked for again in the same call,
+ * by a commit, a save behind a flush that failed, a snapshot or an opening. What could not be
+ * flushed is told, and the next call does it. */
+static void test_interrupted_flushes(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+    nphd_error err = NPHD_ERROR_INIT;
+
+    options.journal = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 0, 10);
+    OK(nphd_sharded_commit(sharded, NULL));
+    dirlab_add(lab, sharded, 10, 20);
+    io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, 1, EINTR, false); /* of a new journal */
+    assert_int_equal(nphd_sharded_commit(sharded, &err), NPHD_IO);
+    assert_int_equal(lab->fault.calls, 1);
+    assert_int_equal(err.os_error, EINTR);
+    OK(nphd_sharded_commit(sharded, NULL));
+    dirlab_upsert(lab, sharded, 1, 1);
+    for (uint64_t n = 2; n > 0; n--) {
+        /* behind that of the filter that of the shard; then the one that makes up for it */
+        io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, 2, EINTR, false);
+        assert_int_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_DURABILITY_UNKNOWN);
+        assert_int_equal(lab->fault.calls, 2);
+        assert_int_equal(err.os_error, EINTR);
+    }
+    io_fault_disarm(&lab->fault);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    options.read_only = true;
+    sharded = dirlab_open(lab, &options);
+    bool interrupted = false;
+    for (uint64_t n = 1; !interrupted; n++) {
+        /* the last of a snapshot is that of the new directory, behind those that make it */
+        io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, n, EINTR, false);
+        const char copy[] = {'c', (char)('0' + n), '\0'};
+        const nphd_status status = nphd_sharded_snapshot(sharded, copy, &err);
+        assert_int_equal(lab->fault.failed, 1);
+        assert_int_equal(status, NPHD_IO);
+        assert_int_equal(err.os_error, EINTR);
+        interrupted = strstr(err.text, ": flush of the directory") != NULL;
+    }
+    io_fault_disarm(&lab->fault);
+    dirlab_close(sharded);
+    options.read_only = false;
+    io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, 1, EINTR, false);
+    dirlab_refused(lab, &options, NPHD_IO, "cannot flush the directory", NULL);
+    assert_int_equal(lab->fault.calls, 1);
+    io_fault_disarm(&lab->fault);
+    sharded = dirlab_open(lab, &options);
     dirlab_expect(lab, sharded);
     dirlab_close(sharded);
 }
@@ -200,11 +256,16 @@ static void test_commits_by_time(void **state)
     io_fault_disarm(&lab->fault);
     wait_until(lab, sharded, NULL); /* a save, behind a flush that failed */
     nphd_sharded_free(sharded);
-    options.commit_interval_ms = 0;
     options.read_only = true;
-    sharded = dirlab_open(lab, &options);
-    dirlab_expect(lab, sharded);
-    dirlab_close(sharded);
+    for (uint32_t ms = 0; ms < 2; ms++) {
+        options.commit_interval_ms = ms;
+        const uint64_t before = memory_io_fingerprint(lab->disk);
+        sharded = dirlab_open(lab, &options);
+        assert_false(sharded->journal.thread_runs); /* there is nothing that it could commit */
+        dirlab_expect(lab, sharded);
+        dirlab_close(sharded);
+        assert_true(before == memory_io_fingerprint(lab->disk));
+    }
 }
 
 static void test_names_of_journals(void **state)
@@ -305,7 +366,7 @@ int main(void)
         DIRLAB_TEST(test_unsure_directory),     DIRLAB_TEST(test_shard_without_a_file),
         DIRLAB_TEST(test_breadths_of_a_reader), DIRLAB_TEST(test_stopped_compaction),
         DIRLAB_TEST(test_commits_by_time),      DIRLAB_TEST(test_names_of_journals),
-        DIRLAB_TEST(test_long_chain),
+        DIRLAB_TEST(test_long_chain),           DIRLAB_TEST(test_interrupted_flushes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
