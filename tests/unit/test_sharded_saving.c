@@ -268,6 +268,37 @@ static void test_commits_by_time(void **state)
     }
 }
 
+/* The records of the shards that a compaction wrote are of a time with tombstones, or of other
+ * shards: the empty head with the right one stays, also where no filter needs it. */
+static void test_head_behind_a_compaction(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+
+    options.no_bloom = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    for (uint64_t key = 0; key < 30; key += 10) {
+        dirlab_add(lab, sharded, key, key + 10);
+        OK(nphd_sharded_rotate(sharded, NULL));
+    }
+    dirlab_remove(lab, sharded, 2);
+    dirlab_remove(lab, sharded, 13);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_true(dirlab_exists(lab, "tombstones.npy"));
+    assert_true(dirlab_exists(lab, "shard_003.usearch"));
+    OK(nphd_sharded_compact(sharded, NULL, NULL, NULL));
+    assert_false(dirlab_exists(lab, "tombstones.npy"));
+    assert_true(dirlab_exists(lab, "shard_003.usearch"));
+    dirlab_expect(lab, sharded);
+    nphd_sharded_free(sharded); /* nothing waits for a save */
+    options.read_only = true;
+    sharded = dirlab_open(lab, &options);
+    assert_int_equal(dirlab_stats(sharded).tombstones, 0);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL));
+}
+
 static void test_names_of_journals(void **state)
 {
     static const char *const others[] = {
@@ -363,10 +394,15 @@ static void test_long_chain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRLAB_TEST(test_unsure_directory),     DIRLAB_TEST(test_shard_without_a_file),
-        DIRLAB_TEST(test_breadths_of_a_reader), DIRLAB_TEST(test_stopped_compaction),
-        DIRLAB_TEST(test_commits_by_time),      DIRLAB_TEST(test_names_of_journals),
-        DIRLAB_TEST(test_long_chain),           DIRLAB_TEST(test_interrupted_flushes),
+        DIRLAB_TEST(test_unsure_directory),
+        DIRLAB_TEST(test_shard_without_a_file),
+        DIRLAB_TEST(test_breadths_of_a_reader),
+        DIRLAB_TEST(test_stopped_compaction),
+        DIRLAB_TEST(test_commits_by_time),
+        DIRLAB_TEST(test_names_of_journals),
+        DIRLAB_TEST(test_long_chain),
+        DIRLAB_TEST(test_interrupted_flushes),
+        DIRLAB_TEST(test_head_behind_a_compaction),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
