@@ -228,8 +228,7 @@ static void test_multi(void **state)
     sweep(lab, NPHD_CORRUPT, 3); /* each builds a large graph */
 }
 
-/* More vectors than are entered at once: memory that runs out while they are entered, which is
- * where the new index asks for address space. */
+/* More vectors than are entered at once: memory that ends for good at any place, in between too. */
 static void test_multi_entering(void **state)
 {
     dirlab *lab = *state;
@@ -237,13 +236,14 @@ static void test_multi_entering(void **state)
     bool more = true;
 
     build_multi(lab);
+    dirlab_damage(lab, "shard_000.usearch", 65600); /* whole again: more are entered */
     OK(nphd_directory_salvage(DIRLAB_FOLDER, NEW, memory_io_table(lab->disk), NULL, NULL, &calm,
                               NULL));
     for (uint64_t n = 1; more; n++) {
         memory_io *disk = memory_io_crash(lab->disk, MEMORY_IO_ORDERED, 1);
         nphd_salvage_report got;
         nphd_error err = NPHD_ERROR_INIT;
-        allocator_fault_arm(&memory, ALLOCATOR_FAULT_COMMIT, n, true);
+        allocator_fault_arm(&memory, ALLOCATOR_FAULT_ALL, n, true);
         const nphd_status status = nphd_directory_salvage(
             DIRLAB_FOLDER, "again", memory_io_table(disk), NULL, NULL, &got, &err);
         more = memory.failed > 0;

@@ -299,6 +299,38 @@ static void test_head_behind_a_compaction(void **state)
     OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL));
 }
 
+/* One that is written because a file of deletions has to go is not needed behind that. */
+static void test_head_for_a_left_tombstone_file(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 0, 10);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_remove(lab, sharded, 2);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    dirlab_copy(lab, "tombstones.npy", "kept");
+    OK(nphd_sharded_compact(sharded, NULL, NULL, NULL));
+    dirlab_add(lab, sharded, 10, 20);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_close(sharded);
+    assert_false(dirlab_exists(lab, "tombstones.npy"));
+    assert_false(dirlab_exists(lab, "shard_002.usearch"));
+    dirlab_copy(lab, "kept", "tombstones.npy");
+    options.shard_bytes = 1; /* the last shard is full */
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_false(dirlab_exists(lab, "tombstones.npy"));
+    assert_false(dirlab_exists(lab, "shard_002.usearch"));
+    nphd_sharded_free(sharded);
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL));
+}
+
 static void test_names_of_journals(void **state)
 {
     static const char *const others[] = {
@@ -403,6 +435,7 @@ int main(void)
         DIRLAB_TEST(test_long_chain),
         DIRLAB_TEST(test_interrupted_flushes),
         DIRLAB_TEST(test_head_behind_a_compaction),
+        DIRLAB_TEST(test_head_for_a_left_tombstone_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
