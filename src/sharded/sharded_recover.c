@@ -340,7 +340,7 @@ static nphd_status recover_ours(nphd_sharded *sharded, const nphdi_shard *newest
     }
     if ((flags & NPHDI_RECORD_TOMBSTONES) == 0) {
         /* nothing was deleted then; a file of an older generation goes with the next save */
-        sharded->unsaved = sharded->unsaved || file->found;
+        sharded->unsaved = file->found;
         return NPHD_OK;
     }
     if (!file->found || damaged) {

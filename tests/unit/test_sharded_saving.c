@@ -384,6 +384,38 @@ static void put_long_chain(dirlab *lab)
     nphdi_bloom_close(bloom);
 }
 
+/* One that was made anew is written by the next save, also where nothing else is new. */
+static void test_filter_alone(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_sharded_options options = dirlab_small(lab);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    nphd_error err = NPHD_ERROR_INIT;
+
+    dirlab_add(lab, sharded, 0, 10);
+    dirlab_close(sharded);
+    dirlab_delete(lab, "bloom.isbf");
+    sharded = dirlab_open(lab, &options);
+    io_fault_arm(&lab->fault, IO_FAULT_WRITE, 1, ENOSPC, false);
+    assert_int_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_NO_SPACE);
+    io_fault_arm(&lab->fault, IO_FAULT_WRITE, UINT64_MAX, EIO, false);
+    assert_non_null(strstr(err.text, "bloom.isbf"));
+    assert_false(dirlab_exists(lab, "bloom.isbf"));
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    const uint64_t writes = lab->fault.calls;
+    assert_true(writes > 0);
+    assert_true(dirlab_exists(lab, "bloom.isbf"));
+    OK(nphd_sharded_save(sharded, NULL, NULL)); /* once */
+    assert_int_equal(lab->fault.calls, writes);
+    io_fault_disarm(&lab->fault);
+    dirlab_close(sharded);
+    dirlab_forget_log(lab);
+    sharded = dirlab_open(lab, &options);
+    assert_string_equal(lab->log, "");
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+}
+
 /* A save and a rotation make it anew in one piece; without memory for that they fail and change
  * nothing. */
 static void test_long_chain(void **state)
@@ -436,6 +468,7 @@ int main(void)
         DIRLAB_TEST(test_interrupted_flushes),
         DIRLAB_TEST(test_head_behind_a_compaction),
         DIRLAB_TEST(test_head_for_a_left_tombstone_file),
+        DIRLAB_TEST(test_filter_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
