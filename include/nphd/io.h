@@ -27,7 +27,8 @@ typedef struct nphd_file {
  * Threads  may be called from any thread; one file is used by one thread at a time.
  * Rules    `read` and `write` may move fewer bytes than asked (never 0 for a write without an
  *          error; 0 for a read means end of file); the library goes on with the rest, and repeats
- *          a call that answers EINTR. A `sync` that failed is never repeated on the same file.
+ *          a call that answers EINTR, but for `sync`, `sync_directory` and `close`, whose first
+ *          answer counts. A `sync` that failed is never repeated on the same file.
  */
 typedef struct nphd_io {
     size_t struct_size;

@@ -92,7 +92,7 @@ nphd_status nphdi_mapped_broken(const nphdi_mapped *mapped, uint64_t slot, nphd_
     return nphdi_fail(err, NPHD_CORRUPT,
                       "%s: node %llu: a level, key, count or link is out of bounds; run `nphd "
                       "verify` to find the damage",
-                      mapped->name == NULL ? "buffer" : mapped->name, (unsigned long long)slot);
+                      mapped->name, (unsigned long long)slot);
 }
 
 bool nphdi_mapped_key(const nphdi_mapped *mapped, uint32_t slot, nphd_key *out)

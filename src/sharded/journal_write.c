@@ -69,9 +69,7 @@ static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *
     TRY(write_all(sharded, file, 0, bytes, sizeof(bytes), err));
     atomic_store(&file->file_bytes, sizeof(bytes));
     TRY(NPHDI_BUG(19) ? NPHD_OK : sync_file(sharded, file, err));
-    NPHDI_REPEAT_INTERRUPTED(
-        failed,
-        NPHDI_BUG(20) ? 0 : sharded->io->sync_directory(sharded->io->context, sharded->path));
+    failed = NPHDI_BUG(20) ? 0 : sharded->io->sync_directory(sharded->io->context, sharded->path);
     if (failed != 0 && failed != EINVAL) {
         status = nphdi_fail_os(err, failed, "%s: flush of the directory", sharded->path);
         goto done;

@@ -7,7 +7,6 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/hash.h"
-#include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
 
 #include <errno.h>
@@ -341,7 +340,7 @@ static nphd_status recover_ours(nphd_sharded *sharded, const nphdi_shard *newest
     }
     if ((flags & NPHDI_RECORD_TOMBSTONES) == 0) {
         /* nothing was deleted then; a file of an older generation goes with the next save */
-        sharded->unsaved = sharded->unsaved || file->found;
+        sharded->unsaved = file->found;
         return NPHD_OK;
     }
     if (!file->found || damaged) {
@@ -424,8 +423,7 @@ nphd_status nphdi_sharded_settle(const nphd_sharded *sharded, nphd_error *err)
     for (const nphdi_journal_file *file = sharded->journal.files; file != NULL; file = file->next) {
         TRY(flush_journal(sharded, file->path, err));
     }
-    NPHDI_REPEAT_INTERRUPTED(failed,
-                             sharded->io->sync_directory(sharded->io->context, sharded->path));
+    failed = sharded->io->sync_directory(sharded->io->context, sharded->path);
     if (failed != 0 && failed != EINVAL) {
         status = nphdi_fail_os(err, failed, "%s: cannot flush the directory", sharded->path);
     }

@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/seeded_bug.h"
 #include "formats/usearch_format.h"
-#include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
 
 #include <errno.h>
@@ -181,11 +180,8 @@ static uint64_t shard_file_bytes(uint64_t end, uint64_t sections)
  * of them, a cut could take that one back and leave the new list. */
 static nphd_status settle_directory(nphd_sharded *sharded, nphd_error *err)
 {
-    int failed = 0;
-
     if (atomic_load(&sharded->directory_unsure)) {
-        NPHDI_REPEAT_INTERRUPTED(failed,
-                                 sharded->io->sync_directory(sharded->io->context, sharded->path));
+        const int failed = sharded->io->sync_directory(sharded->io->context, sharded->path);
         if (failed != 0 && failed != EINVAL) {
             (void)nphdi_fail_os(err, failed, "%s: flush of the directory", sharded->path);
             if (err != NULL) {

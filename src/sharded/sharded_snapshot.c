@@ -110,7 +110,7 @@ static nphd_status copy_all(const nphd_sharded *sharded, const char *path, nphd_
     for (size_t i = 0; i < names.count; i++) {
         TRY(copy_named(sharded, names.names[i], path, err));
     }
-    NPHDI_REPEAT_INTERRUPTED(failed, sharded->io->sync_directory(sharded->io->context, path));
+    failed = sharded->io->sync_directory(sharded->io->context, path);
     if (failed != 0 && failed != EINVAL) {
         status = nphdi_fail_os(err, failed, "%s: flush of the directory", path);
     }

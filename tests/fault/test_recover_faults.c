@@ -89,6 +89,25 @@ static void build_older_tombstones(dirlab *lab)
     dirlab_copy(lab, "tombstones.kept", "tombstones.npy");
 }
 
+/* The same, and the file knows of no dead entry in a shard that has one since. */
+static void build_first_dead_entry(dirlab *lab)
+{
+    const nphd_sharded_options options = dirlab_small(lab);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+
+    dirlab_add(lab, sharded, 0, 10);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_add(lab, sharded, 10, 20);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_add(lab, sharded, 20, 30);
+    dirlab_remove(lab, sharded, 2);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    dirlab_copy(lab, "tombstones.npy", "tombstones.kept");
+    dirlab_remove(lab, sharded, 13);
+    dirlab_close(sharded);
+    dirlab_copy(lab, "tombstones.kept", "tombstones.npy");
+}
+
 static void build_missing_tombstones(dirlab *lab)
 {
     build_ours(lab);
@@ -245,6 +264,7 @@ static const scene scenes[] = {
     {"tombstones of the reference", build_foreign_tombstones, false, false},
     {"a save of ours", build_ours, false, false},
     {"tombstones of an older save", build_older_tombstones, false, false},
+    {"a first dead entry since", build_first_dead_entry, false, false},
     {"missing tombstones", build_missing_tombstones, true, false},
     {"damaged tombstones", build_damaged_tombstones, true, false},
     {"the newest shard is missing", build_missing_newest, true, false},

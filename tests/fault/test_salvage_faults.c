@@ -228,6 +228,36 @@ static void test_multi(void **state)
     sweep(lab, NPHD_CORRUPT, 3); /* each builds a large graph */
 }
 
+/* More vectors than are entered at once: memory that ends for good at any place, in between too. */
+static void test_multi_entering(void **state)
+{
+    dirlab *lab = *state;
+    nphd_salvage_report calm;
+    bool more = true;
+
+    build_multi(lab);
+    dirlab_damage(lab, "shard_000.usearch", 65600); /* whole again: more are entered */
+    OK(nphd_directory_salvage(DIRLAB_FOLDER, NEW, memory_io_table(lab->disk), NULL, NULL, &calm,
+                              NULL));
+    for (uint64_t n = 1; more; n++) {
+        memory_io *disk = memory_io_crash(lab->disk, MEMORY_IO_ORDERED, 1);
+        nphd_salvage_report got;
+        nphd_error err = NPHD_ERROR_INIT;
+        allocator_fault_arm(&memory, ALLOCATOR_FAULT_ALL, n, true);
+        const nphd_status status = nphd_directory_salvage(
+            DIRLAB_FOLDER, "again", memory_io_table(disk), NULL, NULL, &got, &err);
+        more = memory.failed > 0;
+        allocator_fault_arm(&memory, ALLOCATOR_FAULT_ALL, 0, false);
+        assert_int_equal(status, more ? NPHD_OUT_OF_MEMORY : NPHD_OK);
+        assert_true(more || got.vectors == calm.vectors);
+        assert_true(more == (strlen(err.text) > 0));
+        assert_int_equal(memory_io_open_files(disk), 0);
+        assert_int_equal(memory_io_maps(disk), 0);
+        assert_true(allocator_fault_is_clean(&memory));
+        memory_io_destroy(disk);
+    }
+}
+
 static void test_torn_chain(void **state)
 {
     dirlab *lab = *state;
@@ -274,9 +304,8 @@ static void test_statuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRLAB_TEST(test_multi),
-        DIRLAB_TEST(test_torn_chain),
-        DIRLAB_TEST(test_unopenable),
+        DIRLAB_TEST(test_multi),      DIRLAB_TEST(test_multi_entering),
+        DIRLAB_TEST(test_torn_chain), DIRLAB_TEST(test_unopenable),
         DIRLAB_TEST(test_statuses),
     };
     int failed;

@@ -250,6 +250,41 @@ static void test_broken_shards_at_opening(void **state)
     expect_refused(lab, NPHD_CORRUPT, FIRST, "out of bounds");
 }
 
+/* What salvage cannot find out about a deleted key where the tombstones, or another shard, are
+ * missing. */
+static void test_broken_table_beside_a_missing_file(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_options(lab);
+
+    damage_make_saves(lab, true);
+    dirlab_copy(lab, TOMBSTONES, "tombstones");
+    dirlab_copy(lab, SECOND, "second");
+    dirlab_delete(lab, TOMBSTONES);
+    options.salvage = true;
+    options.read_only = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    damage_table(lab, SECOND, 13);
+    dirlab_refused(lab, &options, NPHD_CORRUPT, SECOND, "out of bounds");
+    dirlab_copy(lab, "tombstones", TOMBSTONES);
+    dirlab_copy(lab, "second", SECOND);
+
+    dirlab_delete(lab, "shard_002.usearch");
+    for (uint64_t key = 20; key < 30; key++) {
+        dirlab_drop(&lab->items, nphd_key_u64(key));
+    }
+    const nphd_key replaced = nphd_key_u64(21); /* the newest vector is in the last shard */
+    uint8_t bits[8];
+    dirlab_set(&lab->items, replaced, dirlab_vector(21, 1, bits));
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    damage_table(lab, SECOND, 13);
+    dirlab_refused(lab, &options, NPHD_CORRUPT, SECOND, "out of bounds");
+}
+
 /* Shards that call themselves multi: what a newer one has of a key is one more vector. */
 static void test_older_tombstones_of_many(void **state)
 {
@@ -375,6 +410,7 @@ int main(void)
         DIRLAB_TEST(test_dead_entries),
         DIRLAB_TEST(test_arrays),
         DIRLAB_TEST(test_broken_shards_at_opening),
+        DIRLAB_TEST(test_broken_table_beside_a_missing_file),
         DIRLAB_TEST(test_older_tombstones_of_many),
         DIRLAB_TEST(test_broken_key_and_filter),
         DIRLAB_TEST(test_broken_table_and_calls),

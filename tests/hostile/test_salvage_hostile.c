@@ -4,6 +4,7 @@
  * of which each shard is taken for itself. */
 #include "support/directory_content.h"
 #include "support/directory_damage.h"
+#include "support/io_watched.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -199,6 +200,25 @@ static void test_huge_level(void **state)
     dirlab_close(sharded);
 }
 
+/* A level that is too high by so much that the last node would begin inside the nodes and end
+ * behind them: the directory has its right place. */
+static void test_node_over_the_end(void **state)
+{
+    dirlab *lab = *state;
+
+    build(lab);
+    damage_file file = damage_begin(lab, SHARD);
+    nphd_index *index = damage_view(&file);
+    const uint8_t *levels = index->content->mapped.levels;
+    const int16_t before = (int16_t)nphdi_get16(levels + 2 * (VECTORS - 2));
+    const int16_t last = (int16_t)nphdi_get16(levels + 2 * (VECTORS - 1));
+    nphd_index_close(index);
+    set_level(&file, VECTORS - 2, (int16_t)(before + last + 1));
+    damage_end(lab, &file);
+    damage_first_block(lab);
+    expect_from(lab, LOST, VECTORS);
+}
+
 /* A file of another writer without a node directory: places are counted from the levels. */
 static void test_without_directory(void **state)
 {
@@ -262,6 +282,14 @@ static void test_each_shard_for_itself(void **state)
     assert_int_equal(report.vectors, 21); /* and key 21, which is in the last too */
     assert_int_equal(report.unreadable, 10);
     dirlab_close(sharded);
+
+    const uint64_t files = report.files;
+    dirlab_damage(lab, "shard_002.usearch", 0); /* what its first bytes say, as well */
+    sharded = salvage(lab, &report);
+    assert_int_equal(report.vectors, 21);
+    assert_int_equal(report.unreadable, 0);
+    assert_int_equal(report.files, files + 2); /* left out, and so missing; its blocks only once */
+    dirlab_close(sharded);
 }
 
 /* Shards of two widths are no index, and are two that can be read. */
@@ -278,6 +306,188 @@ static void test_shards_of_two_widths(void **state)
     nphd_sharded *sharded = salvage(lab, &report);
     dirlab_expect(lab, sharded);
     dirlab_close(sharded);
+}
+
+/* The same of keys with several vectors: all of them count, and the new directory is of that kind.
+ */
+static void test_many_of_two_widths(void **state)
+{
+    dirlab *lab = *state;
+    nphd_index_options narrow = NPHD_INDEX_OPTIONS_INIT;
+    nphd_index_options wide = NPHD_INDEX_OPTIONS_INIT;
+    nphd_salvage_report report;
+
+    narrow.max_bits = 64;
+    narrow.multi = true;
+    wide.max_bits = 128;
+    wide.multi = true;
+    dirlab_put_shard(lab, SHARD, &narrow, 0, 10, 0);
+    dirlab_put_shard(lab, "shard_001.usearch", &wide, 5, 15, 1);
+    dirlab_refused(lab, NULL, NPHD_MISMATCH, "shard_001.usearch", "width");
+    nphd_sharded *sharded = salvage(lab, &report);
+    assert_true(dirlab_stats(sharded).multi);
+    assert_int_equal(report.vectors, 20);
+    for (uint64_t key = 0; key < 15; key++) {
+        size_t count = 0;
+        OK(nphd_sharded_count(sharded, nphd_key_u64(key), &count, NULL));
+        assert_int_equal(count, key >= 5 && key < 10 ? 2 : 1);
+    }
+    dirlab_close(sharded);
+}
+
+/* ---- files that change meanwhile ---- */
+
+typedef struct changing {
+    watched_io io; /* first: its functions are called with this as their context */
+    nphd_io table;
+    const char *name;
+    const char *instead; /* NULL: it is gone */
+    uint64_t opened;
+    uint64_t at; /* from this opening of it on */
+    bool once;   /* at that one alone */
+} changing;
+
+static bool is_changed(const changing *of)
+{
+    return of->once ? of->opened == of->at : of->opened >= of->at;
+}
+
+static int open_changing(void *context, const char *path, int how, nphd_file *out)
+{
+    changing *of = context;
+
+    const bool meant = strcmp(path, dirlab_path(of->name)) == 0;
+
+    of->opened += meant ? 1 : 0;
+    if (meant && is_changed(of)) {
+        if (of->instead == NULL) {
+            return ENOENT;
+        }
+        path = dirlab_path(of->instead);
+    }
+    return of->io.below->open(of->io.below->context, path, how, out);
+}
+
+typedef struct listing {
+    const changing *of;
+    int (*visit)(void *visit_context, const char *name);
+    void *context;
+} listing;
+
+static int visit_others(void *context, const char *name)
+{
+    const listing *all = context;
+    const changing *of = all->of;
+    const bool gone = of->instead == NULL && is_changed(of) && strcmp(name, of->name) == 0;
+
+    return gone ? 0 : all->visit(all->context, name);
+}
+
+static int list_changing(void *context, const char *path,
+                         int (*visit)(void *visit_context, const char *name), void *visit_context)
+{
+    const changing *of = context;
+    listing all = {of, visit, visit_context};
+
+    return of->io.below->list(of->io.below->context, path, visit_others, &all);
+}
+
+/* Salvage while that file changes at opening number `n` of it; false: it is opened fewer times. */
+static bool salvage_changing(dirlab *lab, const char *name, const char *instead, bool once,
+                             uint64_t n, nphd_status *out_status, nphd_salvage_report *out,
+                             nphd_error *err)
+{
+    size_t told = 0;
+    changing of;
+
+    memset(&of, 0, sizeof(of));
+    watched_init(&of.io, &lab->fault.table);
+    of.table = of.io.table;
+    of.table.open = open_changing;
+    of.table.list = list_changing;
+    of.name = name;
+    of.instead = instead;
+    of.at = n;
+    of.once = once;
+    clear_new(lab);
+    *out_status =
+        nphd_directory_salvage(DIRLAB_FOLDER, NEW, &of.table, count_told, &told, out, err);
+    assert_int_equal(out->files, told);
+    (void)pthread_mutex_destroy(&of.io.mutex);
+    (void)pthread_cond_destroy(&of.io.changed);
+    return of.opened >= n;
+}
+
+/* Whenever a shard goes away while salvage is at work, of a directory that opens and of one that
+ * does not: what is missing of its vectors is told, or the whole call says which file it was. */
+static void test_shard_goes_away(void **state)
+{
+    dirlab *lab = *state;
+
+    damage_make_saves(lab, true);
+    for (int opens = 1; opens >= 0; opens--) {
+        nphd_salvage_report calm;
+        nphd_salvage_report report;
+        nphd_status status;
+        bool more = true;
+        size_t missed = 0;
+        if (opens == 0) {
+            damage_resize(lab, "shard_003.usearch", NPHDI_SECTION_TOMBSTONES, -3);
+            dirlab_delete(lab, "tombstones.npy");
+        }
+        dirlab_close(salvage(lab, &calm));
+        for (uint64_t n = 1; more; n++) {
+            nphd_error err = NPHD_ERROR_INIT;
+            more =
+                salvage_changing(lab, "shard_001.usearch", NULL, false, n, &status, &report, &err);
+            if (status != NPHD_OK) {
+                assert_int_equal(status, NPHD_NOT_FOUND);
+                assert_non_null(strstr(err.text, "shard_001.usearch"));
+            } else if (report.vectors != calm.vectors) {
+                assert_true(more);
+                assert_true(report.vectors >= calm.vectors - 10);
+                assert_true(report.files > calm.files);
+                missed++;
+            }
+        }
+        assert_true(missed > 0);
+    }
+}
+
+/* The newest shard, which alone has the tombstones, becomes one of a later version, for good or for
+ * a moment: all others are taken, and that one where it can be read. */
+static void test_shard_of_a_later_version_meanwhile(void **state)
+{
+    dirlab *lab = *state;
+    nphd_salvage_report calm;
+    nphd_salvage_report report;
+    nphd_status status;
+    size_t alone = 0;
+
+    damage_make_saves(lab, true);
+    dirlab_copy(lab, "shard_003.usearch", "later");
+    damage_version(lab, "later");
+    dirlab_delete(lab, "tombstones.npy");
+    dirlab_close(salvage(lab, &calm));
+    assert_int_equal(calm.vectors, lab->items.count);
+    for (int once = 0; once < 2; once++) {
+        bool more = true;
+        for (uint64_t n = 1; more; n++) {
+            nphd_error err = NPHD_ERROR_INIT;
+            more = salvage_changing(lab, "shard_003.usearch", "later", once != 0, n, &status,
+                                    &report, &err);
+            assert_int_equal(status, NPHD_OK);
+            assert_true(report.files > 0);
+            /* without its tombstones nothing says what was deleted */
+            if (report.vectors == 40) {
+                alone++;
+            } else if (report.vectors != 30) {
+                assert_int_equal(report.vectors, calm.vectors);
+            }
+            assert_true(more || report.vectors == calm.vectors);
+        }
+    }
+    assert_true(alone > 0); /* the directory did not open, each of its shards did */
 }
 
 /* A shard of another index under a number that it does not have, newer than all of ours. */
@@ -339,6 +549,10 @@ int main(void)
         DIRLAB_TEST(test_shards_of_two_widths),
         DIRLAB_TEST(test_shard_of_another_index),
         DIRLAB_TEST(test_shorter_table),
+        DIRLAB_TEST(test_node_over_the_end),
+        DIRLAB_TEST(test_many_of_two_widths),
+        DIRLAB_TEST(test_shard_goes_away),
+        DIRLAB_TEST(test_shard_of_a_later_version_meanwhile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

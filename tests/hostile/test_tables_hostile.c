@@ -210,10 +210,44 @@ static void test_padding(void **state)
     free(file.whole);
 }
 
+/* Tables that open and are not those of the rows: a view is searched with them, but neither taken
+ * for verified nor written anew. */
+static void test_tables_of_other_rows(void **state)
+{
+    nphd_index_options create = NPHD_INDEX_OPTIONS_INIT;
+    nphd_open_options open = NPHD_OPEN_OPTIONS_INIT;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_index *index = NULL;
+    size_t bytes = 0;
+    sample file;
+
+    (void)state;
+    sample_make(&file);
+    file.data[(file.first + file.end) / 2] ^= 1;
+    trailer_repair(file.data, &file.places);
+    OK(nphd_index_create(&create, &index, NULL));
+    OK(nphd_index_view_buffer(index, file.data, file.bytes, NULL, NULL));
+    assert_int_equal(nphd_index_save_buffer(index, file.whole, file.bytes, &bytes, &err),
+                     NPHD_CORRUPT);
+    assert_non_null(strstr(err.text, "buffer: trailer: the hash tables do not fit the rows"));
+    assert_int_equal(bytes, 0);
+    OK(nphd_index_reset(index, NULL));
+    open.verify = true;
+    err.text[0] = '\0';
+    assert_int_equal(nphd_index_view_buffer(index, file.data, file.bytes, &open, &err),
+                     NPHD_CORRUPT);
+    assert_non_null(strstr(err.text, "the hash tables do not fit the rows"));
+    assert_int_equal(nphd_index_size(index), 0);
+    nphd_index_close(index);
+    free(file.data);
+    free(file.whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_damaged_tables),
-                                       cmocka_unit_test(test_padding)};
+                                       cmocka_unit_test(test_padding),
+                                       cmocka_unit_test(test_tables_of_other_rows)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,6 +93,10 @@ static void test_pieces(void **state)
         for (uint64_t at = 0, bytes; at < BYTES; at += bytes) {
             bytes = piece_at(&random, at);
             const bool pass = test_random_below(&random, 5) == 0;
+            if (test_random_below(&random, 5) == 0) {
+                /* what is in the buffer already is handed out from there */
+                OK(nphdi_block_reader_load(&here.reader, at - at % BLOCK, NULL));
+            }
             OK(nphdi_block_reader_take(&here.reader, pass ? NULL : here.read + at, bytes, NULL));
             assert_true(pass || memcmp(here.read + at, here.written + at, bytes) == 0);
         }
@@ -130,12 +134,52 @@ static void test_damaged_blocks(void **state)
     end(&here);
 }
 
+/* Beyond the end there is nothing to hand out, however the sum of place and size comes out, and
+ * what was asked for is named. */
+static void test_beyond_the_end(void **state)
+{
+    test_random random = {*(uint64_t *)*state};
+    nphdi_source memory;
+    lab here;
+
+    begin(&here, &random);
+    open_reader(&here);
+    nphdi_source_of_memory(&memory, here.written, BYTES);
+    const uint64_t covered = here.reader.covered; /* the mark, too */
+    const uint64_t offsets[] = {0, 1, BYTES - 1, BYTES, covered, covered + 1, UINT64_MAX};
+    const uint64_t sizes[] = {1, 2, BYTES, covered, covered + 1, UINT64_MAX - covered, UINT64_MAX};
+    for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+        for (size_t j = 0; j < sizeof(sizes) / sizeof(sizes[0]); j++) {
+            nphd_error err = NPHD_ERROR_INIT;
+            if (offsets[i] > BYTES || sizes[j] > BYTES - offsets[i]) {
+                assert_int_equal(
+                    nphdi_source_read(&memory, offsets[i], here.read, (size_t)sizes[j], &err),
+                    NPHD_CORRUPT);
+                assert_non_null(strstr(err.text, "buffer: the file ends at"));
+            }
+            if (offsets[i] > covered || sizes[j] > covered - offsets[i]) {
+                here.reader.offset = offsets[i];
+                assert_int_equal(nphdi_block_reader_take(&here.reader, here.read, sizes[j], &err),
+                                 NPHD_CORRUPT);
+                assert_non_null(strstr(err.text, PATH ": the file ends at"));
+                assert_true(here.reader.offset == offsets[i]);
+            }
+        }
+    }
+    OK(nphdi_source_read(&memory, BYTES, here.read, 0, NULL));
+    OK(nphdi_source_read(&memory, BYTES - 1, here.read, 1, NULL));
+    assert_int_equal(here.read[0], here.written[BYTES - 1]);
+    close_reader(&here);
+    end(&here);
+}
+
 int main(void)
 {
     uint64_t seed = test_seed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_pieces, &seed),
         cmocka_unit_test_prestate(test_damaged_blocks, &seed),
+        cmocka_unit_test_prestate(test_beyond_the_end, &seed),
     };
 
     return cmocka_run_group_tests_name("reading by blocks", tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* Verifying by several workers: what is found and told does not depend on how many there are, also
  * of damage behind repaired checksums; errors of reading are named; a worker that finds another
  * file, or none, leaves the work to the others. The file has several chunks of 1 MiB. */
+#include "index/mapped.h"
 #include "platform/platform.h"
 #include "support/io_fault.h"
 #include "support/io_memory.h"
@@ -180,6 +181,109 @@ static void test_damage(void **unused)
     free_lab(&of);
 }
 
+/* ---- damage that only the structure tells, at chosen places ---- */
+
+/* The undamaged file, opened for a look at where its parts lie. */
+static void map_lab(const lab *of, nphdi_mapped *out)
+{
+    nphdi_source source;
+    nphdi_usearch_head head;
+    nphdi_trailer trailer;
+    bool ours = false;
+
+    nphdi_source_of_memory(&source, of->bytes, of->count);
+    OK(nphdi_source_headers(&source, &head, &trailer, &ours, NULL));
+    assert_true(ours);
+    OK(nphdi_mapped_open(out, &source, &head, &trailer, true, nphdi_allocator_system(), NULL));
+}
+
+/* With the checksums of `bytes` repaired, every number of workers finds this and nothing else. */
+static void expect_structure(lab *of, uint8_t *bytes, const char *text)
+{
+    answer got;
+
+    trailer_repair(bytes, &of->places);
+    memory_io_put(of->disk, PATH, bytes, of->count);
+    for (uint32_t threads = 1; threads <= 4; threads++) {
+        verify(memory_io_table(of->disk), threads, &got);
+        assert_int_equal(got.status, NPHD_CORRUPT);
+        assert_int_equal(got.report.damaged, 0); /* blocks */
+        assert_non_null(strstr(got.err.text, text));
+    }
+    memcpy(bytes, of->bytes, of->count);
+}
+
+/* The live slot whose node lies across byte `at` of the file, and where that begins. */
+static uint32_t slot_across(const nphdi_mapped *mapped, uint64_t at, uint64_t *out_offset)
+{
+    for (uint32_t slot = 0; slot < VECTORS; slot++) {
+        const uint8_t *node;
+        uint32_t level;
+        assert_true(nphdi_mapped_node(mapped, slot, &node, &level));
+        const uint64_t begin = (uint64_t)(node - mapped->base);
+        if (begin < at && at < begin + nphdi_node_base_bytes(&mapped->head.node) &&
+            nphdi_mapped_is_live(mapped, slot)) {
+            *out_offset = begin;
+            return slot;
+        }
+    }
+    fail_msg("no node across byte %llu", (unsigned long long)at);
+    return 0;
+}
+
+/* A node of which each of two workers reads a part is looked at when both are done. */
+static void test_node_between_chunks(void **unused)
+{
+    lab of = make_lab();
+    uint8_t *bytes = malloc(of.count);
+    nphdi_mapped mapped;
+    uint64_t at = 0;
+    char text[100];
+
+    (void)unused;
+    assert_non_null(bytes);
+    memcpy(bytes, of.bytes, of.count);
+    map_lab(&of, &mapped);
+    const uint32_t slot = slot_across(&mapped, 2 << 20, &at);
+    const uint32_t room = mapped.head.node.connectivity_base;
+    nphdi_put32(bytes + at + 8 + 2, room + 1);
+    (void)snprintf(text, sizeof(text), "node %u: level 0 has %u links, room for %u", slot, room + 1,
+                   room);
+    expect_structure(&of, bytes, text);
+    nphdi_put64(bytes + at, nphdi_get64(bytes + at) ^ 1); /* another key */
+    (void)snprintf(text, sizeof(text), "the key table does not lead to slot %u", slot);
+    expect_structure(&of, bytes, text);
+    nphdi_mapped_close(&mapped);
+    free(bytes);
+    free_lab(&of);
+}
+
+/* The slots of a part of the planes ascend, and go on ascending in the next part of that length. */
+static void test_slots_of_the_planes(void **unused)
+{
+    lab of = make_lab();
+    uint8_t *bytes = malloc(of.count);
+    nphdi_mapped mapped;
+
+    (void)unused;
+    assert_non_null(bytes);
+    memcpy(bytes, of.bytes, of.count);
+    map_lab(&of, &mapped);
+    assert_int_equal(mapped.planes.parts, WIDTH);
+    const uint64_t number = WIDTH / 2;
+    const nphdi_planes_part part = nphdi_image_part(&mapped.planes, number);
+    uint8_t *slots = bytes + (part.slots - mapped.base);
+    nphdi_put32(slots + 4 * 7, nphdi_get32(slots + 4 * 6)); /* the same again */
+    expect_structure(&of, bytes, "planes: entry 7 of part 16 is not row");
+    nphdi_put32(slots + 4 * 7, VECTORS);
+    expect_structure(&of, bytes, "planes: entry 7 of part 16 is not row 16000");
+    nphdi_put32(slots + 4 * 7, UINT32_MAX);
+    expect_structure(&of, bytes, "planes: entry 7 of part 16 is not row 4294967295");
+    nphdi_mapped_close(&mapped);
+    free(bytes);
+    free_lab(&of);
+}
+
 /* Each kind of call in turn: an error that is named, and the right answer once it is gone. */
 static void test_faults(void **unused)
 {
@@ -277,11 +381,24 @@ static void unmap_other(void *context, const void *base, uint64_t bytes)
     below->unmap(below->context, base, bytes);
 }
 
+/* A file of another size, whole. */
+static void save_other(const lab *of)
+{
+    nphd_index_options options = NPHD_INDEX_OPTIONS_INIT;
+    nphd_index *index = NULL;
+
+    options.io = memory_io_table(of->disk);
+    OK(nphd_index_create(&options, &index, NULL));
+    OK(nphd_index_add(index, nphd_key_u64(1), (nphd_vector){of->bytes, 4}, NULL, NULL));
+    OK(nphd_index_save(index, "other", NULL, NULL));
+    nphd_index_close(index);
+}
+
 /* What is verified is the file as it was opened first. */
 static void test_replaced(void **unused)
 {
     lab of = make_lab();
-    static const size_t changed[] = {0, 1, 2, 3};
+    static const size_t changed[] = {0, 1, 2, 3, 4};
 
     (void)unused;
     for (size_t i = 0; i < sizeof(changed) / sizeof(changed[0]); i++) {
@@ -308,6 +425,13 @@ static void test_replaced(void **unused)
         case 2: /* shorter, and without a trailer */
             memset(bytes, 0, of.count);
             io.count = 2 << 20;
+            break;
+        case 3: /* another, smaller index */
+            save_other(&of);
+            free(bytes);
+            bytes = memory_io_get(of.disk, "other", &io.count);
+            assert_true(io.count < of.count);
+            io.bytes = bytes;
             break;
         default: /* a damaged footer */
             memset(bytes, 0xff, of.count - 20);
@@ -358,8 +482,12 @@ static void test_options(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),   cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_faults),  cmocka_unit_test(test_replaced),
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_node_between_chunks),
+        cmocka_unit_test(test_slots_of_the_planes),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_replaced),
         cmocka_unit_test(test_options),
     };
 

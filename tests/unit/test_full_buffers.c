@@ -126,12 +126,13 @@ typedef enum part {
     PART_ROWS,
     PART_HEAD,
     PART_LEVELS,
-    PART_NODES,
+    PART_NODES, /* an upper list of one */
     PART_MARK,
     PART_KEY_TABLE,
     PART_DIRECTORY,
     PART_LIVE,
-    PARTS
+    PARTS,
+    PART_BASES = PARTS /* as PART_NODES, but the base part of a node */
 } part;
 
 typedef struct span {
@@ -208,18 +209,20 @@ static bool is_in_upper_list(uint64_t nodes_begin, uint64_t count, uint64_t at)
     return false;
 }
 
-/* An index of the widest vectors in whose file the first `bytes` bytes end within that part; of the
- * nodes, in an upper list. */
+/* An index of the widest vectors in whose file the first `bytes` bytes end within that part. */
 static nphd_index *create_full(lab *here, part where, uint64_t bytes)
 {
+    const part of = where == PART_BASES ? PART_NODES : where;
+
     for (uint32_t payload = NPHD_MAX_BYTES; payload > 1; payload--) {
         nphd_index *index = create_wide(here, payload);
         const uint64_t most = bytes / payload;
         for (uint64_t count = most - most / 4; count <= most; count++) {
             span spans[PARTS];
             lay_out(index, payload + 1, count, spans);
-            if (spans[where].begin < bytes && bytes <= spans[where].end &&
-                (where != PART_NODES || is_in_upper_list(spans[PART_NODES].begin, count, bytes))) {
+            if (spans[of].begin < bytes && bytes <= spans[of].end &&
+                (of != PART_NODES ||
+                 is_in_upper_list(spans[of].begin, count, bytes) == (where == PART_NODES))) {
                 fill(here, index, payload, (size_t)count);
                 assert_int_equal(nphdi_index_foreign_bytes(index), spans[PART_NODES].end);
                 return index;
@@ -258,7 +261,7 @@ static void test_parts_of_an_index(void **state)
 {
     lab *here = *state;
 
-    for (part where = PART_ROWS; where < PARTS; where++) {
+    for (part where = PART_ROWS; where <= PART_BASES; where++) {
         nphd_index *index = create_full(here, where, BUFFER_BYTES);
         expect_failing_save(here, index, 1, NULL);
         nphd_index *seen = create_wide(here, (uint32_t)nphd_index_max_bytes(index));
@@ -393,12 +396,56 @@ static void test_tombstones(void **state)
     free(keys);
 }
 
+/* ---- the filter file ---- */
+
+/* A filter of more bytes than the buffer holds, as a save would write it. */
+static void test_filter(void **state)
+{
+    enum { ROOM = 1000000 };
+    lab *here = *state;
+    nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
+    nphd_sharded *sharded = NULL;
+    nphd_error err = NPHD_ERROR_INIT;
+    bool usable = false;
+
+    options.io = &here->fault.table;
+    options.allocator = &here->allocator.table;
+    OK(nphd_sharded_open("d", &options, &sharded, NULL));
+    nphdi_bloom_close(sharded->bloom);
+    OK(nphdi_bloom_create(&here->allocator.table, 8, ROOM, &sharded->bloom, NULL));
+    assert_true(nphdi_bloom_file_bytes(sharded->bloom) > BUFFER_BYTES);
+    for (uint64_t i = 0; i < 1000; i++) {
+        nphdi_bloom_add(sharded->bloom, nphd_key_u64(3 * i));
+    }
+    io_fault_arm(&here->fault, IO_FAULT_WRITE, 1, ENOSPC, false);
+    assert_int_equal(nphdi_bloom_save(sharded, 3, &err), NPHD_NO_SPACE);
+    io_fault_disarm(&here->fault);
+    assert_int_equal(here->fault.failed, 1);
+    assert_non_null(strstr(err.text, "d/" NPHDI_BLOOM_NAME));
+    assert_int_equal(memory_io_count(here->disk, "bloom"), 0);
+    assert_int_equal(sharded->bloom_file_bytes, 0);
+    OK(nphdi_bloom_save(sharded, 3, NULL));
+    assert_true(sharded->bloom_file_bytes > BUFFER_BYTES);
+    nphdi_bloom_close(sharded->bloom);
+    sharded->bloom = NULL;
+    OK(nphdi_bloom_load(sharded, 3, &usable, NULL));
+    assert_true(usable);
+    for (uint64_t i = 0; i < 1000; i++) {
+        assert_true(nphdi_bloom_maybe(sharded->bloom, nphd_key_u64(3 * i)));
+    }
+    nphd_sharded_free(sharded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_trailed_files),        TEST(test_checksums),
-        TEST(test_parts_of_an_index),    TEST(test_loads_over_parts),
-        TEST(test_sections_of_an_index), TEST(test_tombstones),
+        TEST(test_trailed_files),
+        TEST(test_checksums),
+        TEST(test_parts_of_an_index),
+        TEST(test_loads_over_parts),
+        TEST(test_sections_of_an_index),
+        TEST(test_tombstones),
+        TEST(test_filter),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

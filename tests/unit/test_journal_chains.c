@@ -348,6 +348,14 @@ static void test_wide_numbers(void **state)
     expect_opens(lab, true); /* applied behind the other */
     assert_int_equal(times_told(lab, "journal_100000000"), 1);
 
+    /* one that begins it too and is read after both: still the lowest number is the beginning */
+    script third = begin(&base, 30000000, NULL);
+    put_keys(&third, NPHDI_JOURNAL_REPLACE, 104, 109, 2);
+    put(lab, &third);
+    dirlab_refused(lab, &options, NPHD_CORRUPT, "journal_30000000", "not what is there");
+    end(&third);
+    dirlab_delete(lab, "journal_30000000");
+
     /* neither does: the lower number is older */
     first.head.before = 7;
     first.head.before_base = base.base;

@@ -351,6 +351,35 @@ static void test_failed_flush_beside_a_rotation(void **state)
     expect_on(lab, crash_now(lab, of));
 }
 
+/* The rotation has taken all that waited, and the file that later changes go to has nothing yet: a
+ * commit has nothing to write, and what comes then goes where it belongs. */
+static void test_commit_of_what_a_rotation_took(void **state)
+{
+    dirlab *lab = *state;
+    waiting *of = waiting_open(lab);
+    const nphd_key absent = nphd_key_u64(1000);
+
+    dirlab_add(lab, of->sharded, 0, 10);
+    OK(nphd_sharded_save(of->sharded, NULL, NULL));
+    dirlab_add(lab, of->sharded, 10, 20);
+    atomic_store(&of->hold, true);
+    OK(nphd_sharded_rotate(of->sharded, NULL));
+    OK(nphd_sharded_remove(of->sharded, &absent, 1, NULL, NULL)); /* makes room for a record */
+    atomic_store(&of->hold, false);
+    OK(nphd_sharded_drain(of->sharded, UINT64_MAX, NULL));
+    io_fault_arm(&lab->fault, IO_FAULT_ALL, UINT64_MAX, EIO, false);
+    OK(nphd_sharded_commit(of->sharded, NULL));
+    assert_int_equal(lab->fault.calls, 0);
+    io_fault_disarm(&lab->fault);
+    assert_int_equal(memory_io_count(lab->disk, DIRLAB_FOLDER "/journal_"), 0);
+    memory_io *between = memory_io_crash(lab->disk, MEMORY_IO_WEAK, 0);
+    expect_on(lab, between);
+    dirlab_add(lab, of->sharded, 20, 25);
+    OK(nphd_sharded_commit(of->sharded, NULL));
+    assert_int_equal(memory_io_count(lab->disk, DIRLAB_FOLDER "/journal_"), 1);
+    expect_on(lab, crash_now(lab, of));
+}
+
 /* ---- many threads ---- */
 
 enum { THREADS = 8, COMMITS = 50 };
@@ -441,6 +470,7 @@ int main(void)
         DIRLAB_TEST(test_commits_beside_a_rotation),
         DIRLAB_TEST(test_first_rotation_waits),
         DIRLAB_TEST(test_failed_flush_beside_a_rotation),
+        DIRLAB_TEST(test_commit_of_what_a_rotation_took),
         DIRLAB_TEST(test_shared_flushes),
     };
 

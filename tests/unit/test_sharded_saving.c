@@ -3,7 +3,7 @@
  * breadths that a reader keeps. */
 #include "formats/shard_record.h"
 #include "index/index_shard.h"
-#include "sharded/journal.h"
+#include "sharded/sharded_internal.h"
 #include "support/bloom_bytes.h"
 #include "support/directory_lab.h"
 #include "support/io_watched.h"
@@ -46,6 +46,62 @@ static void test_unsure_directory(void **state)
     io_fault_disarm(&lab->fault);
     dirlab_close(sharded);
     sharded = dirlab_open(lab, NULL);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+}
+
+/* The first answer of a flush is the one that counts: it is never asked for again in the same call,
+ * by a commit, a save behind a flush that failed, a snapshot or an opening. What could not be
+ * flushed is told, and the next call does it. */
+static void test_interrupted_flushes(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+    nphd_error err = NPHD_ERROR_INIT;
+
+    options.journal = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 0, 10);
+    OK(nphd_sharded_commit(sharded, NULL));
+    dirlab_add(lab, sharded, 10, 20);
+    io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, 1, EINTR, false); /* of a new journal */
+    assert_int_equal(nphd_sharded_commit(sharded, &err), NPHD_IO);
+    assert_int_equal(lab->fault.calls, 1);
+    assert_int_equal(err.os_error, EINTR);
+    OK(nphd_sharded_commit(sharded, NULL));
+    dirlab_upsert(lab, sharded, 1, 1);
+    for (uint64_t n = 2; n > 0; n--) {
+        /* behind that of the filter that of the shard; then the one that makes up for it */
+        io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, 2, EINTR, false);
+        assert_int_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_DURABILITY_UNKNOWN);
+        assert_int_equal(lab->fault.calls, 2);
+        assert_int_equal(err.os_error, EINTR);
+    }
+    io_fault_disarm(&lab->fault);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    options.read_only = true;
+    sharded = dirlab_open(lab, &options);
+    bool interrupted = false;
+    for (uint64_t n = 1; !interrupted; n++) {
+        /* the last of a snapshot is that of the new directory, behind those that make it */
+        io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, n, EINTR, false);
+        const char copy[] = {'c', (char)('0' + n), '\0'};
+        const nphd_status status = nphd_sharded_snapshot(sharded, copy, &err);
+        assert_int_equal(lab->fault.failed, 1);
+        assert_int_equal(status, NPHD_IO);
+        assert_int_equal(err.os_error, EINTR);
+        interrupted = strstr(err.text, ": flush of the directory") != NULL;
+    }
+    io_fault_disarm(&lab->fault);
+    dirlab_close(sharded);
+    options.read_only = false;
+    io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, 1, EINTR, false);
+    dirlab_refused(lab, &options, NPHD_IO, "cannot flush the directory", NULL);
+    assert_int_equal(lab->fault.calls, 1);
+    io_fault_disarm(&lab->fault);
+    sharded = dirlab_open(lab, &options);
     dirlab_expect(lab, sharded);
     dirlab_close(sharded);
 }
@@ -256,11 +312,79 @@ static void test_commits_by_time(void **state)
     io_fault_disarm(&lab->fault);
     wait_until(lab, sharded, NULL); /* a save, behind a flush that failed */
     nphd_sharded_free(sharded);
-    options.commit_interval_ms = 0;
     options.read_only = true;
+    for (uint32_t ms = 0; ms < 2; ms++) {
+        options.commit_interval_ms = ms;
+        const uint64_t before = memory_io_fingerprint(lab->disk);
+        sharded = dirlab_open(lab, &options);
+        assert_false(sharded->journal.thread_runs); /* there is nothing that it could commit */
+        dirlab_expect(lab, sharded);
+        dirlab_close(sharded);
+        assert_true(before == memory_io_fingerprint(lab->disk));
+    }
+}
+
+/* The records of the shards that a compaction wrote are of a time with tombstones, or of other
+ * shards: the empty head with the right one stays, also where no filter needs it. */
+static void test_head_behind_a_compaction(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+
+    options.no_bloom = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    for (uint64_t key = 0; key < 30; key += 10) {
+        dirlab_add(lab, sharded, key, key + 10);
+        OK(nphd_sharded_rotate(sharded, NULL));
+    }
+    dirlab_remove(lab, sharded, 2);
+    dirlab_remove(lab, sharded, 13);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_true(dirlab_exists(lab, "tombstones.npy"));
+    assert_true(dirlab_exists(lab, "shard_003.usearch"));
+    OK(nphd_sharded_compact(sharded, NULL, NULL, NULL));
+    assert_false(dirlab_exists(lab, "tombstones.npy"));
+    assert_true(dirlab_exists(lab, "shard_003.usearch"));
+    dirlab_expect(lab, sharded);
+    nphd_sharded_free(sharded); /* nothing waits for a save */
+    options.read_only = true;
+    sharded = dirlab_open(lab, &options);
+    assert_int_equal(dirlab_stats(sharded).tombstones, 0);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL));
+}
+
+/* One that is written because a file of deletions has to go is not needed behind that. */
+static void test_head_for_a_left_tombstone_file(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 0, 10);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_remove(lab, sharded, 2);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    dirlab_copy(lab, "tombstones.npy", "kept");
+    OK(nphd_sharded_compact(sharded, NULL, NULL, NULL));
+    dirlab_add(lab, sharded, 10, 20);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    dirlab_close(sharded);
+    assert_false(dirlab_exists(lab, "tombstones.npy"));
+    assert_false(dirlab_exists(lab, "shard_002.usearch"));
+    dirlab_copy(lab, "kept", "tombstones.npy");
+    options.shard_bytes = 1; /* the last shard is full */
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_false(dirlab_exists(lab, "tombstones.npy"));
+    assert_false(dirlab_exists(lab, "shard_002.usearch"));
+    nphd_sharded_free(sharded);
     sharded = dirlab_open(lab, &options);
     dirlab_expect(lab, sharded);
     dirlab_close(sharded);
+    OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL));
 }
 
 static void test_names_of_journals(void **state)
@@ -316,6 +440,38 @@ static void put_long_chain(dirlab *lab)
     nphdi_bloom_close(bloom);
 }
 
+/* One that was made anew is written by the next save, also where nothing else is new. */
+static void test_filter_alone(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_sharded_options options = dirlab_small(lab);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    nphd_error err = NPHD_ERROR_INIT;
+
+    dirlab_add(lab, sharded, 0, 10);
+    dirlab_close(sharded);
+    dirlab_delete(lab, "bloom.isbf");
+    sharded = dirlab_open(lab, &options);
+    io_fault_arm(&lab->fault, IO_FAULT_WRITE, 1, ENOSPC, false);
+    assert_int_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_NO_SPACE);
+    io_fault_arm(&lab->fault, IO_FAULT_WRITE, UINT64_MAX, EIO, false);
+    assert_non_null(strstr(err.text, "bloom.isbf"));
+    assert_false(dirlab_exists(lab, "bloom.isbf"));
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    const uint64_t writes = lab->fault.calls;
+    assert_true(writes > 0);
+    assert_true(dirlab_exists(lab, "bloom.isbf"));
+    OK(nphd_sharded_save(sharded, NULL, NULL)); /* once */
+    assert_int_equal(lab->fault.calls, writes);
+    io_fault_disarm(&lab->fault);
+    dirlab_close(sharded);
+    dirlab_forget_log(lab);
+    sharded = dirlab_open(lab, &options);
+    assert_string_equal(lab->log, "");
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+}
+
 /* A save and a rotation make it anew in one piece; without memory for that they fail and change
  * nothing. */
 static void test_long_chain(void **state)
@@ -358,10 +514,18 @@ static void test_long_chain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRLAB_TEST(test_unsure_directory),     DIRLAB_TEST(test_shard_without_a_file),
-        DIRLAB_TEST(test_breadths_of_a_reader), DIRLAB_TEST(test_first_shard_goes_away),
-        DIRLAB_TEST(test_stopped_compaction),   DIRLAB_TEST(test_commits_by_time),
-        DIRLAB_TEST(test_names_of_journals),    DIRLAB_TEST(test_long_chain),
+        DIRLAB_TEST(test_unsure_directory),
+        DIRLAB_TEST(test_shard_without_a_file),
+        DIRLAB_TEST(test_breadths_of_a_reader),
+        DIRLAB_TEST(test_first_shard_goes_away),
+        DIRLAB_TEST(test_stopped_compaction),
+        DIRLAB_TEST(test_commits_by_time),
+        DIRLAB_TEST(test_names_of_journals),
+        DIRLAB_TEST(test_long_chain),
+        DIRLAB_TEST(test_interrupted_flushes),
+        DIRLAB_TEST(test_head_behind_a_compaction),
+        DIRLAB_TEST(test_head_for_a_left_tombstone_file),
+        DIRLAB_TEST(test_filter_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -217,6 +217,39 @@ static void test_later_versions(void **state)
     assert_int_equal(decode_repaired(&file), NPHD_UNSUPPORTED);
 }
 
+/* A section that must be known is read if its id is one that opening looks for, and no other is. */
+static void test_needed_sections(void **state)
+{
+    static const uint32_t known[] = {NPHDI_SECTION_KEY_TABLE, NPHDI_SECTION_NODE_DIRECTORY,
+                                     NPHDI_SECTION_LIVE, NPHDI_SECTION_PLANES};
+    static const uint32_t other[] = {0, NPHDI_SECTION_LIVE + 1, NPHDI_SECTION_PLANES - 1,
+                                     UINT32_MAX};
+    ending file;
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        nphd_error err = NPHD_ERROR_INIT;
+        nphdi_trailer read;
+        bool found = false;
+        make(&file, 1, NPHDI_SECTION_CRITICAL);
+        uint8_t *entry =
+            file.bytes + NPHDI_TRAILER_DIRECTORY_HEAD_BYTES + 3 * NPHDI_TRAILER_SECTION_BYTES;
+        assert_int_equal(nphdi_get32(entry), 1000);
+        nphdi_put32(entry, known[i]);
+        repair(&file);
+        assert_int_equal(
+            decode(file.bytes, file.count, file.trailer.file_bytes, &read, &found, &err), NPHD_OK);
+        assert_int_equal(read.sections[3].id, known[i]);
+        assert_int_equal(read.sections[3].flags, NPHDI_SECTION_CRITICAL);
+        nphdi_put32(entry, other[i]);
+        repair(&file);
+        assert_int_equal(
+            decode(file.bytes, file.count, file.trailer.file_bytes, &read, &found, &err),
+            NPHD_UNSUPPORTED);
+        assert_non_null(strstr(err.text, "is needed and not known"));
+    }
+}
+
 static void test_mark(void **state)
 {
     uint8_t mark[NPHDI_TRAILER_MARK_BYTES];
@@ -268,9 +301,13 @@ int main(void)
 {
     uint64_t seed = test_seed();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_every_byte_counts),
-        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_later_versions),
-        cmocka_unit_test(test_mark),       cmocka_unit_test_prestate(test_noise, &seed),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_every_byte_counts),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_later_versions),
+        cmocka_unit_test(test_needed_sections),
+        cmocka_unit_test(test_mark),
+        cmocka_unit_test_prestate(test_noise, &seed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
