@@ -108,9 +108,8 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
         status = nphdi_sharded_open_once(path, options, out, err);
         const nphd_status second =
             nphdi_directory_stamp(options->io, options->allocator, path, &after, NULL);
-        /* a file went away between being listed and looked at, or the directory came */
-        const bool unsure = first == NPHD_BUSY || (status == NPHD_OK && first != NPHD_OK);
-        if (first == second && before.files == after.files && !unsure) {
+        /* a file that went away between being listed and looked at says nothing of the others */
+        if (first == second && first != NPHD_BUSY && before.files == after.files) {
             if (status == NPHD_OK) {
                 /* from before the journal was read: later commits are for a refresh */
                 (*out)->stamp = before.commits;
