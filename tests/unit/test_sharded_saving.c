@@ -106,6 +106,34 @@ static void test_interrupted_flushes(void **state)
     dirlab_close(sharded);
 }
 
+/* Some file systems cannot flush a directory and say so: all works, as sure as it can be. */
+static void test_directories_that_cannot_be_flushed(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+
+    options.journal = true;
+    io_fault_arm(&lab->fault, IO_FAULT_SYNC_DIRECTORY, 1, EINVAL, true);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 0, 10);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    dirlab_add(lab, sharded, 10, 20);
+    OK(nphd_sharded_commit(sharded, NULL)); /* a new journal */
+    OK(nphd_sharded_snapshot(sharded, "copy", NULL));
+    dirlab_expect(lab, sharded);
+    nphd_sharded_free(sharded);
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    assert_true(lab->fault.failed > 4);
+    io_fault_disarm(&lab->fault);
+    options = dirlab_options(lab);
+    options.read_only = true;
+    OK(nphd_sharded_open("copy", &options, &sharded, NULL));
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+}
+
 /* It has a number and no file, and its vectors are gone again: there is nothing to remove. */
 static void test_shard_without_a_file(void **state)
 {
@@ -522,6 +550,7 @@ int main(void)
         DIRLAB_TEST(test_commits_by_time),
         DIRLAB_TEST(test_names_of_journals),
         DIRLAB_TEST(test_long_chain),
+        DIRLAB_TEST(test_directories_that_cannot_be_flushed),
         DIRLAB_TEST(test_interrupted_flushes),
         DIRLAB_TEST(test_head_behind_a_compaction),
         DIRLAB_TEST(test_head_for_a_left_tombstone_file),
