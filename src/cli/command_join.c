@@ -19,7 +19,8 @@
 typedef struct join_job {
     const char *left_path;
     const char *right_path; /* NULL: inside one index */
-    const char *labels_path;
+    const char *labels_path;       /* of the left index */
+    const char *right_labels_path; /* of the right one: its keys have nothing to do with those */
     cli_store_options open;
     cli_layout layout;
     bool clusters;
@@ -30,6 +31,7 @@ typedef struct join_job {
     cli_store left;
     cli_store right;
     cli_labels labels;
+    cli_labels right_labels;
     cli_clusters groups;
     uint64_t printed;
     bool out_of_memory;
@@ -37,10 +39,21 @@ typedef struct join_job {
 
 /* ---- pairs ---- */
 
-/* The label of a key, "-" if it has none, after two spaces. */
-static void join_print_label(const join_job *job, nphd_key key)
+static bool join_has_labels(const join_job *job)
 {
-    const char *label = cli_labels_find(&job->labels, key);
+    return job->labels_path != NULL || job->right_labels_path != NULL;
+}
+
+/* Those of the right side's keys. */
+static const cli_labels *join_right_labels(const join_job *job)
+{
+    return job->right_path != NULL ? &job->right_labels : &job->labels;
+}
+
+/* The label of a key, "-" if it has none, after two spaces. */
+static void join_print_label(const cli_labels *labels, nphd_key key)
+{
+    const char *label = cli_labels_find(labels, key);
     char clean[1024];
 
     cli_message_clean(clean, sizeof(clean), label != NULL ? label : "-");
@@ -61,13 +74,13 @@ static void join_print_row(const join_job *job, const nphd_pair *pair)
     }
     if (job->printed == 0) {
         printf("%*s  %*s  distance%s\n", TABLE_KEY_WIDTH, "left", TABLE_KEY_WIDTH, "right",
-               job->labels.count > 0 ? "  sources" : "");
+               join_has_labels(job) ? "  sources" : "");
     }
     printf("%*s  %*s  %8.*f", TABLE_KEY_WIDTH, left, TABLE_KEY_WIDTH, right, bits ? 0 : 4,
            (double)pair->distance);
-    if (job->labels.count > 0) {
-        join_print_label(job, pair->left);
-        join_print_label(job, pair->right);
+    if (join_has_labels(job)) {
+        join_print_label(&job->labels, pair->left);
+        join_print_label(join_right_labels(job), pair->right);
     }
     putchar('\n');
 }
@@ -143,8 +156,8 @@ static void join_print_group(const join_job *job, uint64_t number, const cli_clu
             continue;
         }
         printf("  %*s", TABLE_KEY_WIDTH, key);
-        if (job->labels.count > 0) {
-            join_print_label(job, rows[i].key);
+        if (join_has_labels(job)) {
+            join_print_label(&job->labels, rows[i].key);
         }
         putchar('\n');
     }
@@ -237,6 +250,9 @@ static cli_exit join_run(join_job *job)
     if (job->labels_path != NULL) {
         result = cli_labels_read(&job->labels, job->labels_path);
     }
+    if (result == CLI_SUCCESS && job->right_labels_path != NULL) {
+        result = cli_labels_read(&job->right_labels, job->right_labels_path);
+    }
     if (result == CLI_SUCCESS) {
         result = cli_store_open(&job->left, job->left_path, CLI_READ, &job->open);
     }
@@ -255,6 +271,7 @@ static cli_exit join_run(join_job *job)
     cli_store_close(&job->left);
     cli_store_close(&job->right);
     cli_labels_free(&job->labels);
+    cli_labels_free(&job->right_labels);
     cli_clusters_free(&job->groups);
     return result;
 }
@@ -279,6 +296,9 @@ static bool join_option(void *context, int option, const char *text)
     case CLI_OPT_LABELS:
         job->labels_path = text;
         return true;
+    case CLI_OPT_LABELS_RIGHT:
+        job->right_labels_path = text;
+        return true;
     default:
         return cli_take_store_option(&job->open, option);
     }
@@ -292,7 +312,10 @@ static cli_exit join_check_options(const join_job *job)
     if (job->clusters && job->right_path != NULL) {
         return cli_usage("--clusters is for one index");
     }
-    if (job->labels_path != NULL && job->layout != CLI_LAYOUT_TABLE) {
+    if (job->right_labels_path != NULL && job->right_path == NULL) {
+        return cli_usage("--labels-right is for the second of two indexes");
+    }
+    if (join_has_labels(job) && job->layout != CLI_LAYOUT_TABLE) {
         return cli_usage("--labels is for the table, not for --tsv or --jsonl");
     }
     return CLI_SUCCESS;
@@ -305,6 +328,7 @@ cli_exit cli_join(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {"jsonl", no_argument, NULL, CLI_OPT_JSONL},
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
+        {"labels-right", required_argument, NULL, CLI_OPT_LABELS_RIGHT},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
