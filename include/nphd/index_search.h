@@ -82,7 +82,8 @@ typedef struct nphd_search_report {
     uint64_t visited;  /* graph nodes expanded; 0 for an exact scan */
     nphd_search_plan plan;
     float predicted; /* cost of this query as planned, in microseconds of one thread */
-    float measured;  /* what it took; of queries answered together, their share */
+    float measured;  /* the time it took, in microseconds, however many threads worked on it; of
+                        queries answered together, their share */
 } nphd_search_report;
 
 /**

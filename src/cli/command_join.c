@@ -18,7 +18,7 @@
 
 typedef struct join_job {
     const char *left_path;
-    const char *right_path; /* NULL: inside one index */
+    const char *right_path;        /* NULL: inside one index */
     const char *labels_path;       /* of the left index */
     const char *right_labels_path; /* of the right one: its keys have nothing to do with those */
     cli_store_options open;

@@ -231,9 +231,18 @@ static void choose_plan(nphdi_search_job *job)
     job->keep = job->keep == 0 ? 1 : job->keep;
 }
 
+/* A query alone took as long as its call, whoever worked on it, planning included. */
+static void measure_single(const nphdi_search_request *ask, uint64_t start)
+{
+    if (ask->query_count == 1 && ask->reports != NULL && ask->reports->plan != NPHD_PLAN_AUTO) {
+        ask->reports->measured = (float)(nphdi_clock_ns() - start) / 1000;
+    }
+}
+
 static nphd_status run_job(nphdi_search_job *job, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    const uint64_t start = nphdi_clock_ns();
     const uint32_t threads = job->ask.options.threads;
     nphdi_scan_match *merged = NULL;
     uint64_t workers = threads == 0 ? 1 : threads;
@@ -260,6 +269,7 @@ static nphd_status run_job(nphdi_search_job *job, nphd_error *err)
     if (status == NPHD_OK && job->exact) {
         nphdi_search_exact_end(job);
     }
+    measure_single(&job->ask, start);
 done:
     nphdi_free(job->index->allocator, merged, job->keep, sizeof(*merged));
     return status;

@@ -132,18 +132,18 @@ static void scan_report(nphdi_search_job *job, size_t number, nphdi_scan_best *b
     report->visited = 0;
 }
 
-/* How query `number`, the worker's number `i`, was answered. */
-static void plan_report(const exact_worker *self, size_t number, size_t i)
+/* How query `number` was answered, by the tables or a scan; times in nanoseconds. */
+static void plan_report(const nphdi_search_job *job, size_t number, bool answered, double predicted,
+                        uint64_t taken)
 {
-    nphd_search_report *report =
-        self->job->ask.reports == NULL ? NULL : &self->job->ask.reports[number];
+    nphd_search_report *report = job->ask.reports == NULL ? NULL : &job->ask.reports[number];
 
     if (report != NULL) {
-        report->plan = self->answered[i]       ? NPHD_PLAN_TABLES
-                       : self->job->slots == 0 ? NPHD_PLAN_AUTO
-                                               : NPHD_PLAN_SCAN;
-        report->predicted = (float)(self->predicted[i] / 1000);
-        report->measured = (float)self->taken[i] / 1000;
+        report->plan = answered          ? NPHD_PLAN_TABLES
+                       : job->slots == 0 ? NPHD_PLAN_AUTO
+                                         : NPHD_PLAN_SCAN;
+        report->predicted = (float)(predicted / 1000);
+        report->measured = (float)taken / 1000;
     }
 }
 
@@ -420,8 +420,8 @@ static nphd_status answer_group(exact_worker *self, size_t first, size_t count, 
         if (!self->views[i * job->variants].cut &&
             (at >= job_total(job) || self->best[i].ended || self->answered[i])) {
             scan_report(job, first + i, &self->best[i], self->looked[i]);
-            plan_report(self, first + i, i);
         }
+        plan_report(job, first + i, self->answered[i], self->predicted[i], self->taken[i]);
     }
 done:
     return status;
@@ -629,10 +629,25 @@ done:
     return status;
 }
 
+/* Of a query that workers shared: each scanned with no other bound than the radius. */
+static void report_shared(nphdi_search_job *job)
+{
+    nphdi_scan_best limits;
+
+    nphdi_scan_begin_sink(&limits, NULL, NULL);
+    if (job->ask.options.use_radius) {
+        nphdi_search_limit_radius(job, &limits);
+    }
+    if (!job->cut || job->ask.options.any) {
+        scan_report(job, 0, &job->merged, job->looked);
+    }
+    plan_report(job, 0, false, scan_cost(job, 0, limits.limit), 0);
+}
+
 void nphdi_search_exact_end(nphdi_search_job *job)
 {
-    if (job->shared && !(job->cut && !job->ask.options.any)) {
-        scan_report(job, 0, &job->merged, job->looked);
+    if (job->shared) {
+        report_shared(job);
     }
     for (size_t i = 0; job->cut && job->ask.reports != NULL && i < job->ask.query_count; i++) {
         job->ask.reports[i].more = !job->ask.reports[i].exact;

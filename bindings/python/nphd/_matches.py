@@ -38,8 +38,9 @@ class Matches:
 
     more: with a radius, further vectors within it were left out. variants: n of uint32, which
     variant of the query is nearest. plan: how it was searched: "scan", "tables", "graph", "mixed"
-    (the shards differ) or "none" (nothing to search). predicted, measured: its cost, in
-    microseconds of one thread; of queries answered together, a share.
+    (the shards differ) or "none" (nothing to search). predicted: its cost, in microseconds
+    of one thread. measured: the microseconds it took, however many threads worked on it; of queries
+    answered together, a share.
     """
 
     keys: npt.NDArray[np.generic]

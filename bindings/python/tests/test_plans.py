@@ -1,6 +1,7 @@
 """Plans, budgets and hash tables; everything within a radius."""
 
 import gc
+import time
 
 import numpy as np
 import pytest
@@ -48,6 +49,24 @@ def test_plans_and_reports(index):
     assert index.search(query, 5, exact=True, plan="scan").exact
     assert not index.search(query, 5, approximate=True, plan="graph").exact
     assert index.search(query, 5, plan="auto").exact
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_report_of_a_query_shared_by_threads(tmp_path, sharded):
+    vectors = np.random.default_rng(3).integers(0, 256, (80000, 8), dtype=np.uint8)
+    if sharded:
+        index = ShardedNphdIndex(max_dim=64, path=tmp_path / "d", connectivity=2, expansion_add=1)
+    else:
+        index = NphdIndex(max_dim=64, connectivity=2, expansion_add=1)
+    index.add(np.arange(len(vectors)), vectors, threads=2)
+    for options in ({}, {"radius": 0.2}, {"threads": 4}):
+        start = time.perf_counter()
+        found = index.search(vectors[5], 3, exact=True, **options)
+        elapsed = 1e6 * (time.perf_counter() - start)
+        assert found.plan == "scan" and found.exact and found.keys[0] == 5
+        assert found.predicted > 0 and 0 < found.measured <= elapsed
+    if sharded:
+        index.close()
 
 
 def test_reports_of_a_batch(index):
