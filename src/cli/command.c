@@ -69,6 +69,9 @@ bool cli_take_file_option(cli_store_options *store, cli_input_options *input, in
     if (option == CLI_OPT_BYTES) {
         return cli_option_u32("--bytes", value, 1, NPHD_MAX_BYTES, &input->row_bytes);
     }
+    if (option == CLI_OPT_VECTOR_COLUMN) {
+        return cli_option_column("--vector-column", value, &input->vector_column);
+    }
     return cli_take_store_option(store, option);
 }
 

@@ -29,6 +29,7 @@ enum {
     CLI_OPT_JSON,
     CLI_OPT_JSONL,
     CLI_OPT_KEY_BITS,
+    CLI_OPT_KEY_COLUMN,
     CLI_OPT_LABELS,
     CLI_OPT_LABELS_RIGHT,
     CLI_OPT_LEGACY_NPHD,
@@ -36,6 +37,7 @@ enum {
     CLI_OPT_METRIC,
     CLI_OPT_MULTI,
     CLI_OPT_NO_BLOOM,
+    CLI_OPT_NUMBER,
     CLI_OPT_PLAN,
     CLI_OPT_QUERIES,
     CLI_OPT_RADIUS,
@@ -45,7 +47,8 @@ enum {
     CLI_OPT_TABLES,
     CLI_OPT_THREADS,
     CLI_OPT_TSV,
-    CLI_OPT_UPDATE
+    CLI_OPT_UPDATE,
+    CLI_OPT_VECTOR_COLUMN
 };
 
 #define CLI_MAX_BREADTH 65536
@@ -91,7 +94,7 @@ bool cli_take_options(int argc, char **argv, const char *shorts, const struct op
 /* Takes --legacy-nphd, --salvage, --no-bloom and --journal. Returns true. */
 bool cli_take_store_option(cli_store_options *store, int option);
 
-/* The same and --format and --bytes, for commands that read input files. */
+/* The same and --format, --bytes and --vector-column, for commands that read input files. */
 bool cli_take_file_option(cli_store_options *store, cli_input_options *input, int option,
                           const char *value);
 

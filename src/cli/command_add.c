@@ -17,6 +17,9 @@
 /* Vectors of one batch: 17 MB at the widest, and long enough for all threads to have work. */
 #define BATCH_VECTORS ((size_t)65536)
 
+/* Bad lines of a file that are told each; who has more of them looks for one cause. */
+#define TOLD_LINES 1000
+
 typedef struct add_job {
     const char *path;
     cli_store_options open;
@@ -40,6 +43,9 @@ typedef struct add_job {
     uint64_t present; /* not stored: the key was there; with --update: with this very vector */
     uint64_t replaced;
     uint64_t skipped;
+    uint64_t told; /* bad lines of this file, each with what is wrong ... */
+    uint64_t untold;
+    uint64_t untold_line; /* ... and those behind them, which are only counted */
     cli_progress progress;
 } add_job;
 
@@ -163,10 +169,28 @@ static cli_exit add_check_keys(const add_job *job, const cli_input *input)
 
 static cli_exit add_bad(add_job *job, const cli_input *input, const cli_problem *problem)
 {
-    cli_complain_at(input->reader.name, input->line, "%s%s", problem->text,
-                    job->skip_bad ? " (skipped)" : "");
+    if (job->told == TOLD_LINES) {
+        job->untold++;
+        job->untold_line = input->line;
+    } else {
+        cli_complain_at(input->reader.name, input->line, "%s%s", problem->text,
+                        job->skip_bad ? " (skipped)" : "");
+        job->told++;
+    }
     job->skipped++;
     return job->skip_bad ? CLI_SUCCESS : CLI_BAD_INPUT;
+}
+
+/* After each file. */
+static void add_tell_skipped(add_job *job, const cli_input *input)
+{
+    if (job->untold > 0) {
+        cli_complain_at(input->reader.name, job->untold_line,
+                        "the last of %llu more bad lines (skipped)",
+                        (unsigned long long)job->untold);
+    }
+    job->told = 0;
+    job->untold = 0;
 }
 
 /* The share of all files that is read, taking each file for equally long. */
@@ -222,6 +246,7 @@ static cli_exit add_files(add_job *job, char **files, int count)
         result = cli_input_open(&input, files[i], &job->input, CLI_FOR_ADD);
         if (result == CLI_SUCCESS) {
             result = add_read(job, &input, i, count);
+            add_tell_skipped(job, &input);
         }
         cli_input_close(&input);
     }
@@ -326,8 +351,14 @@ static bool add_option(void *context, int option, const char *text)
         return true;
     case CLI_OPT_THREADS:
         return cli_take_threads(text, &job->threads);
+    case CLI_OPT_KEY_COLUMN:
+        return cli_option_column("--key-column", text, &job->input.key_column);
+    case CLI_OPT_NUMBER:
+        job->input.number = true;
+        return true;
     case CLI_OPT_FIRST_KEY:
         job->number_keys = true;
+        job->input.number = true;
         return cli_option_u64("--first-key", text, 0, UINT64_MAX - 1, &job->next_key.low);
     case CLI_OPT_SKIP_BAD:
         job->skip_bad = true;
@@ -357,16 +388,19 @@ cli_exit cli_add(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {"journal", no_argument, NULL, CLI_OPT_JOURNAL},
         {"key-bits", required_argument, NULL, CLI_OPT_KEY_BITS},
+        {"key-column", required_argument, NULL, CLI_OPT_KEY_COLUMN},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"max-bits", required_argument, NULL, CLI_OPT_MAX_BITS},
         {"metric", required_argument, NULL, CLI_OPT_METRIC},
         {"multi", no_argument, NULL, CLI_OPT_MULTI},
         {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
+        {"number", no_argument, NULL, CLI_OPT_NUMBER},
         {"shard-size", required_argument, NULL, CLI_OPT_SHARD_SIZE},
         {"skip-bad", no_argument, NULL, CLI_OPT_SKIP_BAD},
         {"tables", no_argument, NULL, CLI_OPT_TABLES},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"update", no_argument, NULL, CLI_OPT_UPDATE},
+        {"vector-column", required_argument, NULL, CLI_OPT_VECTOR_COLUMN},
         {NULL, 0, NULL, 0},
     };
     add_job job = {.threads = 1};

@@ -319,6 +319,7 @@ cli_exit cli_search(int argc, char **argv)
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"tsv", no_argument, NULL, CLI_OPT_TSV},
+        {"vector-column", required_argument, NULL, CLI_OPT_VECTOR_COLUMN},
         {NULL, 0, NULL, 0},
     };
     search_job job = {.search = NPHD_SEARCH_OPTIONS_INIT, .wanted = DEFAULT_COUNT};

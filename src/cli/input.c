@@ -36,6 +36,19 @@ bool cli_option_format(const char *name, const char *text, cli_format *out)
     return false;
 }
 
+bool cli_option_column(const char *name, const char *text, const char **out)
+{
+    cli_name column;
+
+    cli_name_set(&column, text, strlen(text));
+    *out = text;
+    if (column.length == 0) {
+        cli_usage("%s: '%s' is not the name of a column", name, text);
+        return false;
+    }
+    return true;
+}
+
 static cli_format input_guess_by_name(const char *path)
 {
     const size_t length = strlen(path);
@@ -55,7 +68,7 @@ static cli_format input_guess_by_content(cli_reader *reader)
 {
     const char *bytes = NULL;
 
-    cli_reader_skip_mark(reader);
+    cli_reader_skip_marks(reader);
     if (cli_reader_peek(reader, 1, &bytes) == 1) {
         if (bytes[0] == '{') {
             return CLI_FORMAT_JSONL;
@@ -65,6 +78,17 @@ static cli_format input_guess_by_content(cli_reader *reader)
         }
     }
     return CLI_FORMAT_CSV;
+}
+
+/* UTF-16 or UTF-32, with its byte order mark or without: of the first two characters, which are
+ * ASCII in all text of ours, one byte is zero. */
+static bool input_is_wide(cli_reader *reader)
+{
+    const char *bytes = NULL;
+
+    return cli_reader_peek(reader, 2, &bytes) == 2 &&
+           (memcmp(bytes, "\xff\xfe", 2) == 0 || memcmp(bytes, "\xfe\xff", 2) == 0 ||
+            (bytes[0] == '\0') != (bytes[1] == '\0'));
 }
 
 static const cli_decoder *input_decoder(cli_format format)
@@ -91,7 +115,15 @@ cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_opti
     cli_format format = options->format;
 
     memset(input, 0, sizeof(*input));
-    input->purpose = purpose;
+    input->columns.purpose = purpose;
+    input->columns.number = options->number;
+    if (options->key_column != NULL) {
+        cli_name_set(&input->columns.key, options->key_column, strlen(options->key_column));
+    }
+    if (options->vector_column != NULL) {
+        cli_name_set(&input->columns.vector, options->vector_column,
+                     strlen(options->vector_column));
+    }
     input->row_bytes = options->row_bytes;
     if (format == CLI_FORMAT_GUESS && !is_stdin) {
         format = input_guess_by_name(path);
@@ -109,7 +141,12 @@ cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_opti
         format = input_guess_by_content(&input->reader);
     }
     if (format == CLI_FORMAT_CSV || format == CLI_FORMAT_JSONL) {
-        cli_reader_skip_mark(&input->reader);
+        if (input_is_wide(&input->reader)) {
+            cli_input_fail(input, "UTF-16 or UTF-32, not UTF-8: convert it, for instance by "
+                                  "'iconv -f UTF-16 -t UTF-8'");
+            return input->failure;
+        }
+        cli_reader_skip_marks(&input->reader);
     }
     input->decoder = input_decoder(format);
     return input->decoder->open(input) ? CLI_SUCCESS : input->failure;

@@ -2,6 +2,7 @@
 #ifndef NPHD_CLI_INPUT_H
 #define NPHD_CLI_INPUT_H
 
+#include "input_columns.h"
 #include "input_reader.h"
 #include "message.h"
 #include "parse.h"
@@ -16,13 +17,6 @@ typedef enum cli_format {
     CLI_FORMAT_NPY,
     CLI_FORMAT_RAW
 } cli_format;
-
-/* What the caller takes from a file. Columns it does not take are neither asked for nor read. */
-typedef enum cli_purpose {
-    CLI_FOR_ADD,    /* key where the file has it, vector */
-    CLI_FOR_QUERY,  /* vector, source where the file has it */
-    CLI_FOR_LABELS, /* key and source */
-} cli_purpose;
 
 /* Longest source; the rest is cut. It is only shown, never compared. */
 #define CLI_SOURCE_BYTES 512
@@ -53,7 +47,7 @@ typedef struct cli_decoder {
 
 struct cli_input {
     cli_reader reader;
-    cli_purpose purpose;
+    cli_columns columns;
     uint32_t row_bytes; /* of raw rows; 0: not said */
     const cli_decoder *decoder;
     void *state;   /* of the decoder; NULL until it is made */
@@ -72,11 +66,17 @@ extern const cli_decoder cli_decoder_raw;
 /* How input files are written, as the command line says it. */
 typedef struct cli_input_options {
     cli_format format;
-    uint32_t row_bytes; /* of raw rows; 0: not said */
+    uint32_t row_bytes;        /* of raw rows; 0: not said */
+    const char *key_column;    /* as the file names it; NULL: key */
+    const char *vector_column; /* NULL: iscc, hex or base64 */
+    bool number;               /* make keys where there is no column of that name */
 } cli_input_options;
 
 /* The format that --format names; complains as a usage error. */
 bool cli_option_format(const char *name, const char *text, cli_format *out);
+
+/* The name of a column; complains as a usage error when it is none. */
+bool cli_option_column(const char *name, const char *text, const char **out);
 
 /* Opens `path` ("-": standard input). Returns CLI_SUCCESS, or another status after a complaint;
  * cli_input_close() follows either way. */

@@ -1,9 +1,20 @@
 /* JSONL: one JSON object a line with `key` (a number or a string), one of `iscc`, `hex` and
- * `base64`, and `source`; other members are ignored. Read by jansson. */
+ * `base64`, and `source`, or as options name them; other members are ignored. */
 #include "input.h"
 
-#include <jansson.h>
+#include "input_json.h"
+#include "text.h"
 #include <string.h>
+
+/* Longest text kept of a member; a longer key or vector is not one. */
+#define JSONL_TEXT_BYTES 1024
+
+/* The members of one object. */
+typedef struct jsonl_object {
+    const cli_columns *columns;
+    cli_columns_met met;
+    cli_json_value values[CLI_COLUMNS];
+} jsonl_object;
 
 static bool jsonl_open(cli_input *input)
 {
@@ -16,100 +27,111 @@ static void jsonl_close(cli_input *input)
     (void)input;
 }
 
-static bool jsonl_is_blank(const char *line, size_t length)
+static void jsonl_meet(void *context, const char *name, size_t length, const cli_json_value *value)
 {
-    for (size_t i = 0; i < length; i++) {
-        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r' && line[i] != '\n') {
-            return false;
-        }
+    jsonl_object *object = context;
+    const cli_column column = cli_columns_meet(object->columns, &object->met, name, length);
+
+    if (column != CLI_COLUMNS) {
+        object->values[column] = *value;
     }
-    return true;
 }
 
-static bool jsonl_decode_key(cli_input *input, const json_t *object, cli_record *out)
+static bool jsonl_decode_key(cli_input *input, const cli_json_value *value, cli_record *out)
 {
-    const json_t *key = json_object_get(object, "key");
+    char text[JSONL_TEXT_BYTES];
+    size_t length = 0;
 
-    if (!cli_input_note_key(input, key != NULL)) {
-        return false;
+    out->has_key = true;
+    if (value->kind == CLI_JSON_STRING) {
+        length = cli_json_string(value, text, sizeof(text));
+        if (length > sizeof(text)) {
+            cli_problem_set(&input->problem, "the key is too long");
+            return false;
+        }
+        return cli_parse_key(text, length, &out->key, &input->problem);
     }
-    out->has_key = key != NULL;
-    if (key == NULL) {
+    if (value->kind == CLI_JSON_NUMBER &&
+        cli_parse_number(value->text, value->length, 0, UINT64_MAX, &out->key.low)) {
         return true;
     }
-    if (json_is_integer(key) && json_integer_value(key) >= 0) {
-        out->key = nphd_key_u64((uint64_t)json_integer_value(key));
-        return true;
+    if (value->kind == CLI_JSON_NULL) {
+        cli_problem_set(&input->problem, "the key is null");
+    } else if (value->kind == CLI_JSON_NUMBER) {
+        cli_problem_set(&input->problem,
+                        "the key %.*s%s is not a whole number of 64 bits written in digits alone",
+                        value->length < 40 ? (int)value->length : 40, value->text,
+                        value->length > 40 ? "..." : "");
+    } else {
+        cli_problem_set(&input->problem, "the key is neither a string nor a number");
     }
-    if (json_is_string(key)) {
-        return cli_parse_key(json_string_value(key), json_string_length(key), &out->key,
-                             &input->problem);
-    }
-    cli_problem_set(&input->problem, "the key is neither a string nor a whole number of 0 or more");
     return false;
 }
 
-static bool jsonl_decode_vector(cli_input *input, const json_t *object, cli_record *out)
+static bool jsonl_decode_vector(cli_input *input, cli_column column, const cli_json_value *value,
+                                cli_record *out)
 {
-    static const struct {
-        const char *name;
-        cli_encoding encoding;
-    } members[] = {
-        {"iscc", CLI_ENCODING_ISCC}, {"hex", CLI_ENCODING_HEX}, {"base64", CLI_ENCODING_BASE64}};
-    const json_t *vector = NULL;
-    cli_encoding encoding = CLI_ENCODING_GUESS;
-    size_t found = 0;
+    char text[JSONL_TEXT_BYTES];
+    size_t length = 0;
 
-    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-        const json_t *value = json_object_get(object, members[i].name);
-
-        if (value != NULL) {
-            vector = value;
-            encoding = members[i].encoding;
-            found++;
-        }
-    }
-    if (found != 1) {
-        cli_problem_set(&input->problem, "%s of iscc, hex and base64",
-                        found == 0 ? "none" : "more than one");
-        return false;
-    }
-    if (!json_is_string(vector)) {
+    if (value->kind != CLI_JSON_STRING) {
         cli_problem_set(&input->problem, "the vector is not a string");
         return false;
     }
-    return cli_parse_vector(encoding, json_string_value(vector), json_string_length(vector),
-                            out->vector, &out->bytes, &input->problem);
+    length = cli_json_string(value, text, sizeof(text));
+    if (length > sizeof(text)) {
+        cli_problem_set(&input->problem, "the vector has more than %d bytes", NPHD_MAX_BYTES);
+        return false;
+    }
+    return cli_parse_vector(cli_column_encoding(column), text, length, out->vector, &out->bytes,
+                            &input->problem);
 }
 
-static bool jsonl_decode(cli_input *input, const json_t *object, cli_record *out)
+/* Does this file lack keys? Not asked of a record that only differs from those before. */
+static bool jsonl_hides_keys(cli_input *input, const jsonl_object *object)
 {
-    const json_t *source = NULL;
+    return !(input->keys_known && input->has_keys) &&
+           cli_columns_hide_keys(&input->columns, &object->met, "the object", &input->problem);
+}
 
-    if (!json_is_object(object)) {
-        cli_problem_set(&input->problem, "not a JSON object");
-        return false;
+static cli_next jsonl_decode(cli_input *input, const jsonl_object *object, cli_record *out)
+{
+    const bool has_key = object->met.count[CLI_COLUMN_KEY] > 0;
+    cli_column vector = CLI_COLUMNS;
+
+    if (!cli_columns_check(&input->columns, &object->met, "the object", &vector, &input->problem)) {
+        return CLI_NEXT_BAD;
     }
-    if (input->purpose != CLI_FOR_QUERY && !jsonl_decode_key(input, object, out)) {
-        return false;
+    if (jsonl_hides_keys(input, object)) {
+        cli_input_fail(input, "%s", input->problem.text);
+        return CLI_NEXT_FAILED;
     }
-    if (input->purpose != CLI_FOR_LABELS && !jsonl_decode_vector(input, object, out)) {
-        return false;
+    if (input->columns.purpose != CLI_FOR_QUERY && !cli_input_note_key(input, has_key)) {
+        return CLI_NEXT_BAD;
     }
-    source = json_object_get(object, "source");
-    if (input->purpose != CLI_FOR_ADD && json_is_string(source)) {
-        cli_input_copy_source(out, json_string_value(source), json_string_length(source));
+    if (has_key && !jsonl_decode_key(input, &object->values[CLI_COLUMN_KEY], out)) {
+        return CLI_NEXT_BAD;
     }
-    return true;
+    if (vector != CLI_COLUMNS &&
+        !jsonl_decode_vector(input, vector, &object->values[vector], out)) {
+        return CLI_NEXT_BAD;
+    }
+    if (object->met.count[CLI_COLUMN_SOURCE] > 0 &&
+        object->values[CLI_COLUMN_SOURCE].kind == CLI_JSON_STRING) {
+        char text[CLI_SOURCE_BYTES];
+        const size_t length =
+            cli_json_string(&object->values[CLI_COLUMN_SOURCE], text, sizeof(text));
+
+        cli_input_copy_source(out, text, length < sizeof(text) ? length : sizeof(text));
+    }
+    return CLI_NEXT_RECORD;
 }
 
 static cli_next jsonl_next(cli_input *input, cli_record *out)
 {
+    jsonl_object object = {.columns = &input->columns};
     const char *line = NULL;
     size_t length = 0;
-    json_t *object = NULL;
-    json_error_t why;
-    bool good = false;
 
     do {
         const cli_line got = cli_reader_line(&input->reader, &line, &length);
@@ -126,16 +148,13 @@ static cli_next jsonl_next(cli_input *input, cli_record *out)
             cli_problem_set(&input->problem, "the line is longer than %zu bytes", CLI_LINE_BYTES);
             return CLI_NEXT_BAD;
         }
-    } while (jsonl_is_blank(line, length));
+        cli_text_skip_marks(&line, &length); /* files put together have them within */
+    } while (cli_text_is_blank(line, length));
 
-    object = json_loadb(line, length, JSON_REJECT_DUPLICATES, &why);
-    if (object == NULL) {
-        cli_problem_set(&input->problem, "%s", why.text);
+    if (!cli_json_object(line, length, jsonl_meet, &object, &input->problem)) {
         return CLI_NEXT_BAD;
     }
-    good = jsonl_decode(input, object, out);
-    json_decref(object);
-    return good ? CLI_NEXT_RECORD : CLI_NEXT_BAD;
+    return jsonl_decode(input, &object, out);
 }
 
 const cli_decoder cli_decoder_jsonl = {jsonl_open, jsonl_next, jsonl_close};

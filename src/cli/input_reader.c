@@ -2,6 +2,8 @@
 #include "input_reader.h"
 
 #include "message.h"
+#include "text.h"
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,8 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MARK "\xef\xbb\xbf"
 #define MARK_BYTES ((size_t)3)
+
+/* A record that is kept, and the line behind it. */
+#define BUFFER_BYTES (2 * CLI_LINE_BYTES)
 
 bool cli_reader_open(cli_reader *reader, const char *path)
 {
@@ -31,7 +35,7 @@ bool cli_reader_open(cli_reader *reader, const char *path)
     if (S_ISREG(facts.st_mode) && facts.st_size > 0) {
         reader->file_bytes = (uint64_t)facts.st_size;
     }
-    reader->buffer = malloc(CLI_LINE_BYTES);
+    reader->buffer = malloc(BUFFER_BYTES);
     if (reader->buffer == NULL) {
         cli_out_of_memory();
         return false;
@@ -52,21 +56,23 @@ void cli_reader_close(cli_reader *reader)
  * room for more. */
 static bool reader_fill(cli_reader *reader)
 {
+    const size_t first = reader->keeping ? reader->kept : reader->begin;
     ssize_t got = 0;
 
     if (reader->at_end) {
         return false;
     }
-    if (reader->begin > 0) {
-        memmove(reader->buffer, reader->buffer + reader->begin, reader->end - reader->begin);
-        reader->end -= reader->begin;
-        reader->begin = 0;
+    if (first > 0) {
+        memmove(reader->buffer, reader->buffer + first, reader->end - first);
+        reader->end -= first;
+        reader->begin -= first;
+        reader->kept -= reader->keeping ? first : 0;
     }
-    if (reader->end == CLI_LINE_BYTES) {
+    if (reader->end == BUFFER_BYTES) {
         return false;
     }
     do {
-        got = read(reader->file, reader->buffer + reader->end, CLI_LINE_BYTES - reader->end);
+        got = read(reader->file, reader->buffer + reader->end, BUFFER_BYTES - reader->end);
     } while (got < 0 && errno == EINTR);
     if (got <= 0) {
         reader->at_end = true;
@@ -110,12 +116,17 @@ size_t cli_reader_read(cli_reader *reader, void *out, size_t wanted)
     return done;
 }
 
-void cli_reader_skip_mark(cli_reader *reader)
+void cli_reader_skip_marks(cli_reader *reader)
 {
     const char *bytes = NULL;
+    size_t left = 0;
 
-    if (cli_reader_peek(reader, MARK_BYTES, &bytes) == MARK_BYTES &&
-        memcmp(bytes, MARK, MARK_BYTES) == 0) {
+    while (cli_reader_peek(reader, MARK_BYTES, &bytes) == MARK_BYTES) {
+        left = MARK_BYTES;
+        cli_text_skip_marks(&bytes, &left);
+        if (left > 0) {
+            break;
+        }
         reader_consume(reader, MARK_BYTES);
     }
 }
@@ -141,37 +152,67 @@ static cli_line reader_skip_line(cli_reader *reader)
 cli_line cli_reader_line(cli_reader *reader, const char **out, size_t *out_length)
 {
     size_t looked = 0; /* so that a line arriving in small pieces is looked at once */
+    size_t there = 0;
+    bool whole = false;
 
     *out = NULL;
     *out_length = 0;
     for (;;) {
-        const size_t there = reader->end - reader->begin;
         const char *begin = reader->buffer + reader->begin;
-        const char *found = memchr(begin + looked, '\n', there - looked);
+        const char *found = NULL;
 
+        there = reader->end - reader->begin;
+        found = memchr(begin + looked, '\n', there - looked);
         if (found != NULL) {
-            *out_length = (size_t)(found - begin) + 1;
-            break;
+            there = (size_t)(found - begin) + 1;
+            whole = true;
         }
         looked = there;
-        if (reader_fill(reader)) {
-            continue;
+        if (whole || there >= CLI_LINE_BYTES || !reader_fill(reader)) {
+            break;
         }
-        if (reader->os_error != 0) {
-            return CLI_LINE_FAILED;
-        }
-        if (!reader->at_end) {
-            reader->line++;
-            return reader_skip_line(reader);
-        }
-        if (there == 0) {
-            return CLI_LINE_END;
-        }
-        *out_length = there;
-        break;
+    }
+    if (reader->os_error != 0 && !whole) {
+        return CLI_LINE_FAILED;
+    }
+    if (there == 0) {
+        return CLI_LINE_END;
+    }
+    reader->line++;
+    if (there > CLI_LINE_BYTES || (there == CLI_LINE_BYTES && !whole && !reader->at_end)) {
+        return reader->keeping ? CLI_LINE_TOO_LONG : reader_skip_line(reader);
     }
     *out = reader->buffer + reader->begin;
-    reader_consume(reader, *out_length);
-    reader->line++;
+    *out_length = there;
+    reader_consume(reader, there);
     return CLI_LINE_READ;
+}
+
+void cli_reader_keep(cli_reader *reader, size_t behind)
+{
+    assert(behind <= reader->begin);
+    reader->keeping = true;
+    reader->kept = reader->begin - behind;
+    reader->kept_line = reader->line - (behind > 0 ? 1 : 0);
+}
+
+void cli_reader_keep_no_more(cli_reader *reader)
+{
+    reader->keeping = false;
+}
+
+void cli_reader_back(cli_reader *reader)
+{
+    assert(reader->keeping);
+    reader->consumed -= reader->begin - reader->kept;
+    reader->begin = reader->kept;
+    reader->line = reader->kept_line;
+    reader->keeping = false;
+}
+
+size_t cli_reader_kept(const cli_reader *reader, const char **out)
+{
+    assert(reader->keeping);
+    *out = reader->buffer + reader->kept;
+    return reader->begin - reader->kept;
 }

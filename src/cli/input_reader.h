@@ -17,6 +17,9 @@ typedef struct cli_reader {
     char *buffer;
     size_t begin; /* bytes begin..end of the buffer are not consumed yet */
     size_t end;
+    size_t kept; /* bytes from here on stay in the buffer, consumed or not */
+    bool keeping;
+    uint64_t kept_line;
     bool at_end;
     int os_error;        /* of a failed read; 0 */
     uint64_t line;       /* number of the line that was read last, from 1 */
@@ -26,7 +29,7 @@ typedef struct cli_reader {
 
 typedef enum cli_line {
     CLI_LINE_READ,
-    CLI_LINE_TOO_LONG, /* skipped as a whole */
+    CLI_LINE_TOO_LONG, /* skipped as a whole; not while bytes are kept */
     CLI_LINE_END,
     CLI_LINE_FAILED /* reader->os_error says why */
 } cli_line;
@@ -43,10 +46,21 @@ size_t cli_reader_peek(cli_reader *reader, size_t wanted, const char **out);
 /* Copies and consumes the next bytes; fewer than `wanted` only at the end or on a failed read. */
 size_t cli_reader_read(cli_reader *reader, void *out, size_t wanted);
 
-/* Consumes the three bytes of a UTF-8 byte order mark, if they come next. */
-void cli_reader_skip_mark(cli_reader *reader);
+/* Consumes the UTF-8 byte order marks that come next. */
+void cli_reader_skip_marks(cli_reader *reader);
 
 /* The next line with its line feed, if it has one. *out lives until the next call. */
 cli_line cli_reader_line(cli_reader *reader, const char **out, size_t *out_length);
+
+/* Keeps what is read from now on, and the last `behind` bytes of the line read last, so that
+ * cli_reader_back() can go there: for as long as that is at most CLI_LINE_BYTES. */
+void cli_reader_keep(cli_reader *reader, size_t behind);
+void cli_reader_keep_no_more(cli_reader *reader);
+
+/* Goes back to where cli_reader_keep() was called, and keeps no more. */
+void cli_reader_back(cli_reader *reader);
+
+/* The bytes that are kept and consumed. *out lives until the next call. */
+size_t cli_reader_kept(const cli_reader *reader, const char **out);
 
 #endif

@@ -2,8 +2,10 @@
 #include "message.h"
 
 #include "progress.h"
+#include "text.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Room for one message: a library text and a file name beside it. */
 #define MESSAGE_BYTES 2048
@@ -18,20 +20,7 @@ void cli_message_command(const char *name)
 
 void cli_message_clean(char *out, size_t capacity, const char *text)
 {
-    size_t length = 0;
-
-    for (const char *from = text; *from != '\0' && length + 1 < capacity; from++) {
-        const unsigned char byte = (unsigned char)*from;
-        const unsigned char next = (unsigned char)from[1];
-
-        if (byte == 0xc2 && next >= 0x80 && next <= 0x9f) { /* the C1 characters in UTF-8 */
-            out[length++] = '?';
-            from++;
-        } else {
-            out[length++] = byte < 0x20 || byte == 0x7f ? '?' : (char)byte;
-        }
-    }
-    out[length] = '\0';
+    cli_text_clean(out, capacity, text, strlen(text));
 }
 
 static void message_write(const char *head, const char *text)

@@ -19,7 +19,8 @@ typedef enum cli_exit {
 /* The name of the command that messages carry; NULL: the program alone. Kept, not copied. */
 void cli_message_command(const char *name);
 
-/* "nphd add: text". Control characters in the text are shown as '?', here and below. */
+/* "nphd add: text". What a terminal could take for a command is shown as \x1b, here
+ * and below. */
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* "FILE:LINE: text", the form that editors understand. Line 0: "FILE: text". */
@@ -38,8 +39,7 @@ cli_exit cli_out_of_memory(void);
 /* An nphd_logger: warnings and errors of the library, as "nphd: warning: text". */
 void cli_log(void *context, nphd_log_level level, const char *text);
 
-/* Copies `text` with '?' for each byte of a control character, so that no input can steer a
- * terminal. Cuts at `capacity` bytes, the closing zero included. */
+/* cli_text_clean() of a text that a zero ends. */
 void cli_message_clean(char *out, size_t capacity, const char *text);
 
 #endif
