@@ -31,12 +31,14 @@ typedef struct nphd_join_options {
     uint32_t batch;         /* left vectors looked up together, at most 65536; 0: 4096 */
     nphd_progress progress; /* of left vectors done, between batches and now and then in one */
     void *progress_context;
+    uint64_t limit; /* most pairs; 0: all. The report says whether there are more. Equal vectors
+                       are pairs of each with each: 100,000 of them are 5 billion */
 } nphd_join_options;
 
 #ifdef __cplusplus
 #define NPHD_JOIN_OPTIONS_INIT                                                                     \
     {                                                                                              \
-        sizeof(nphd_join_options), 0, 0, NULL, NULL                                                \
+        sizeof(nphd_join_options), 0, 0, NULL, NULL, 0                                             \
     }
 #else
 #define NPHD_JOIN_OPTIONS_INIT                                                                     \
@@ -47,8 +49,8 @@ typedef struct nphd_join_options {
 
 typedef struct nphd_join_report {
     uint64_t vectors; /* of the left side, looked up; all of their pairs were handed over */
-    uint64_t pairs;   /* handed to the sink */
-    bool more;        /* the sink ended the call */
+    uint64_t pairs;   /* handed over */
+    bool more;        /* there are pairs beyond the limit, or the sink ended the call */
 } nphd_join_report;
 
 /**
@@ -85,6 +87,36 @@ typedef struct nphd_join_report {
 NPHD_API nphd_status nphd_join(const nphd_join_side *left, const nphd_join_side *right,
                                float radius, const nphd_join_options *options, nphd_pair_sink sink,
                                void *context, nphd_join_report *report, nphd_error *err);
+
+/** A join whose pairs are asked for. */
+typedef struct nphd_pairs nphd_pairs;
+
+/**
+ * Begin a join whose pairs nphd_pairs_next() gives, a number of them at a time: the same ones in
+ * the same order as nphd_join() gives, in the same memory.
+ *
+ * Returns  NPHD_OK with *out, to be closed with nphd_pairs_close(); both sides stay open until
+ * then. Errors   as nphd_join(); *out is NULL.
+ */
+NPHD_API nphd_status nphd_pairs_open(const nphd_join_side *left, const nphd_join_side *right,
+                                     float radius, const nphd_join_options *options,
+                                     nphd_pairs **out, nphd_error *err);
+
+/**
+ * Give the next pairs.
+ *
+ * Shapes   out: room for `capacity` pairs, 1 or more. report: of all pairs so far; may be NULL.
+ * Returns  NPHD_OK with *out_count pairs; fewer than `capacity` are the last ones.
+ * Errors   as nphd_join(), and NPHD_INVALID_ARGUMENT: capacity 0, a side was replaced by another
+ *          kind of index, or there was an error before. *out_count is 0, and the join over.
+ * Threads  one at a time for each of `pairs`. Else as nphd_join(); what changes between two calls
+ * is in or not.
+ */
+NPHD_API nphd_status nphd_pairs_next(nphd_pairs *pairs, nphd_pair *out, size_t capacity,
+                                     size_t *out_count, nphd_join_report *report, nphd_error *err);
+
+/** Free it; takes NULL. */
+NPHD_API void nphd_pairs_close(nphd_pairs *pairs);
 
 #ifdef __cplusplus
 }

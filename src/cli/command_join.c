@@ -27,6 +27,7 @@ typedef struct join_job {
     bool has_radius;
     float radius;
     uint32_t threads;
+    uint64_t limit; /* of the pairs; 0: none */
 
     cli_store left;
     cli_store right;
@@ -219,6 +220,7 @@ static cli_exit join_pairs(join_job *job)
     cli_progress progress;
 
     options.threads = job->threads;
+    options.limit = job->limit;
     /* a bar among the pairs would be no good to anyone */
     if (job->clusters || isatty(STDOUT_FILENO) == 0) {
         cli_progress_start(&progress, "joining");
@@ -239,6 +241,10 @@ static cli_exit join_pairs(join_job *job)
     }
     if (report.pairs == 0 && job->layout == CLI_LAYOUT_TABLE) {
         puts("nothing found");
+    }
+    if (report.more && !cli_output_broken()) {
+        cli_complain("stopped at --limit %llu; there are more pairs",
+                     (unsigned long long)job->limit);
     }
     return cli_output_broken() ? CLI_SYSTEM : CLI_SUCCESS;
 }
@@ -284,6 +290,8 @@ static bool join_option(void *context, int option, const char *text)
     case CLI_OPT_CLUSTERS:
         job->clusters = true;
         return true;
+    case CLI_OPT_LIMIT:
+        return cli_option_u64("--limit", text, 1, UINT64_MAX, &job->limit);
     case CLI_OPT_RADIUS:
         job->has_radius = true;
         return cli_option_radius("--radius", text, &job->radius);
@@ -312,6 +320,11 @@ static cli_exit join_check_options(const join_job *job)
     if (job->clusters && job->right_path != NULL) {
         return cli_usage("--clusters is for one index");
     }
+    if (job->clusters && job->limit > 0) {
+        return cli_usage(
+            "--limit is for pairs, not for --clusters: groups of some of the pairs are "
+            "not those of all");
+    }
     if (job->right_labels_path != NULL && job->right_path == NULL) {
         return cli_usage("--labels-right is for the second of two indexes");
     }
@@ -330,6 +343,7 @@ cli_exit cli_join(int argc, char **argv)
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
         {"labels-right", required_argument, NULL, CLI_OPT_LABELS_RIGHT},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"limit", required_argument, NULL, CLI_OPT_LIMIT},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},

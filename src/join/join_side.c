@@ -38,6 +38,27 @@ done:
     return status;
 }
 
+nphd_status nphdi_join_side_fit(const nphdi_join_shape *left, const nphdi_join_shape *right,
+                                nphd_error *err)
+{
+    if (left->metric != right->metric) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
+                          "join: the left side has the metric %s, the right one %s",
+                          nphd_metric_name(left->metric), nphd_metric_name(right->metric));
+    }
+    if (left->max_bytes != right->max_bytes) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
+                          "join: the left side has vectors of %u bits, the right one of %u",
+                          8 * left->max_bytes, 8 * right->max_bytes);
+    }
+    if (left->key_bytes != right->key_bytes) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
+                          "join: the left side has keys of %u bits, the right one of %u",
+                          8 * left->key_bytes, 8 * right->key_bytes);
+    }
+    return NPHD_OK;
+}
+
 const nphd_allocator *nphdi_join_side_allocator(const nphd_join_side *side)
 {
     return side->sharded != NULL ? side->sharded->allocator : side->index->allocator;

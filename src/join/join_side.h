@@ -19,6 +19,10 @@ typedef struct nphdi_join_shape {
 nphd_status nphdi_join_side_shape(const nphd_join_side *side, const char *name,
                                   nphdi_join_shape *out, nphd_error *err);
 
+/* Can the two be joined? */
+nphd_status nphdi_join_side_fit(const nphdi_join_shape *left, const nphdi_join_shape *right,
+                                nphd_error *err);
+
 const nphd_allocator *nphdi_join_side_allocator(const nphd_join_side *side);
 uint64_t nphdi_join_side_size(const nphd_join_side *side);
 

@@ -44,7 +44,7 @@ from ._files import (
     verify,
 )
 from ._index import Index, NphdIndex
-from ._join import Pairs, join
+from ._join import JOIN_MAX_BYTES, Pairs, PairsIterator, join, join_iter
 from ._kinds import MetricKind, ScalarKind
 from ._log import timer
 from ._matches import BatchMatches, Match, Matches
@@ -68,6 +68,7 @@ __all__ = [
     "Index",
     "InvalidArgumentError",
     "IsccUnit",
+    "JOIN_MAX_BYTES",
     "KeyExistsError",
     "Match",
     "Matches",
@@ -79,6 +80,7 @@ __all__ = [
     "NphdIndex",
     "OutOfMemoryError",
     "Pairs",
+    "PairsIterator",
     "ReadOnlyError",
     "RotationTimeoutError",
     "SalvageReport",
@@ -96,6 +98,7 @@ __all__ = [
     "distance",
     "hamming",
     "join",
+    "join_iter",
     "salvage",
     "timer",
     "verify",

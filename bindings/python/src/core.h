@@ -140,9 +140,11 @@ extern PyTypeObject *core_store_type;
 extern PyTypeObject *core_index_type;
 extern PyTypeObject *core_sharded_type;
 extern PyTypeObject *core_cursor_type;
+extern PyTypeObject *core_pairs_type;
 extern PyType_Spec core_index_spec;
 extern PyType_Spec core_sharded_spec;
 extern PyType_Spec core_cursor_spec;
+extern PyType_Spec core_pairs_spec;
 extern PyType_Spec core_bloom_spec;
 
 /* A new object around a handle; when this fails the handle still belongs to the caller. */

@@ -5,6 +5,7 @@ PyTypeObject *core_store_type;
 PyTypeObject *core_index_type;
 PyTypeObject *core_sharded_type;
 PyTypeObject *core_cursor_type;
+PyTypeObject *core_pairs_type;
 
 /* Makes an exception of (status, os_error, text). */
 static PyObject *make_error;
@@ -103,7 +104,8 @@ PyMODINIT_FUNC PyInit__core(void)
         core_index_type ? add_type(module, &core_sharded_spec, core_store_type, "Sharded") : NULL;
     core_cursor_type =
         core_sharded_type ? add_type(module, &core_cursor_spec, NULL, "Cursor") : NULL;
-    if (core_cursor_type == NULL || add_type(module, &core_bloom_spec, NULL, "Bloom") == NULL ||
+    core_pairs_type = core_cursor_type ? add_type(module, &core_pairs_spec, NULL, "Pairs") : NULL;
+    if (core_pairs_type == NULL || add_type(module, &core_bloom_spec, NULL, "Bloom") == NULL ||
         PyModule_AddFunctions(module, core_files_methods) != 0 ||
         PyModule_AddFunctions(module, core_join_methods) != 0 || add_constants(module) != 0) {
         Py_DECREF(module);

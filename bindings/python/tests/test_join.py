@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nphd
-from nphd import Index, NphdIndex, ShardedNphdIndex, join
+from nphd import Index, NphdIndex, ShardedNphdIndex, join, join_iter
 
 
 def distance(a, b):
@@ -147,3 +147,135 @@ def test_joins_side_by_side(rows):
     for thread in threads:
         thread.join()
     assert sizes == [500] * 8
+
+
+# ---- equal vectors: each is a pair with each ----
+
+
+@pytest.fixture
+def equal():
+    """2000 equal vectors, 1,999,000 pairs."""
+    index = NphdIndex(max_dim=64, connectivity=4, expansion_add=8)
+    index.add(np.arange(2000), np.zeros((2000, 8), np.uint8))
+    return index
+
+
+def test_limit_of_equal_vectors(equal):
+    whole = join(equal, radius=0)
+    assert len(whole.distances) == 2000 * 1999 // 2 and not whole.more and len(whole) == 3
+    for limit in (1, 1000, 70_000, len(whole.distances) - 1, len(whole.distances), 1 << 40):
+        found = join(equal, radius=0, limit=limit)
+        count = min(limit, len(whole.distances))
+        assert found.more == (limit < len(whole.distances))
+        assert found.left_keys.tolist() == whole.left_keys[:count].tolist()
+        assert found.right_keys.tolist() == whole.right_keys[:count].tolist()
+
+
+def test_pairs_that_take_too_much_memory_are_refused(equal):
+    with pytest.raises(MemoryError, match="max_bytes.*join_iter"):
+        join(equal, radius=0, max_bytes=20 * 1_998_999)
+    assert len(join(equal, radius=0, max_bytes=20 * 1_999_000).distances) == 1_999_000
+    assert len(join(equal, radius=0, max_bytes=20 * 1000, limit=1000).distances) == 1000
+    assert len(join(equal, radius=0, max_bytes=None, limit=5).distances) == 5
+    assert nphd.JOIN_MAX_BYTES == 1 << 30
+    for options in ({"limit": 0}, {"limit": -1}, {"max_bytes": 0}, {"limit": 1 << 64}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            join(equal, radius=0, **options)
+    with pytest.raises(TypeError):
+        join(equal, radius=0, limit=1.5)
+
+
+def chained(parts):
+    return [triple for part in parts for triple in triples(part)]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 500, 65536])
+def test_iterator_gives_the_same_pairs(near, tmp_path, batch):
+    rows = near(90)
+    single = NphdIndex(max_dim=256)
+    single.add(range(90), rows)
+    with ShardedNphdIndex(path=tmp_path / "d", max_dim=256, shard_size=4000) as sharded:
+        sharded.add(range(90), rows)
+        for sides in ((single,), (sharded,), (single, sharded)):
+            whole = triples(join(*sides, radius=0.4))
+            parts = list(join_iter(*sides, radius=0.4, batch=batch, threads=2))
+            assert chained(parts) == whole
+            assert all(len(part.distances) == batch for part in parts[:-1])
+            limited = join_iter(*sides, radius=0.4, batch=batch, limit=20)
+            assert chained(limited) == whole[:20] and limited.more
+            assert next(limited, None) is None
+
+
+def test_iterator_is_bounded_and_ends(equal):
+    seen = 0
+    with join_iter(equal, radius=0, batch=1000) as pairs:
+        for part in pairs:
+            assert len(part.distances) == 1000
+            seen += 1
+            if seen == 3:
+                break
+    assert next(pairs, None) is None
+    pairs.close()
+    del equal
+    assert list(join_iter(NphdIndex(max_dim=64), radius=1)) == []
+
+
+def test_iterator_holds_its_indexes():
+    index = NphdIndex(max_dim=64)
+    index.add(range(5), np.zeros((5, 8), np.uint8))
+    pairs = join_iter(index, radius=0, batch=3)
+    del index
+    assert sum(len(part.distances) for part in pairs) == 10
+
+
+def test_iterator_refuses(tmp_path, equal):
+    with pytest.raises(TypeError):
+        join_iter([1], radius=0)
+    with pytest.raises(TypeError):
+        join_iter(equal, 7, radius=0)
+    with pytest.raises(ValueError, match="radius"):
+        join_iter(equal, radius=-1)
+    with pytest.raises(ValueError, match="batch"):
+        join_iter(equal, radius=0, batch=0)
+    sharded = ShardedNphdIndex(path=tmp_path / "d", max_dim=64)
+    sharded.add(range(5), np.zeros((5, 8), np.uint8))
+    pairs = join_iter(sharded, radius=0, batch=3)
+    next(pairs)
+    sharded.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        next(pairs)
+    with pytest.raises(RuntimeError, match="closed"):
+        join_iter(sharded, radius=0)
+
+
+def test_iterator_progress(rows):
+    index = NphdIndex(max_dim=256)
+    index.add(range(9000), rows(9000, 8))
+    seen = []
+    list(join_iter(index, radius=0, progress=lambda done, total: seen.append((done, total))))
+    assert seen == sorted(seen) and seen[-1] == (9000, 9000)
+    pairs = join_iter(index, radius=0, progress=lambda done, total: False)
+    with pytest.raises(nphd.CancelledError):
+        next(pairs)
+    with pytest.raises(ValueError, match="ended with an error"):
+        next(pairs)
+
+
+def test_iterator_of_two_threads(equal):
+    pairs = join_iter(equal, radius=0, batch=50_000)
+    problems, counts = [], []
+
+    def read():
+        try:
+            for part in pairs:
+                counts.append(len(part.distances))
+        except RuntimeError as problem:
+            problems.append(str(problem))
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(counts) == 1_999_000
+    assert all("another thread" in problem or "closed" in problem for problem in problems)
