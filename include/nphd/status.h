@@ -32,7 +32,9 @@ extern "C" {
     X(TOO_SMALL, 15, "the caller's buffer is too small")                                           \
     X(CLOSED, 16, "the handle was closed")                                                         \
     X(BUSY, 17, "another handle or process has the index open for writing")                        \
-    X(TIMEOUT, 18, "the time ran out before the work was done")
+    X(TIMEOUT, 18, "the time ran out before the work was done")                                    \
+    X(CHANGED, 19, "another file is in the place of the one that was loaded or saved")             \
+    X(FORKED, 20, "the handle belongs to the process before the fork")
 
 typedef enum nphd_status {
 #define NPHD_STATUS_ENUM(name, number, text) NPHD_##name = number,

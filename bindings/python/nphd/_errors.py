@@ -83,6 +83,14 @@ class RotationTimeoutError(NphdError, TimeoutError):
     """The time ran out before all rotations were written."""
 
 
+class ChangedError(NphdError, RuntimeError):
+    """Another file is in the place of the one that this index was loaded from or saved to."""
+
+
+class ForkedError(NphdError, RuntimeError):
+    """A call that is not possible in a child process, on an index that its parent opened."""
+
+
 # by number in nphd/status.h, where numbers are final
 _CLASSES: dict[int, tuple[str, type[NphdError]]] = {
     1: ("INVALID_ARGUMENT", InvalidArgumentError),
@@ -103,6 +111,8 @@ _CLASSES: dict[int, tuple[str, type[NphdError]]] = {
     16: ("CLOSED", ClosedError),
     17: ("BUSY", BusyError),
     18: ("TIMEOUT", RotationTimeoutError),
+    19: ("CHANGED", ChangedError),
+    20: ("FORKED", ForkedError),
 }
 
 
