@@ -88,9 +88,11 @@ if(TARGET nphd_program)
         nphd_test_properties(cli_man_examples cli)
         set_tests_properties(cli_man_examples PROPERTIES COST 100) # many commands: start it early
     endif()
-    add_test(NAME cli_json_lines COMMAND Python3::Interpreter
-        ${PROJECT_SOURCE_DIR}/tests/cli/json_lines.py --nphd $<TARGET_FILE:nphd_program>)
-    nphd_test_properties(cli_json_lines cli)
+    foreach(name json_lines coprocess)
+        add_test(NAME cli_${name} COMMAND Python3::Interpreter
+            ${PROJECT_SOURCE_DIR}/tests/cli/${name}.py --nphd $<TARGET_FILE:nphd_program>)
+        nphd_test_properties(cli_${name} cli)
+    endforeach()
 endif()
 
 # ---- checks of the tree and of what is built from it ----

@@ -31,40 +31,69 @@ typedef struct search_job {
     cli_input_options input;
     nphd_search_options search;
     uint32_t wanted; /* -k */
+    bool found_only;
     cli_printer printer;
     cli_labels labels;
 
     cli_store store;
     size_t capacity; /* matches of one query */
 
-    size_t batch;
+    size_t batch; /* queries, each of so many vectors as it has variants */
     search_query *queries;
     nphd_vector *vectors;
     nphd_match *matches;
     nphd_search_report *reports;
-    size_t count;
+    size_t count; /* vectors */
     uint64_t answered;
+    uint64_t matched;     /* of these, queries with a match */
+    cli_exit idle_result; /* of what was answered while the input had nothing more */
 } search_job;
 
+/* Answers the queries that have all their variants, and keeps the others for the next time. */
 static cli_exit search_flush(search_job *job)
 {
+    const size_t variants = job->search.variants;
+    const size_t whole = job->count / variants;
     cli_exit result = CLI_SUCCESS;
 
-    if (job->count == 0) {
+    if (whole == 0) {
         return CLI_SUCCESS;
     }
-    result = cli_store_search(&job->store, job->vectors, job->count, job->capacity, &job->search,
+    result = cli_store_search(&job->store, job->vectors, whole, job->capacity, &job->search,
                               job->matches, job->reports);
     if (result != CLI_SUCCESS) {
         return result;
     }
-    for (size_t i = 0; i < job->count; i++) {
-        cli_print_answer(&job->printer, job->answered + i, job->queries[i].source,
-                         job->matches + i * job->capacity, &job->reports[i]);
+    for (size_t i = 0; i < whole; i++) {
+        const bool matched = job->reports[i].count > 0;
+
+        if (matched || !job->found_only) {
+            cli_print_answer(&job->printer, job->answered, job->queries[i * variants].source,
+                             job->matches + i * job->capacity, &job->reports[i]);
+            job->printer.printed++;
+        }
+        job->matched += matched ? 1 : 0;
+        job->answered++;
     }
-    job->answered += job->count;
-    job->count = 0;
+    job->count -= whole * variants;
+    for (size_t i = 0; i < job->count; i++) {
+        job->queries[i] = job->queries[whole * variants + i];
+        job->vectors[i].data = job->queries[i].bytes;
+        job->vectors[i].bytes = job->vectors[whole * variants + i].bytes;
+    }
     return cli_output_broken() ? CLI_SYSTEM : CLI_SUCCESS;
+}
+
+/* The input has nothing more at the moment: whoever writes it may wait for the answers. */
+static bool search_idle(void *context)
+{
+    search_job *job = context;
+
+    job->idle_result = search_flush(job);
+    if (job->idle_result == CLI_SUCCESS && !cli_output_flush()) {
+        job->idle_result = CLI_SYSTEM;
+    }
+    return job->idle_result == CLI_SUCCESS;
 }
 
 /* Puts a query into the batch; false, with a problem, when the index has no answer to it. */
@@ -78,7 +107,7 @@ static bool search_collect(search_job *job, const cli_record *record, cli_proble
                         record->bytes, job->store.shape.max_bytes);
         return false;
     }
-    assert(job->queries != NULL && job->count < job->batch);
+    assert(job->queries != NULL && job->count < job->batch * job->search.variants);
     memcpy(query->bytes, record->vector, record->bytes);
     memcpy(query->source, record->source, sizeof(query->source));
     job->vectors[job->count].data = query->bytes;
@@ -100,9 +129,12 @@ static cli_exit search_arguments(search_job *job, char **texts, int count)
             !search_collect(job, &record, &problem)) {
             return cli_usage("query '%s': %s", texts[i], problem.text);
         }
-        if (job->count == job->batch) {
+        if (job->count == job->batch * job->search.variants) {
             result = search_flush(job);
         }
+    }
+    if (result == CLI_SUCCESS && job->count % job->search.variants != 0) {
+        return cli_usage("%d vectors are no queries of %u variants", count, job->search.variants);
     }
     return result;
 }
@@ -123,9 +155,17 @@ static cli_exit search_file(search_job *job, cli_input *input)
         } else if (got == CLI_NEXT_BAD || !search_collect(job, &record, &input->problem)) {
             cli_complain_at(input->reader.name, input->line, "%s", input->problem.text);
             result = CLI_BAD_INPUT;
-        } else if (job->count == job->batch) {
+        } else if (job->count == job->batch * job->search.variants) {
             result = search_flush(job);
         }
+    }
+    if (result == CLI_SUCCESS) {
+        result = job->idle_result;
+    }
+    if (result == CLI_SUCCESS && job->count % job->search.variants != 0) {
+        cli_complain_at(input->reader.name, input->line, "the last query has %zu of %u variants",
+                        job->count % job->search.variants, job->search.variants);
+        result = CLI_BAD_INPUT;
     }
     return result;
 }
@@ -133,6 +173,7 @@ static cli_exit search_file(search_job *job, cli_input *input)
 static cli_exit search_allocate(search_job *job)
 {
     const uint64_t size = cli_store_size(&job->store);
+    const size_t variants = job->search.variants;
 
     job->wanted = job->search.any ? 1 : job->wanted;
     job->capacity = job->wanted < size ? job->wanted : (size_t)size;
@@ -140,8 +181,8 @@ static cli_exit search_allocate(search_job *job)
     job->batch = BATCH_MATCHES / job->capacity;
     job->batch = job->batch > 0 ? job->batch : 1;
     job->batch = job->batch < BATCH_QUERIES ? job->batch : BATCH_QUERIES;
-    job->queries = calloc(job->batch, sizeof(job->queries[0]));
-    job->vectors = calloc(job->batch, sizeof(job->vectors[0]));
+    job->queries = calloc(job->batch * variants, sizeof(job->queries[0]));
+    job->vectors = calloc(job->batch * variants, sizeof(job->vectors[0]));
     job->reports = calloc(job->batch, sizeof(job->reports[0]));
     job->matches = calloc(job->batch * job->capacity, sizeof(job->matches[0]));
     if (job->queries == NULL || job->vectors == NULL || job->reports == NULL ||
@@ -159,11 +200,21 @@ static cli_exit search_answer(search_job *job, char **texts, int count)
     if (result == CLI_SUCCESS && job->queries_path != NULL) {
         result = cli_input_open(&input, job->queries_path, &job->input, CLI_FOR_QUERY);
         if (result == CLI_SUCCESS) {
+            input.reader.idle = search_idle;
+            input.reader.idle_context = job;
             result = search_file(job, &input);
         }
         cli_input_close(&input);
     }
-    return result == CLI_SUCCESS ? search_flush(job) : result;
+    if (result == CLI_SUCCESS) {
+        result = search_flush(job);
+    }
+    if (result == CLI_SUCCESS && job->printer.layout == CLI_LAYOUT_TABLE &&
+        (job->answered > 1 || job->found_only)) {
+        printf("%smatched %llu of %llu queries\n", job->printer.printed > 0 ? "\n" : "",
+               (unsigned long long)job->matched, (unsigned long long)job->answered);
+    }
+    return result;
 }
 
 static cli_exit search_run(search_job *job, char **texts, int count)
@@ -186,6 +237,7 @@ static cli_exit search_run(search_job *job, char **texts, int count)
         job->printer.key_bits = job->store.shape.key_bits;
         job->printer.metric = job->store.shape.metric;
         job->printer.labels = &job->labels;
+        job->printer.variants = job->search.variants > 1;
         job->printer.more = job->search.use_radius && !job->search.any;
         result = search_answer(job, texts, count);
     }
@@ -279,6 +331,11 @@ static bool search_option(void *context, int option, const char *text)
         return search_set_plan(job, text);
     case CLI_OPT_BUDGET:
         return cli_option_budget("--budget", text, &job->search.budget);
+    case CLI_OPT_VARIANTS:
+        return cli_option_u32("--variants", text, 1, NPHD_MAX_VARIANTS, &job->search.variants);
+    case CLI_OPT_FOUND_ONLY:
+        job->found_only = true;
+        return true;
     case CLI_OPT_EXPLAIN:
         job->printer.explain = true;
         return true;
@@ -309,6 +366,7 @@ cli_exit cli_search(int argc, char **argv)
         {"exact", no_argument, NULL, CLI_OPT_EXACT},
         {"explain", no_argument, NULL, CLI_OPT_EXPLAIN},
         {"format", required_argument, NULL, CLI_OPT_FORMAT},
+        {"found-only", no_argument, NULL, CLI_OPT_FOUND_ONLY},
         {"help", no_argument, NULL, 'h'},
         {"jsonl", no_argument, NULL, CLI_OPT_JSONL},
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
@@ -319,6 +377,7 @@ cli_exit cli_search(int argc, char **argv)
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"tsv", no_argument, NULL, CLI_OPT_TSV},
+        {"variants", required_argument, NULL, CLI_OPT_VARIANTS},
         {"vector-column", required_argument, NULL, CLI_OPT_VECTOR_COLUMN},
         {NULL, 0, NULL, 0},
     };
@@ -332,6 +391,7 @@ cli_exit cli_search(int argc, char **argv)
         return CLI_USAGE;
     }
     choose_mode(&job.search);
+    job.search.variants = job.search.variants > 0 ? job.search.variants : 1;
     if (optind == argc && job.queries_path == NULL) {
         return cli_usage("no query: give vectors or --queries");
     }

@@ -20,18 +20,14 @@ json_t *cli_fact_number(uint64_t value)
 
 json_t *cli_fact_text(const char *text)
 {
-    char ascii[NPHD_ERROR_TEXT_BYTES];
-    size_t length = 0;
+    char clean[NPHD_ERROR_TEXT_BYTES];
     json_t *exact = json_string(text);
 
     if (exact != NULL) {
         return exact;
     }
-    for (; text[length] != '\0' && length + 1 < sizeof(ascii); length++) {
-        ascii[length] = (signed char)text[length] > 0 ? text[length] : '?';
-    }
-    ascii[length] = '\0';
-    return json_string(ascii);
+    cli_message_clean(clean, sizeof(clean), text); /* what is not UTF-8 is no JSON either */
+    return json_string(clean);
 }
 
 void cli_facts_put(json_t *facts, const char *name, json_t *value)

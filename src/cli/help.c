@@ -48,6 +48,8 @@ static const char *const help_search[] = {
     "\"ISCC:\" in front is ISCC, an even number of hex digits is hex, the rest is base64.",
     "",
     "  --queries FILE     CSV, JSONL, NumPy array or raw rows; '-' is standard input",
+    "  --variants N       so many vectors in turn are one query, 1 to 8; the nearest counts",
+    "  --found-only       leave out queries without a match",
     "  -k N               matches of a query (default 10)",
     "  --radius R         leave out what is farther than R",
     "  --any              with a radius, one match is enough, whichever is found first",

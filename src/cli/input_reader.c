@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -52,6 +53,14 @@ void cli_reader_close(cli_reader *reader)
     memset(reader, 0, sizeof(*reader));
 }
 
+/* Would a read wait? What cannot be asked, such as a file, never does. */
+static bool reader_would_wait(const cli_reader *reader)
+{
+    struct pollfd one = {.fd = reader->file, .events = POLLIN};
+
+    return poll(&one, 1, 0) == 0;
+}
+
 /* Moves what is left to the front and reads once behind it. False when there is no more, or no
  * room for more. */
 static bool reader_fill(cli_reader *reader)
@@ -69,6 +78,10 @@ static bool reader_fill(cli_reader *reader)
         reader->kept -= reader->keeping ? first : 0;
     }
     if (reader->end == BUFFER_BYTES) {
+        return false;
+    }
+    if (reader->idle != NULL && reader_would_wait(reader) && !reader->idle(reader->idle_context)) {
+        reader->at_end = true;
         return false;
     }
     do {

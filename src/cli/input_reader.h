@@ -11,6 +11,9 @@
  * is not one of ours; the rest of the room is for columns that are ignored. */
 #define CLI_LINE_BYTES ((size_t)1 << 20)
 
+/* Called before a read that would wait for whoever writes the other end. False: read no more. */
+typedef bool (*cli_reader_idle)(void *context);
+
 typedef struct cli_reader {
     int file;
     const char *name; /* as messages name it */
@@ -21,10 +24,12 @@ typedef struct cli_reader {
     bool keeping;
     uint64_t kept_line;
     bool at_end;
-    int os_error;        /* of a failed read; 0 */
-    uint64_t line;       /* number of the line that was read last, from 1 */
-    uint64_t consumed;   /* bytes handed out */
-    uint64_t file_bytes; /* 0: not known, as for a pipe */
+    int os_error;         /* of a failed read; 0 */
+    uint64_t line;        /* number of the line that was read last, from 1 */
+    uint64_t consumed;    /* bytes handed out */
+    uint64_t file_bytes;  /* 0: not known, as for a pipe */
+    cli_reader_idle idle; /* NULL: none; may be set once the reader is open */
+    void *idle_context;
 } cli_reader;
 
 typedef enum cli_line {

@@ -56,7 +56,7 @@ static void output_matches(const cli_printer *printer, const nphd_match *matches
         cli_format_key(matches[i].key, printer->key_bits, key);
         key_width = (int)strlen(key) > key_width ? (int)strlen(key) : key_width;
     }
-    printf("  rank  %*s  distance%s\n", key_width, "key",
+    printf("  rank  %*s  distance%s%s\n", key_width, "key", printer->variants ? "  variant" : "",
            printer->labels->count > 0 ? "  source" : "");
     for (size_t i = 0; i < report->count; i++) {
         const char *label = cli_labels_find(printer->labels, matches[i].key);
@@ -64,6 +64,9 @@ static void output_matches(const cli_printer *printer, const nphd_match *matches
         cli_format_key(matches[i].key, printer->key_bits, key);
         printf("  %4zu  %*s  %8.*f", i + 1, key_width, key,
                printer->metric == NPHD_METRIC_HAMMING ? 0 : 4, (double)matches[i].distance);
+        if (printer->variants) {
+            printf("  %7u", matches[i].variant);
+        }
         if (label != NULL) {
             fputs("  ", stdout);
             output_clean(label);
@@ -78,7 +81,7 @@ static void output_matches(const cli_printer *printer, const nphd_match *matches
 static void output_table(const cli_printer *printer, uint64_t query, const char *source,
                          const nphd_match *matches, const nphd_search_report *report)
 {
-    printf("%squery %llu", query > 0 ? "\n" : "", (unsigned long long)query);
+    printf("%squery %llu", printer->printed > 0 ? "\n" : "", (unsigned long long)query);
     if (source[0] != '\0') {
         fputs("  ", stdout);
         output_clean(source);
@@ -103,8 +106,12 @@ static void output_tsv(const cli_printer *printer, uint64_t query, const nphd_ma
 
     for (size_t i = 0; i < report->count; i++) {
         cli_format_key(matches[i].key, printer->key_bits, key);
-        printf("%llu\t%zu\t%s\t%.9g\n", (unsigned long long)query, i + 1, key,
+        printf("%llu\t%zu\t%s\t%.9g", (unsigned long long)query, i + 1, key,
                (double)matches[i].distance);
+        if (printer->variants) {
+            printf("\t%u", matches[i].variant);
+        }
+        putchar('\n');
     }
 }
 
@@ -127,7 +134,11 @@ static void output_jsonl(const cli_printer *printer, uint64_t query, const nphd_
     for (size_t i = 0; i < report->count; i++) {
         printf("%s{\"key\": ", i > 0 ? ", " : "");
         cli_print_json_key(matches[i].key, printer->key_bits);
-        printf(", \"distance\": %.9g}", (double)matches[i].distance);
+        printf(", \"distance\": %.9g", (double)matches[i].distance);
+        if (printer->variants) {
+            printf(", \"variant\": %u", matches[i].variant);
+        }
+        putchar('}');
     }
     puts("]}");
 }
@@ -153,12 +164,24 @@ bool cli_output_broken(void)
     return ferror(stdout) != 0;
 }
 
+/* Why a flush failed before the last one; 0: none did. What it held may be dropped by then. */
+static int output_error = 0;
+
+bool cli_output_flush(void)
+{
+    if (fflush(stdout) != 0) {
+        output_error = errno;
+        return false;
+    }
+    return !cli_output_broken();
+}
+
 cli_exit cli_output_finish(cli_exit result)
 {
     bool failed = cli_output_broken();
 
     /* After an earlier failure the flush meets it again, and errno is of this call. */
-    errno = 0;
+    errno = output_error;
     if (fflush(stdout) != 0) {
         failed = true;
     } else if (fclose(stdout) != 0) {

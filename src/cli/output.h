@@ -16,6 +16,8 @@ typedef struct cli_printer {
     uint32_t key_bits;
     nphd_metric metric;
     const cli_labels *labels; /* shown in the table; may be empty */
+    uint64_t printed;         /* answers so far */
+    bool variants;            /* queries have several; say which one a match is nearest to */
     bool more;                /* say whether there are more matches within the radius */
     bool explain;             /* say how it was searched and what that took; not with tabs */
 } cli_printer;
@@ -36,6 +38,9 @@ void cli_print_json_key(nphd_key key, uint32_t key_bits);
 
 /* Has a write to standard output failed so far? Long outputs ask now and then, to stop early. */
 bool cli_output_broken(void);
+
+/* Hands out what is printed so far. False when that fails; cli_output_finish() says why. */
+bool cli_output_flush(void);
 
 /* Flushes and closes standard output. Returns `result`, or CLI_SYSTEM after a complaint when any
  * write to it failed. */
