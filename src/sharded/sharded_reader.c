@@ -21,8 +21,9 @@ bool nphdi_directory_is_data(const char *name)
            strcmp(name, NPHDI_TOMBSTONES_NAME) == 0;
 }
 
-/* The end of a file of ours has a checksum that no other version of it has; a journal only grows.
- */
+/* The end of a file of ours has a checksum that no other version of it has. A journal only grows,
+ * and the checksum at the end of its head tells it from one of the same name that is gone: numbers
+ * begin anew when a writer finds no journal. */
 static nphd_status stamp_file(const nphd_io *io, const nphd_allocator *allocator,
                               const char *directory, const char *name, bool journal, uint64_t *out,
                               nphd_error *err)
@@ -40,6 +41,9 @@ static nphd_status stamp_file(const nphd_io *io, const nphd_allocator *allocator
     if (!journal && source.bytes >= NPHDI_TRAILER_FOOTER_BYTES) {
         TRY(nphdi_source_read(&source, source.bytes - NPHDI_TRAILER_FOOTER_BYTES, end,
                               NPHDI_TRAILER_FOOTER_BYTES, err));
+    }
+    if (journal && source.bytes >= NPHDI_JOURNAL_HEAD_BYTES) {
+        TRY(nphdi_source_read(&source, NPHDI_JOURNAL_HEAD_BYTES - 8, end, 8, err));
     }
     memcpy(end + NPHDI_TRAILER_FOOTER_BYTES, &source.bytes, sizeof(source.bytes));
     *out = nphdi_hash_bytes(end, sizeof(end));
@@ -108,8 +112,11 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
         status = nphdi_sharded_open_once(path, options, out, err);
         const nphd_status second =
             nphdi_directory_stamp(options->io, options->allocator, path, &after, NULL);
+        /* a commit that is being written is no damage by the time it is written */
+        const bool again =
+            status == NPHD_CORRUPT && before.commits != after.commits && attempt + 1 < ATTEMPTS;
         /* a file that went away between being listed and looked at says nothing of the others */
-        if (first == second && first != NPHD_BUSY && before.files == after.files) {
+        if (first == second && first != NPHD_BUSY && before.files == after.files && !again) {
             if (status == NPHD_OK) {
                 /* from before the journal was read: later commits are for a refresh */
                 (*out)->stamp = before.commits;
