@@ -20,9 +20,9 @@
 
 enum { ROW_BYTES = 32, GROUP = 1000, REPEATS = 7, SINGLES = 200, MOST_PATH = 1000 };
 
-/* What a record of the journal takes: kind, key, length, vector; and a frame: head, whole blocks.
- */
-enum { RECORD_BYTES = 1 + 8 + 1 + ROW_BYTES, FRAME_BYTES = 40, BLOCK_BYTES = 4096 };
+/* What a record of the journal takes: kind, length, key, vector; and a frame: its start, whole
+ * blocks with so many bytes of data. */
+enum { RECORD_BYTES = 6 + 8 + ROW_BYTES, FRAME_BYTES = 16, BLOCK_BYTES = 4096, BLOCK_DATA = 3968 };
 
 static double now(void)
 {
@@ -165,7 +165,7 @@ static int create(const char *path, const char *name)
 static void bench_group(const char *path, size_t group, size_t repeats)
 {
     const size_t bytes =
-        (FRAME_BYTES + group * RECORD_BYTES + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+        (FRAME_BYTES + group * RECORD_BYTES + BLOCK_DATA - 1) / BLOCK_DATA * BLOCK_BYTES;
     nphd_sharded *sharded = must_begin(path);
     uint8_t *data = calloc(bytes, 1);
     double *committed = calloc(repeats, sizeof(*committed));

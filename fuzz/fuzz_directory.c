@@ -3,32 +3,15 @@
  *
  *     any number of: file, how, where (2 bytes), value
  */
+#include "support/journal_bytes.h"
 #include "support/trailer_repair.h"
 #include "use_directory.h"
-
-#include "formats/journal_format.h"
 
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 enum { MOST_FILES = 8, ORDER_BYTES = 5 };
-
-/* Checksums of a journal, for its first frame at most. */
-static void repair_journal(uint8_t *data, size_t bytes)
-{
-    uint8_t *frame = data + NPHDI_JOURNAL_HEAD_BYTES;
-    const size_t most = 2 * NPHDI_JOURNAL_BLOCK_BYTES;
-
-    if (bytes < most) {
-        return;
-    }
-    nphdi_put64(frame - 8, nphdi_hash_bytes(data, NPHDI_JOURNAL_HEAD_BYTES - 8));
-    nphdi_put64(frame + 24,
-                nphdi_hash_bytes(frame + NPHDI_JOURNAL_FRAME_BYTES,
-                                 NPHDI_JOURNAL_BLOCK_BYTES - NPHDI_JOURNAL_FRAME_BYTES));
-    nphdi_put64(frame + 32, nphdi_hash_bytes(frame, 32));
-}
 
 /* `how` of an order: odd ones count from the end, where the trailer is. */
 static void change(fuzz_file *file, const uint8_t *order)
@@ -86,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         trailer_places places;
         memset(&places, 0, sizeof(places));
         if (strstr(files[i].name, "/journal_") != NULL) {
-            repair_journal(files[i].data, files[i].bytes);
+            journal_repair(files[i].data, files[i].bytes);
         } else if (files[i].bytes == base[i].bytes &&
                    trailer_places_find(base[i].data, base[i].bytes, &places)) {
             trailer_repair(files[i].data, &places);

@@ -131,10 +131,20 @@ int main(void)
     /* how, then what follows from it; see fuzz_journal.c */
     static const uint8_t journal_bytes[] = {0, 'n', 'p', 'h', 'd', 'J', 'N', 'L', '\n', 1, 0, 0, 0};
     static const uint8_t journal_changes[] = {1, 0x10, 0x08, 1, 0x00, 0x20, 1};
-    static const uint8_t journal_records[] = {2, 1,  70, 0, 0, 0, 0, 0, 0, 0, 2, 9, 9, /* add */
-                                              2, 3,  0,  0, 0, 0, 0, 0, 0, 1, 8,       /* replace */
-                                              3, 12, 0,  0, 0, 0, 0, 0, 0,             /* remove */
-                                              5, 99, 0,  0, 0, 0, 0, 0, 0, 4};
+    static const uint8_t journal_v1[] = {6, 1,  70, 0, 0, 0, 0, 0, 0, 0, 2, 9, 9, /* add */
+                                         2, 3,  0,  0, 0, 0, 0, 0, 0, 1, 8,       /* replace */
+                                         3, 12, 0,  0, 0, 0, 0, 0, 0,             /* remove */
+                                         5, 99, 0,  0, 0, 0, 0, 0, 0, 4};
+    /* clang-format off */
+    static const uint8_t journal_records[] = {2,
+        1, 0x80, 10, 0, 0, 0, 70, 0, 0, 0, 0, 0, 0, 0, 9, 9, /* add */
+        2, 0x80, 9, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 8,      /* replace */
+        3, 0x80, 8, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0,        /* remove */
+        6, 0, 6, 0, 0, 0, 12, 0, 0, 0, 1, 2,                 /* a fact */
+        9, 0, 1, 0, 0, 0, 5,                                 /* of a later version */
+        5, 0x80, 8, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0,
+        4, 0x80, 0, 0, 0, 0};
+    /* clang-format on */
     /* file, how, where (2 bytes), value; see fuzz_directory.c */
     static const uint8_t each_file[] = {0,  2, 0, 9, 3, 1,    3, 0, 90, 1, 2,  2, 0,
                                         40, 7, 3, 7, 1, 0x10, 2, 4, 0,  0, 32, 1};
@@ -182,6 +192,8 @@ int main(void)
     put("journal", "bytes", journal_bytes, sizeof(journal_bytes));
     put("journal", "changes", journal_changes, sizeof(journal_changes));
     put("journal", "records", journal_records, sizeof(journal_records));
+    put("journal", "records_v1", journal_v1, sizeof(journal_v1));
+    put("journal", "cut_record_v1", journal_v1, sizeof(journal_v1) - 3);
     put("journal", "cut_record", journal_records, sizeof(journal_records) - 3);
     put_noise("journal", "noise_1", 21, 200);
     put_noise("journal", "noise_2", 22, 200);

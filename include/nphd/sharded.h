@@ -496,6 +496,9 @@ typedef struct nphd_directory_report {
  * Read every file of a directory and check all of it, as nphd_file_verify_with() does for one, and
  * that the files belong together. Changes nothing. options may be NULL; out may be NULL.
  *
+ * `damage` is also called for what is no damage and worth a word: a last commit that is not whole,
+ * as a power cut leaves it, or as it looks when the end of the journal is missing.
+ *
  * Returns  NPHD_OK when all is well. Errors: NPHD_CORRUPT: the text names the first damage, and
  *          `damage` is called for each. NPHD_NOT_FOUND, NPHD_IO, NPHD_OUT_OF_MEMORY.
  * Threads  any; options->threads workers share each file.

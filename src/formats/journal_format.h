@@ -2,11 +2,16 @@
  * (docs/format.md).
  *
  *     head (one block) | frame | frame | ...
- *     frame: head (40 bytes) | records, filled up with zeros to the end of a block
+ *     frame: whole blocks, of sectors: data (496 bytes) | frame, place in it | checksum
+ *     data of a frame: start (16 bytes) | records, filled up with zeros
  *
- * A frame counts whole or not at all. The last one may be torn; one that is damaged and followed by
- * another was whole once. Blocks are what file systems write and devices may tear: no write touches
- * one that was flushed before, so that no power cut can spoil what was committed. */
+ * A frame counts whole or not at all. Blocks are what file systems write; no write touches one that
+ * was flushed before, so that no power cut can spoil what was committed. Sectors are what devices
+ * write: after a power cut each one of an unflushed frame is missing, zeros, or as it was written.
+ * One that is neither is damaged. Its checksum also covers the head of the file and its place in
+ * the file, and the bytes of vectors never lie where it stands: no content can look like a frame.
+ *
+ * Version 1, which is read and no longer written, stands in journal_v1.h. */
 #ifndef NPHDI_JOURNAL_FORMAT_H
 #define NPHDI_JOURNAL_FORMAT_H
 
@@ -16,9 +21,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define NPHDI_JOURNAL_VERSION 2
 #define NPHDI_JOURNAL_BLOCK_BYTES 4096
 #define NPHDI_JOURNAL_HEAD_BYTES NPHDI_JOURNAL_BLOCK_BYTES
-#define NPHDI_JOURNAL_FRAME_BYTES 40
 
 typedef struct nphdi_journal_head {
     uint8_t identity[16];  /* of the index */
@@ -29,60 +34,99 @@ typedef struct nphdi_journal_head {
     uint64_t before_base;  /* and what it continues */
     uint32_t key_bytes;
     uint32_t payload_bytes; /* the widest vector */
+    uint32_t version;       /* 1 or NPHDI_JOURNAL_VERSION; the rest from version 2 on */
+    uint32_t metric_code;   /* as in the head of an index file */
+    uint32_t scalar_code;
+    uint64_t salt;     /* random: no other journal has these sectors */
+    uint64_t checksum; /* of all that; filled in by both */
 } nphdi_journal_head;
 
-void nphdi_journal_encode_head(const nphdi_journal_head *head,
-                               uint8_t out[NPHDI_JOURNAL_HEAD_BYTES]);
-/* Errors: NPHD_CORRUPT, NPHD_UNSUPPORTED (a later version). */
+void nphdi_journal_encode_head(nphdi_journal_head *head, uint8_t out[NPHDI_JOURNAL_HEAD_BYTES]);
+/* Errors: NPHD_CORRUPT, NPHD_UNSUPPORTED (a later version, or one with parts that must be known).
+ */
 nphd_status nphdi_journal_decode_head(const char *name,
                                       const uint8_t bytes[NPHDI_JOURNAL_HEAD_BYTES],
                                       nphdi_journal_head *out, nphd_error *err);
 
-typedef struct nphdi_journal_frame {
-    uint64_t number;   /* in its file, from 0 */
-    uint64_t bytes;    /* of records, before filling up */
-    uint64_t checksum; /* over records and zeros */
-} nphdi_journal_frame;
+/* ---- frames ---- */
 
-/* What the records of a frame take with the zeros behind them. */
-static inline uint64_t nphdi_journal_padded(uint64_t bytes)
+#define NPHDI_JOURNAL_SECTOR_BYTES 512
+#define NPHDI_JOURNAL_SECTOR_DATA 496
+#define NPHDI_JOURNAL_START_BYTES 16
+
+/* Records of more bytes are no frame: they would have more sectors than can be counted. */
+#define NPHDI_JOURNAL_FRAME_MOST                                                                   \
+    ((uint64_t)(UINT32_MAX - 8) * NPHDI_JOURNAL_SECTOR_DATA - NPHDI_JOURNAL_START_BYTES)
+
+/* What a frame with so many bytes of records, at most NPHDI_JOURNAL_FRAME_MOST, takes in a file. */
+static inline uint64_t nphdi_journal_frame_bytes(uint64_t record_bytes)
 {
-    const uint64_t block = NPHDI_JOURNAL_BLOCK_BYTES;
+    const uint64_t data = NPHDI_JOURNAL_START_BYTES + record_bytes;
+    const uint64_t in_block = NPHDI_JOURNAL_BLOCK_BYTES / NPHDI_JOURNAL_SECTOR_BYTES;
+    const uint64_t block_data = in_block * NPHDI_JOURNAL_SECTOR_DATA;
 
-    return (NPHDI_JOURNAL_FRAME_BYTES + bytes + block - 1) / block * block -
-           NPHDI_JOURNAL_FRAME_BYTES;
+    return (data + block_data - 1) / block_data * NPHDI_JOURNAL_BLOCK_BYTES;
 }
 
-void nphdi_journal_encode_frame(const nphdi_journal_frame *frame,
-                                uint8_t out[NPHDI_JOURNAL_FRAME_BYTES]);
-/* false: these bytes are no frame head. */
-bool nphdi_journal_decode_frame(const uint8_t bytes[NPHDI_JOURNAL_FRAME_BYTES],
-                                nphdi_journal_frame *out);
+/* Makes a frame in place: `frame` has the records, NPHDI_JOURNAL_START_BYTES from its beginning,
+ * and room for all of it. `offset`: where in the file it will begin. */
+void nphdi_journal_seal_frame(const nphdi_journal_head *head, uint64_t offset, uint32_t number,
+                              uint64_t record_bytes, uint8_t *frame);
+
+typedef enum nphdi_journal_state {
+    NPHDI_JOURNAL_ZEROS,
+    NPHDI_JOURNAL_RIGHT,
+    NPHDI_JOURNAL_DAMAGED
+} nphdi_journal_state;
+
+/* What the sector at `offset` of the file is; of one that is right, which frame it belongs to and
+ * which of its sectors it is. */
+nphdi_journal_state nphdi_journal_look_at_sector(const nphdi_journal_head *head, uint64_t offset,
+                                                 const uint8_t sector[NPHDI_JOURNAL_SECTOR_BYTES],
+                                                 uint32_t *out_frame, uint32_t *out_place);
+
+/* How many bytes of records a frame has, from its first sector, which is right. Errors:
+ * NPHD_CORRUPT, NPHD_UNSUPPORTED. */
+nphd_status nphdi_journal_decode_start(const char *name,
+                                       const uint8_t sector[NPHDI_JOURNAL_SECTOR_BYTES],
+                                       uint64_t *out_record_bytes, nphd_error *err);
+
+/* Takes the data of `sectors` sectors together in place. */
+void nphdi_journal_join_sectors(uint8_t *frame, uint64_t sectors);
 
 /* ---- records ---- */
 
 typedef enum nphdi_journal_kind {
+    NPHDI_JOURNAL_UNKNOWN = 0, /* of a later version, which says that it may be passed over */
     NPHDI_JOURNAL_ADD = 1,     /* key and vector */
     NPHDI_JOURNAL_REPLACE = 2, /* key and vector */
     NPHDI_JOURNAL_REMOVE = 3,  /* key */
     NPHDI_JOURNAL_RESET = 4,
-    NPHDI_JOURNAL_AUTOMATIC = 5 /* key.low: the next automatic key */
+    NPHDI_JOURNAL_AUTOMATIC = 5, /* key.low: the next automatic key */
+    NPHDI_JOURNAL_FACT = 6       /* something about the index as a whole */
 } nphdi_journal_kind;
 
 typedef struct nphdi_journal_record {
     nphdi_journal_kind kind;
     nphd_key key;
     nphd_vector vector;
+    uint32_t fact;       /* which: the id of the section of the trailer that says it in a file */
+    const uint8_t *data; /* and what: the bytes of that section */
+    uint32_t data_bytes;
+    bool must; /* a fact: who does not know it may not open the index */
 } nphdi_journal_record;
 
-/* The most that one record takes. */
-#define NPHDI_JOURNAL_RECORD_MOST (1 + 16 + 1 + NPHD_MAX_BYTES)
+/* The most that one record without a fact takes. */
+#define NPHDI_JOURNAL_RECORD_MOST (6 + 16 + NPHD_MAX_BYTES)
 
-/* Returns the bytes written. */
+/* What a record takes. */
+size_t nphdi_journal_record_bytes(const nphdi_journal_record *record, uint32_t key_bytes);
+/* Returns the same. */
 size_t nphdi_journal_encode_record(const nphdi_journal_record *record, uint32_t key_bytes,
-                                   uint8_t out[NPHDI_JOURNAL_RECORD_MOST]);
-/* The record at *offset, which moves behind it; its vector points into `bytes`. Errors:
- * NPHD_CORRUPT. */
+                                   uint8_t *out);
+/* The record at *offset, which moves behind it; what it has points into `bytes`. After an error
+ * *offset is behind it too where that is known, and else stays. Errors: NPHD_CORRUPT;
+ * NPHD_UNSUPPORTED: a kind that must be understood. */
 nphd_status nphdi_journal_decode_record(const char *name, const nphdi_journal_head *head,
                                         const uint8_t *bytes, uint64_t count, uint64_t *offset,
                                         nphdi_journal_record *out, nphd_error *err);

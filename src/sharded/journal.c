@@ -97,13 +97,12 @@ done:
     return status;
 }
 
-/* With room for the head of a frame before them, and for the zeros that fill it up. */
+/* With room for the frame that they become in place. */
 static nphd_status grow_records(const nphd_sharded *sharded, nphdi_journal_file *file,
                                 uint64_t bytes, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t wanted =
-        NPHDI_JOURNAL_FRAME_BYTES + file->record_bytes + bytes + NPHDI_JOURNAL_BLOCK_BYTES;
+    const uint64_t wanted = nphdi_journal_frame_bytes(file->record_bytes + bytes);
     uint64_t room = file->record_room == 0 ? 4096 : file->record_room;
     uint8_t *grown = NULL;
 
@@ -115,7 +114,7 @@ static nphd_status grow_records(const nphd_sharded *sharded, nphdi_journal_file 
     }
     TRY(nphdi_alloc(sharded->allocator, room, 1, &grown, err));
     if (file->record_bytes > 0) {
-        memcpy(grown + NPHDI_JOURNAL_FRAME_BYTES, file->records + NPHDI_JOURNAL_FRAME_BYTES,
+        memcpy(grown + NPHDI_JOURNAL_START_BYTES, file->records + NPHDI_JOURNAL_START_BYTES,
                file->record_bytes);
     }
     nphdi_free(sharded->allocator, file->records, file->record_room, 1);
@@ -155,7 +154,7 @@ void nphdi_journal_append(nphd_sharded *sharded, const nphdi_journal_record *rec
     if (current_file(sharded, &file, NULL) == NPHD_OK) {
         file->record_bytes += nphdi_journal_encode_record(
             record, sharded->key_bytes,
-            file->records + NPHDI_JOURNAL_FRAME_BYTES + file->record_bytes);
+            file->records + NPHDI_JOURNAL_START_BYTES + file->record_bytes);
         journal->appended++;
     }
     nphdi_signal_unlock(&journal->lock);
@@ -289,13 +288,14 @@ static nphdi_journal_file *last_taken(const nphdi_journal *journal)
 }
 
 /* What only a save can make durable: no journal continues files that are not there, or of which it
- * is not known whether they are, nor one whose flush failed. */
+ * is not known whether they are, nor one whose flush failed or whose frames have used up their
+ * numbers. */
 static bool needs_save(const nphdi_journal *journal)
 {
     bool needed = journal->base == 0 || journal->doubtful;
 
     for (const nphdi_journal_file *file = journal->files; file != NULL; file = file->next) {
-        needed = needed || file->broken || file->base == 0;
+        needed = needed || file->broken || file->base == 0 || file->frames == UINT32_MAX;
     }
     return needed;
 }

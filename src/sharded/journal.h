@@ -30,10 +30,11 @@ typedef struct nphdi_journal_file {
     bool closed;                 /* found at opening: nothing is added to it */
     bool broken;                 /* a flush failed: only a save helps */
     bool damaged;                /* salvage read it: put aside where others are deleted */
+    nphdi_journal_head head;     /* as it was written */
     uint64_t written_bytes;      /* that count: head and whole frames */
     _Atomic uint64_t file_bytes; /* the size of the file, as far as is known */
     uint64_t frames;
-    uint8_t *records; /* not written yet, behind room for the head of a frame */
+    uint8_t *records; /* not written yet, behind room for the start of a frame */
     uint64_t record_bytes;
     uint64_t record_room;
     uint8_t *flushing; /* taken by a commit under way */
@@ -92,32 +93,44 @@ bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence);
 nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_file *file,
                                      const nphdi_journal_file *before, nphd_error *err);
 
+/* Of the index, as the head of a journal names it. */
+uint32_t nphdi_journal_metric_code(const nphd_sharded *sharded);
+
 /* ---- the frames of a file, from first to last (journal_read.c) ---- */
 
 typedef struct nphdi_journal_reader {
     const nphd_allocator *allocator;
     nphdi_source source;
+    nphdi_journal_head head;
     uint64_t number; /* of the frame at `offset` */
     uint64_t offset;
-    uint8_t *bytes; /* records of the frame before it */
-    uint64_t count; /* how many bytes */
+    const uint8_t *records; /* of the frame before it; in `bytes` */
+    uint64_t count;         /* how many bytes */
+    uint8_t *bytes;
     uint64_t room;
 } nphdi_journal_reader;
+
+typedef enum nphdi_journal_step {
+    NPHDI_JOURNAL_WHOLE, /* a frame; its records are there */
+    NPHDI_JOURNAL_END,   /* there is nothing more */
+    NPHDI_JOURNAL_TORN,  /* a commit may have been interrupted here; nothing is behind it */
+    NPHDI_JOURNAL_DAMAGED_FRAME
+} nphdi_journal_step;
 
 /* `path` is borrowed. */
 nphd_status nphdi_journal_reader_open(nphdi_journal_reader *reader, const nphd_io *io,
                                       const nphd_allocator *allocator, const char *path,
                                       nphd_error *err);
 void nphdi_journal_reader_close(nphdi_journal_reader *reader); /* takes a zero one */
-/* *out_valid false: torn while the file was created. Frames follow only after the head was flushed,
- * so that a damaged one before them is an error. */
-nphd_status nphdi_journal_reader_head(const nphdi_journal_reader *reader, nphdi_journal_head *out,
-                                      bool *out_valid, nphd_error *err);
-/* Reads a frame and moves behind it; *out_whole false: there is no whole one here. */
-nphd_status nphdi_journal_reader_next(nphdi_journal_reader *reader, bool *out_whole,
+/* Reads `head`, before any frame. *out_valid false: torn while the file was created. Frames follow
+ * only after the head was flushed, so that a damaged one before them is an error. */
+nphd_status nphdi_journal_reader_head(nphdi_journal_reader *reader, bool *out_valid,
                                       nphd_error *err);
-/* Moves to the next frame head behind one that is not whole. It was written after everything before
- * it had been flushed; *out_more false: there is none, and what is here may be a torn end. */
+/* Reads a frame and moves behind it, if it is whole. `limit`: so many bytes were committed, as a
+ * later journal says; UINT64_MAX: there is none. */
+nphd_status nphdi_journal_reader_next(nphdi_journal_reader *reader, uint64_t limit,
+                                      nphdi_journal_step *out_step, nphd_error *err);
+/* Moves to the next frame behind a damaged one; *out_more false: there is none. */
 nphd_status nphdi_journal_reader_skip(nphdi_journal_reader *reader, bool *out_more,
                                       nphd_error *err);
 

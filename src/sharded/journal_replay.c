@@ -6,42 +6,16 @@
  *
  * Salvage goes on behind a damaged frame, and with the oldest journal of a chain whose beginning is
  * missing: what a record says of its key is newer than what any shard has. */
+#include "sharded/journal_replay.h"
 #include "base/error.h"
 #include "base/seeded_bug.h"
+#include "formats/usearch_format.h"
 #include "index/source.h"
-#include "sharded/journal.h"
-#include "sharded/sharded_internal.h"
 
 #include <string.h>
 
-/* Vectors that are inserted at once, by all threads together. */
-#define REPLAY_AT_ONCE 4096
-
-typedef struct found_journal {
-    nphdi_journal_head head;
-    char *path;
-    size_t path_room;
-    bool valid; /* it has a head that was durable */
-    bool used;
-    bool damaged; /* salvage goes on without some of it */
-} found_journal;
-
-typedef struct replay {
-    nphd_sharded *sharded;
-    uint32_t threads;
-    found_journal *found;
-    size_t found_count;
-    size_t found_room;
-    nphdi_journal_kind kind; /* of the records that are gathered */
-    nphd_key *keys;
-    nphd_vector *vectors;
-    size_t count;
-    uint64_t applied;
-} replay;
-
-/* Salvage tells of damage and goes on; *status is then NPHD_OK. */
-static void salvage(const replay *of, found_journal *journal, nphd_status *status,
-                    const nphd_error *why)
+void nphdi_replay_salvage(const nphdi_replay *of, nphdi_found_journal *journal, nphd_status *status,
+                          const nphd_error *why, nphd_error *err)
 {
     if (of->sharded->salvage &&
         (*status == NPHD_CORRUPT || *status == NPHD_MISMATCH || *status == NPHD_UNSUPPORTED)) {
@@ -51,25 +25,29 @@ static void salvage(const replay *of, found_journal *journal, nphd_status *statu
         journal->damaged = true;
         *status = NPHD_OK;
     }
+    if (*status != NPHD_OK) {
+        nphdi_error_copy(err, why);
+    }
 }
 
 /* ---- finding ---- */
 
-static nphd_status look_at(const replay *of, found_journal *journal, nphd_error *err)
+static nphd_status look_at(const nphdi_replay *of, nphdi_found_journal *journal, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_journal_reader reader;
 
     TRY(nphdi_journal_reader_open(&reader, of->sharded->io, of->sharded->allocator, journal->path,
                                   err));
-    status = nphdi_journal_reader_head(&reader, &journal->head, &journal->valid, err);
+    status = nphdi_journal_reader_head(&reader, &journal->valid, err);
+    journal->head = reader.head;
 done:
     nphdi_journal_reader_close(&reader);
     return status;
 }
 
-static nphd_status check_head(const replay *of, const found_journal *journal, uint64_t sequence,
-                              nphd_error *err)
+static nphd_status check_head(const nphdi_replay *of, const nphdi_found_journal *journal,
+                              uint64_t sequence, nphd_error *err)
 {
     const nphd_sharded *sharded = of->sharded;
 
@@ -84,10 +62,16 @@ static nphd_status check_head(const replay *of, const found_journal *journal, ui
                           journal->path, (unsigned long long)journal->head.sequence,
                           journal->head.key_bytes, journal->head.payload_bytes);
     }
+    if (journal->head.version > 1 &&
+        (journal->head.metric_code != nphdi_journal_metric_code(sharded) ||
+         journal->head.scalar_code != NPHDI_SCALAR_BITS)) {
+        return nphdi_fail(err, NPHD_CORRUPT, "%s: metric %u and scalar %u do not fit",
+                          journal->path, journal->head.metric_code, journal->head.scalar_code);
+    }
     return NPHD_OK;
 }
 
-static nphd_status find_journals(replay *of, const nphdi_names *names, uint64_t generation,
+static nphd_status find_journals(nphdi_replay *of, const nphdi_names *names, uint64_t generation,
                                  nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -104,7 +88,7 @@ static nphd_status find_journals(replay *of, const nphdi_names *names, uint64_t 
         if (sequence >= sharded->journal.next_sequence) {
             sharded->journal.next_sequence = sequence + 1;
         }
-        found_journal *journal = &of->found[of->found_count++];
+        nphdi_found_journal *journal = &of->found[of->found_count++];
         TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &journal->path,
                             &journal->path_room, err));
         nphd_error why = NPHD_ERROR_INIT;
@@ -112,89 +96,15 @@ static nphd_status find_journals(replay *of, const nphdi_names *names, uint64_t 
         if (status == NPHD_OK && journal->valid && journal->head.base >= generation) {
             status = check_head(of, journal, sequence, &why);
         }
-        salvage(of, journal, &status, &why);
+        nphdi_replay_salvage(of, journal, &status, &why, err);
         journal->valid = journal->valid && !journal->damaged;
-        if (status != NPHD_OK) {
-            nphdi_error_copy(err, &why);
-            goto done;
-        }
+        TRY(status);
     }
 done:
     return status;
 }
 
 /* ---- applying ---- */
-
-static nphd_status apply_gathered(replay *of, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphd_sharded *sharded = of->sharded;
-
-    if (of->count > 0 && of->kind == NPHDI_JOURNAL_REMOVE) {
-        TRY(nphdi_replay_removal(sharded, of->keys, of->count, err));
-    } else if (of->count > 0) {
-        TRY(nphdi_replay_vectors(sharded, of->keys, of->vectors, of->count, of->threads,
-                                 of->kind == NPHDI_JOURNAL_REPLACE, err));
-    }
-    of->applied += of->count;
-    of->count = 0;
-done:
-    return status;
-}
-
-/* With damage before it, a vector that was new may find an older one of its key. */
-static nphdi_journal_kind kind_of(const replay *of, const nphdi_journal_record *record)
-{
-    return record->kind == NPHDI_JOURNAL_ADD && of->sharded->salvage &&
-                   !of->sharded->parameters.multi
-               ? NPHDI_JOURNAL_REPLACE
-               : record->kind;
-}
-
-static nphd_status apply_record(replay *of, const nphdi_journal_record *record, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphd_sharded *sharded = of->sharded;
-
-    if (kind_of(of, record) != of->kind || of->count == REPLAY_AT_ONCE) {
-        TRY(apply_gathered(of, err));
-        of->kind = kind_of(of, record);
-    }
-    switch (record->kind) {
-    case NPHDI_JOURNAL_RESET:
-        TRY(nphdi_replay_reset(sharded, err));
-        of->applied++;
-        break;
-    case NPHDI_JOURNAL_AUTOMATIC:
-        sharded->next_automatic = record->key.low;
-        break;
-    case NPHDI_JOURNAL_ADD:
-    case NPHDI_JOURNAL_REPLACE:
-    case NPHDI_JOURNAL_REMOVE:
-        of->keys[of->count] = record->key;
-        of->vectors[of->count++] = record->vector;
-        break;
-    }
-done:
-    return status;
-}
-
-static nphd_status apply_frame(replay *of, const found_journal *journal, const uint8_t *bytes,
-                               uint64_t count, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphdi_journal_record record;
-
-    for (uint64_t offset = 0; offset < count;) {
-        TRY(nphdi_journal_decode_record(journal->path, &journal->head, bytes, count, &offset,
-                                        &record, err));
-        TRY(apply_record(of, &record, err));
-    }
-    /* vectors point into the frame */
-    TRY(apply_gathered(of, err));
-done:
-    return status;
-}
 
 /* What was read of a journal, kept so that its successor can name it. */
 static nphd_status remember(nphd_sharded *sharded, const char *path, uint64_t base,
@@ -224,30 +134,34 @@ done:
     return status;
 }
 
-/* There is no whole frame here: a torn end is cut, and what else it may be is an error. */
-static nphd_status skip_damage(const replay *of, found_journal *journal,
-                               nphdi_journal_reader *reader, uint64_t limit, bool *out_more,
-                               nphd_error *err)
+/* Salvage goes on behind a damaged frame. */
+static nphd_status skip_damage(const nphdi_replay *of, nphdi_found_journal *journal,
+                               nphdi_journal_reader *reader, bool *out_more, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t number = reader->number;
-    const uint64_t offset = reader->offset;
     nphd_error why = NPHD_ERROR_INIT;
 
+    status = nphdi_fail(&why, NPHD_CORRUPT, "%s: frame %llu at byte %llu is damaged", journal->path,
+                        (unsigned long long)reader->number, (unsigned long long)reader->offset);
+    nphdi_replay_salvage(of, journal, &status, &why, err);
+    TRY(status);
     TRY(nphdi_journal_reader_skip(reader, out_more, err));
-    if (*out_more || limit != UINT64_MAX) {
-        status = nphdi_fail(&why, NPHD_CORRUPT, "%s: frame %llu at byte %llu is damaged",
-                            journal->path, (unsigned long long)number, (unsigned long long)offset);
-        salvage(of, journal, &status, &why);
-        if (status != NPHD_OK) {
-            nphdi_error_copy(err, &why);
-        }
-    }
 done:
     return status;
 }
 
-static nphd_status check_end(const replay *of, found_journal *journal, uint64_t offset,
+/* A commit that was interrupted leaves this, and a file that lost its end looks the same. Readers
+ * meet it beside a writer that is at work. */
+static void tell_torn(const nphdi_replay *of, const nphdi_journal_reader *reader)
+{
+    nphdi_log_write(&of->sharded->log, of->sharded->read_only ? NPHD_LOG_INFO : NPHD_LOG_WARNING,
+                    "%s: the last %llu bytes, from byte %llu on, are no whole commit and left out",
+                    reader->source.name,
+                    (unsigned long long)(reader->source.bytes - reader->offset),
+                    (unsigned long long)reader->offset);
+}
+
+static nphd_status check_end(const nphdi_replay *of, nphdi_found_journal *journal, uint64_t offset,
                              uint64_t limit, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -257,33 +171,57 @@ static nphd_status check_end(const replay *of, found_journal *journal, uint64_t 
         status = nphdi_fail(&why, NPHD_CORRUPT,
                             "%s: frames end at byte %llu, but the next journal says %llu",
                             journal->path, (unsigned long long)offset, (unsigned long long)limit);
-        salvage(of, journal, &status, &why);
-        if (status != NPHD_OK) {
-            nphdi_error_copy(err, &why);
-        }
+        nphdi_replay_salvage(of, journal, &status, &why, err);
     }
     return status;
 }
 
+static nphd_status apply_frames(nphdi_replay *of, nphdi_found_journal *journal,
+                                nphdi_journal_reader *reader, uint64_t limit, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal_step step = NPHDI_JOURNAL_WHOLE;
+    bool more = true;
+    nphd_error why = NPHD_ERROR_INIT;
+
+    while (more && step != NPHDI_JOURNAL_END) {
+        status = nphdi_journal_reader_next(reader, limit, &step, &why);
+        if (status != NPHD_OK) { /* a frame that only a later version can read */
+            nphdi_replay_salvage(of, journal, &status, &why, err);
+            TRY(status);
+            step = NPHDI_JOURNAL_DAMAGED_FRAME;
+        }
+        switch (step) {
+        case NPHDI_JOURNAL_WHOLE:
+            TRY(nphdi_replay_frame(of, journal, reader, err));
+            break;
+        case NPHDI_JOURNAL_DAMAGED_FRAME:
+            TRY(skip_damage(of, journal, reader, &more, err));
+            break;
+        case NPHDI_JOURNAL_TORN:
+            tell_torn(of, reader);
+            more = false;
+            break;
+        case NPHDI_JOURNAL_END:
+            break;
+        }
+    }
+done:
+    return status;
+}
+
 /* `limit`: where the successor says that it ends; UINT64_MAX: there is none. */
-static nphd_status apply_journal(replay *of, found_journal *journal, uint64_t limit,
+static nphd_status apply_journal(nphdi_replay *of, nphdi_found_journal *journal, uint64_t limit,
                                  nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_journal_reader reader;
-    bool more = true;
-    bool whole = false;
+    bool valid;
 
     TRY(nphdi_journal_reader_open(&reader, of->sharded->io, of->sharded->allocator, journal->path,
                                   err));
-    while (more && reader.offset < limit) {
-        TRY(nphdi_journal_reader_next(&reader, &whole, err));
-        if (whole) {
-            TRY(apply_frame(of, journal, reader.bytes, reader.count, err));
-        } else {
-            TRY(skip_damage(of, journal, &reader, limit, &more, err));
-        }
-    }
+    TRY(nphdi_journal_reader_head(&reader, &valid, err));
+    TRY(apply_frames(of, journal, &reader, limit, err));
     TRY(check_end(of, journal, reader.offset, limit, err));
     journal->used = true;
     if (!journal->damaged) {
@@ -298,12 +236,12 @@ done:
 /* ---- the chain ---- */
 
 /* What it continues may be gone only if that is in the shards. */
-static found_journal *first_of(const replay *of, uint64_t generation)
+static nphdi_found_journal *first_of(const nphdi_replay *of, uint64_t generation)
 {
-    found_journal *first = NULL;
+    nphdi_found_journal *first = NULL;
 
     for (size_t i = 0; i < of->found_count; i++) {
-        found_journal *journal = &of->found[i];
+        nphdi_found_journal *journal = &of->found[i];
         if (journal->valid && (journal->head.base == generation || NPHDI_BUG(15)) &&
             journal->head.before_base < generation &&
             (first == NULL || journal->head.sequence < first->head.sequence)) {
@@ -313,10 +251,11 @@ static found_journal *first_of(const replay *of, uint64_t generation)
     return first;
 }
 
-static found_journal *successor_of(const replay *of, const found_journal *journal)
+nphdi_found_journal *nphdi_replay_successor(const nphdi_replay *of,
+                                            const nphdi_found_journal *journal)
 {
     for (size_t i = 0; i < of->found_count; i++) {
-        found_journal *next = &of->found[i];
+        nphdi_found_journal *next = &of->found[i];
         if (next->valid && next->head.before == journal->head.sequence &&
             next->head.sequence > journal->head.sequence && next->head.base >= journal->head.base) {
             return next;
@@ -326,12 +265,12 @@ static found_journal *successor_of(const replay *of, const found_journal *journa
 }
 
 /* The oldest of those that should count and do not. */
-static found_journal *oldest_left(const replay *of, uint64_t generation)
+static nphdi_found_journal *oldest_left(const nphdi_replay *of, uint64_t generation)
 {
-    found_journal *oldest = NULL;
+    nphdi_found_journal *oldest = NULL;
 
     for (size_t i = 0; i < of->found_count; i++) {
-        found_journal *journal = &of->found[i];
+        nphdi_found_journal *journal = &of->found[i];
         if (journal->valid && !journal->used && journal->head.base >= generation &&
             (oldest == NULL || journal->head.sequence < oldest->head.sequence)) {
             oldest = journal;
@@ -340,12 +279,12 @@ static found_journal *oldest_left(const replay *of, uint64_t generation)
     return oldest;
 }
 
-static nphd_status apply_from(replay *of, found_journal *journal, nphd_error *err)
+static nphd_status apply_from(nphdi_replay *of, nphdi_found_journal *journal, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
 
     while (journal != NULL) {
-        found_journal *next = successor_of(of, journal);
+        nphdi_found_journal *next = nphdi_replay_successor(of, journal);
         TRY(apply_journal(of, journal, next != NULL ? next->head.before_bytes : UINT64_MAX, err));
         of->sharded->journal.base = journal->head.base;
         journal = next;
@@ -354,11 +293,11 @@ done:
     return status;
 }
 
-static nphd_status apply_chain(replay *of, uint64_t generation, nphd_error *err)
+static nphd_status apply_chain(nphdi_replay *of, uint64_t generation, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
-    found_journal *left;
+    nphdi_found_journal *left;
     nphd_error why = NPHD_ERROR_INIT;
 
     sharded->journal.base = generation;
@@ -369,11 +308,8 @@ static nphd_status apply_chain(replay *of, uint64_t generation, nphd_error *err)
                             "is there",
                             left->path, (unsigned long long)left->head.base,
                             (unsigned long long)left->head.before);
-        salvage(of, left, &status, &why);
-        if (status != NPHD_OK) {
-            nphdi_error_copy(err, &why);
-            goto done;
-        }
+        nphdi_replay_salvage(of, left, &status, &why, err);
+        TRY(status);
         TRY(apply_from(of, left, err));
     }
     if (sharded->journal.base > atomic_load(&sharded->generation)) {
@@ -385,12 +321,12 @@ done:
 
 /* No journal may continue damaged ones: the next commit is a save, which makes them superfluous.
  * Until then they stay where they are, since nothing else has what was read of them. */
-static nphd_status keep_damaged(const replay *of, nphd_error *err)
+static nphd_status keep_damaged(const nphdi_replay *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
 
     for (size_t i = 0; i < of->found_count; i++) {
-        const found_journal *journal = &of->found[i];
+        const nphdi_found_journal *journal = &of->found[i];
         if (journal->damaged) {
             nphdi_journal_doubt(of->sharded);
             of->sharded->unsaved = true;
@@ -403,7 +339,7 @@ done:
 }
 
 /* Journals of saves before the newest, and those that were never committed to. */
-static void remove_stale(const replay *of)
+static void remove_stale(const nphdi_replay *of)
 {
     nphd_error why = NPHD_ERROR_INIT;
 
@@ -415,7 +351,7 @@ static void remove_stale(const replay *of)
     }
 }
 
-static void release(replay *of)
+static void release(nphdi_replay *of)
 {
     const nphd_allocator *allocator = of->sharded->allocator;
 
@@ -423,8 +359,7 @@ static void release(replay *of)
         nphdi_free(allocator, of->found[i].path, of->found[i].path_room, 1);
     }
     nphdi_free(allocator, of->found, of->found_room, sizeof(*of->found));
-    nphdi_free(allocator, of->keys, REPLAY_AT_ONCE, sizeof(*of->keys));
-    nphdi_free(allocator, of->vectors, REPLAY_AT_ONCE, sizeof(*of->vectors));
+    nphdi_replay_end(of);
 }
 
 /* Journals that the shards do not continue: not applied, and gone with the next save, whose
@@ -462,7 +397,7 @@ nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names
 {
     nphd_status status = NPHD_OK;
     const uint64_t begin_ms = nphdi_clock_ms();
-    replay of;
+    nphdi_replay of;
 
     memset(&of, 0, sizeof(of));
     of.sharded = sharded;
@@ -477,8 +412,7 @@ nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names
         sharded->journal.base = reference ? 0 : generation;
         goto done;
     }
-    TRY(nphdi_alloc(sharded->allocator, REPLAY_AT_ONCE, sizeof(*of.keys), &of.keys, err));
-    TRY(nphdi_alloc(sharded->allocator, REPLAY_AT_ONCE, sizeof(*of.vectors), &of.vectors, err));
+    TRY(nphdi_replay_begin(&of, err));
     TRY(apply_chain(&of, generation, err));
     remove_stale(&of);
     TRY(keep_damaged(&of, err));

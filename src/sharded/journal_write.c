@@ -1,8 +1,8 @@
 /* Journal files as they are written: a head that is durable first, then frames, each behind the
  * last and flushed by itself. */
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/seeded_bug.h"
+#include "formats/usearch_format.h"
 #include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
 
@@ -47,19 +47,27 @@ static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *
 {
     nphd_status status = NPHD_OK;
     uint8_t bytes[NPHDI_JOURNAL_HEAD_BYTES];
-    nphdi_journal_head head;
+    nphdi_journal_head *head = &file->head;
     int failed;
 
-    memset(&head, 0, sizeof(head));
-    memcpy(head.identity, sharded->identity, sizeof(head.identity));
-    head.base = file->base;
-    head.sequence = file->sequence;
-    head.before = before != NULL && !NPHDI_BUG(14) ? before->sequence : 0;
-    head.before_bytes = before != NULL ? before->written_bytes : 0;
-    head.before_base = before != NULL ? before->base : 0;
-    head.key_bytes = sharded->key_bytes;
-    head.payload_bytes = sharded->parameters.max_bits / 8;
-    nphdi_journal_encode_head(&head, bytes);
+    memset(head, 0, sizeof(*head));
+    head->version = NPHDI_JOURNAL_VERSION;
+    memcpy(head->identity, sharded->identity, sizeof(head->identity));
+    head->base = file->base;
+    head->sequence = file->sequence;
+    head->before = before != NULL && !NPHDI_BUG(14) ? before->sequence : 0;
+    head->before_bytes = before != NULL ? before->written_bytes : 0;
+    head->before_base = before != NULL ? before->base : 0;
+    head->key_bytes = sharded->key_bytes;
+    head->payload_bytes = sharded->parameters.max_bits / 8;
+    head->metric_code = nphdi_journal_metric_code(sharded);
+    head->scalar_code = NPHDI_SCALAR_BITS;
+    NPHDI_REPEAT_INTERRUPTED(
+        failed, sharded->io->random(sharded->io->context, &head->salt, sizeof(head->salt)));
+    if (failed != 0) {
+        return nphdi_fail_os(err, failed, "%s: random number", file->path);
+    }
+    nphdi_journal_encode_head(head, bytes);
     NPHDI_REPEAT_INTERRUPTED(
         failed, sharded->io->open(sharded->io->context, file->path, NPHD_OPEN_CREATE, &file->file));
     if (failed != 0) {
@@ -80,15 +88,18 @@ done:
     return status;
 }
 
+uint32_t nphdi_journal_metric_code(const nphd_sharded *sharded)
+{
+    return sharded->parameters.metric == NPHD_METRIC_HAMMING ? NPHDI_METRIC_CODE_HAMMING
+                                                             : NPHDI_METRIC_CODE_NPHD;
+}
+
 nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_file *file,
                                      const nphdi_journal_file *before, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t bytes = file->flushing_bytes;
-    const uint64_t padded = nphdi_journal_padded(bytes);
-    const uint64_t written = NPHDI_JOURNAL_FRAME_BYTES + padded;
-    nphdi_journal_frame frame = {file->frames, bytes, 0};
-    uint8_t *records;
+    const uint64_t written = nphdi_journal_frame_bytes(bytes);
 
     if (!file->created) {
         TRY(create_file(sharded, file, before, err));
@@ -96,10 +107,8 @@ nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_
     if (bytes == 0) {
         goto done;
     }
-    records = file->flushing + NPHDI_JOURNAL_FRAME_BYTES;
-    memset(records + bytes, 0, padded - bytes);
-    frame.checksum = nphdi_hash_bytes(records, (size_t)padded);
-    nphdi_journal_encode_frame(&frame, file->flushing);
+    nphdi_journal_seal_frame(&file->head, file->written_bytes, (uint32_t)file->frames, bytes,
+                             file->flushing);
     TRY(write_all(sharded, file, file->written_bytes, file->flushing, written, err));
     atomic_store(&file->file_bytes, file->written_bytes + written);
     TRY(NPHDI_BUG(21) ? NPHD_OK : sync_file(sharded, file, err));

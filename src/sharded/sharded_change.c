@@ -142,25 +142,31 @@ static void leave_replace(void *context)
     nphdi_rwlock_write_end(&work->sharded->state_lock);
 }
 
+static nphdi_journal_record record_of(const change *work, size_t number)
+{
+    const bool replace = work->mode == NPHDI_CHANGE_REPLACE;
+
+    return (nphdi_journal_record){.kind = replace ? NPHDI_JOURNAL_REPLACE : NPHDI_JOURNAL_ADD,
+                                  .key = work->picked[number],
+                                  .vector = work->rows[number]};
+}
+
 /* Room for the records of a part, so that noting them cannot fail once they are stored. */
 static nphd_status reserve_records(const change *work, nphd_error *err)
 {
     uint64_t bytes = 0;
 
     for (size_t i = 0; i < work->picked_count; i++) {
-        bytes += 1 + work->sharded->key_bytes + 1 + work->rows[i].bytes;
+        const nphdi_journal_record record = record_of(work, i);
+        bytes += nphdi_journal_record_bytes(&record, work->sharded->key_bytes);
     }
     return work->replaying ? NPHD_OK : nphdi_journal_reserve(work->sharded, bytes, err);
 }
 
 static void note_records(const change *work)
 {
-    nphdi_journal_record record;
-
-    record.kind = work->mode == NPHDI_CHANGE_REPLACE ? NPHDI_JOURNAL_REPLACE : NPHDI_JOURNAL_ADD;
     for (size_t i = 0; !work->replaying && i < work->picked_count; i++) {
-        record.key = work->picked[i];
-        record.vector = work->rows[i];
+        const nphdi_journal_record record = record_of(work, i);
         nphdi_journal_append(work->sharded, &record);
     }
 }
@@ -307,7 +313,7 @@ static nphd_status automatic_keys(nphd_sharded *sharded, size_t count, nphd_key 
                                   nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphdi_journal_record record = {NPHDI_JOURNAL_AUTOMATIC, {0, 0}, {NULL, 0}};
+    nphdi_journal_record record = {.kind = NPHDI_JOURNAL_AUTOMATIC};
     uint64_t next = sharded->next_automatic;
 
     if (sharded->key_bytes != 8) {

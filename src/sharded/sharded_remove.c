@@ -68,7 +68,7 @@ static bool remove_key(nphd_sharded *sharded, nphd_key key)
 /* Removes keys for which everything was prepared; returns how many were there. */
 static size_t remove_keys(nphd_sharded *sharded, const nphd_key *keys, size_t count, bool note)
 {
-    nphdi_journal_record record = {NPHDI_JOURNAL_REMOVE, {0, 0}, {NULL, 0}};
+    nphdi_journal_record record = {.kind = NPHDI_JOURNAL_REMOVE};
     size_t removed = 0;
 
     nphdi_rwlock_write(&sharded->state_lock);
@@ -128,7 +128,9 @@ nphd_status nphd_sharded_remove(nphd_sharded *sharded, const nphd_key *keys, siz
         status = prepare_removal(sharded, keys, count, err);
     }
     if (status == NPHD_OK) {
-        status = nphdi_journal_reserve(sharded, count * (1 + (uint64_t)sharded->key_bytes), err);
+        const nphdi_journal_record record = {.kind = NPHDI_JOURNAL_REMOVE};
+        const uint64_t one = nphdi_journal_record_bytes(&record, sharded->key_bytes);
+        status = nphdi_journal_reserve(sharded, count * one, err);
     }
     if (status == NPHD_OK) {
         removed = remove_keys(sharded, keys, count, true);
@@ -202,7 +204,7 @@ done:
 nphd_status nphd_sharded_reset(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphdi_journal_record record = {NPHDI_JOURNAL_RESET, {0, 0}, {NULL, 0}};
+    const nphdi_journal_record record = {.kind = NPHDI_JOURNAL_RESET};
 
     nphdi_error_clear(err);
     TRY(nphdi_drain_begin(sharded, "reset", err));

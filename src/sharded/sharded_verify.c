@@ -170,7 +170,6 @@ static nphd_status journal_limit(const verification *of, const char *directory,
     *out = UINT64_MAX;
     for (size_t i = 0; i < names->count; i++) {
         nphdi_journal_reader reader;
-        nphdi_journal_head head;
         bool valid = false;
         char *path = NULL;
         size_t room = 0;
@@ -180,10 +179,9 @@ static nphd_status journal_limit(const verification *of, const char *directory,
         TRY(nphdi_path_join(of->allocator, directory, names->names[i], &path, &room, err));
         status = nphdi_journal_reader_open(&reader, of->io, of->allocator, path, err);
         /* damage in the head of the other is told when its turn comes */
-        if (status == NPHD_OK &&
-            nphdi_journal_reader_head(&reader, &head, &valid, NULL) == NPHD_OK && valid &&
-            head.before == sequence) {
-            *out = head.before_bytes;
+        if (status == NPHD_OK && nphdi_journal_reader_head(&reader, &valid, NULL) == NPHD_OK &&
+            valid && reader.head.before == sequence) {
+            *out = reader.head.before_bytes;
         }
         nphdi_journal_reader_close(&reader);
         nphdi_free(of->allocator, path, room, 1);
@@ -193,31 +191,45 @@ done:
     return status;
 }
 
+/* What is there may be a commit that was interrupted, and nothing that was acknowledged, or the
+ * rest of one that was, if the file has lost its end: worth a word, and no damage. */
+static void tell_torn(const verification *of, const nphdi_journal_reader *reader)
+{
+    nphd_error text = NPHD_ERROR_INIT;
+
+    (void)nphdi_fail(
+        &text, NPHD_OK,
+        "%s: the last %llu bytes, from byte %llu on, are no whole commit: one that was "
+        "interrupted, unless the file was cut",
+        reader->source.name, (unsigned long long)(reader->source.bytes - reader->offset),
+        (unsigned long long)reader->offset);
+    if (of->options->damage != NULL) {
+        of->options->damage(of->options->damage_context, text.text);
+    }
+}
+
 static nphd_status verify_frames(verification *of, nphdi_journal_reader *reader, uint64_t limit,
                                  nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_error why = NPHD_ERROR_INIT;
-    bool more = true;
-    bool whole = false;
+    nphdi_journal_step step = NPHDI_JOURNAL_WHOLE;
 
-    while (more && reader->offset < limit && reader->offset < reader->source.bytes) {
-        const uint64_t number = reader->number;
-        const uint64_t offset = reader->offset;
-        TRY(nphdi_journal_reader_next(reader, &whole, err));
-        if (!whole) {
-            TRY(nphdi_journal_reader_skip(reader, &more, err));
+    for (bool more = true; more;) {
+        TRY(nphdi_journal_reader_next(reader, limit, &step, err));
+        more = step == NPHDI_JOURNAL_WHOLE;
+        of->report.blocks += step == NPHDI_JOURNAL_WHOLE ? 1 : 0;
+        if (step == NPHDI_JOURNAL_TORN) {
+            tell_torn(of, reader);
         }
-        /* a torn end is what a power cut may leave, and nothing that was committed */
-        if (whole || more || limit != UINT64_MAX) {
-            of->report.blocks++;
-        }
-        if (!whole && (more || limit != UINT64_MAX)) {
+        if (step == NPHDI_JOURNAL_DAMAGED_FRAME) {
             (void)nphdi_fail(&why, NPHD_CORRUPT, "%s: frame %llu at byte %llu is damaged",
-                             reader->source.name, (unsigned long long)number,
-                             (unsigned long long)offset);
+                             reader->source.name, (unsigned long long)reader->number,
+                             (unsigned long long)reader->offset);
+            of->report.blocks++;
             of->report.damaged_blocks++;
             tell(of, why.text);
+            TRY(nphdi_journal_reader_skip(reader, &more, err));
         }
     }
 done:
@@ -229,7 +241,6 @@ static nphd_status verify_journal(verification *of, const char *path, uint64_t l
 {
     nphd_status status = NPHD_OK;
     nphdi_journal_reader reader;
-    nphdi_journal_head head;
     nphd_error why = NPHD_ERROR_INIT;
     bool valid = false;
 
@@ -238,7 +249,7 @@ static nphd_status verify_journal(verification *of, const char *path, uint64_t l
     status = nphdi_journal_reader_open(&reader, of->io, of->allocator, path, &why);
     of->report.file_bytes += reader.source.bytes;
     if (status == NPHD_OK) {
-        status = nphdi_journal_reader_head(&reader, &head, &valid, &why);
+        status = nphdi_journal_reader_head(&reader, &valid, &why);
         of->report.blocks++;
         of->report.damaged_blocks += status == NPHD_CORRUPT ? 1 : 0;
     }

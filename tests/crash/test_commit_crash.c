@@ -63,6 +63,7 @@ static void run_round(uint64_t seed, uint64_t number, uint32_t swallow, commit_t
     sharded_world world;
     commit_scene of = {.world = &world, .sum = sum, .step = ""};
 
+    memory_io_keep_sectors_whole(disk);
     sharded_world_init(&world, seed, NULL, allocator_plain());
     commit_watch_begin(&of.watch, disk, commit_look, &of);
     of.watch.fault.swallow = swallow;

@@ -32,6 +32,7 @@ static bool run_failure(uint64_t seed, uint64_t fail_at, int os_error, bool for_
     bool failed = false;
     int left = STEPS_AFTER;
 
+    memory_io_keep_sectors_whole(disk);
     sharded_world_init(&world, seed, NULL, allocator_plain());
     commit_watch_begin(&of.watch, disk, commit_look, &of);
     world.options.io = &of.watch.table;
@@ -71,6 +72,7 @@ static bool run_death(uint64_t seed, uint64_t die_at, commit_totals *sum)
     commit_scene of = {.world = &world, .sum = sum, .step = ""};
     nphd_status status = NPHD_OK;
 
+    memory_io_keep_sectors_whole(disk);
     sharded_world_init(&world, seed, NULL, allocator_plain());
     commit_watch_begin(&of.watch, disk, commit_look, &of);
     world.options.io = &of.watch.table;

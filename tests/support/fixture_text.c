@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *fixture_directory(void)
+const char *fixture_directory(void)
 {
     const char *source = getenv("NPHD_SOURCE_DIR");
 

@@ -52,6 +52,8 @@ void fixture_free(fixture *text);
 
 /* The path of `<name>.usearch`, in static memory. */
 const char *fixture_path(const char *name);
+/* The root of the source, below which fixtures lie in tests/fixtures. */
+const char *fixture_directory(void);
 
 /* A whole file in memory, to be freed; NULL when it cannot be read. */
 uint8_t *fixture_file(const char *path, size_t *out_bytes);

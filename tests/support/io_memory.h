@@ -57,6 +57,11 @@ const nphd_io *memory_io_table(memory_io *disk);
  * answers EIO. */
 void memory_io_cut_after(memory_io *disk, uint64_t operations);
 
+/* From now on a power cut leaves each sector of 512 bytes as it was or as it was to be, as devices
+ * promise. Without this it may leave anything in those that were being written: no file that is
+ * flushed before it counts minds, but a journal is changed in place. */
+void memory_io_keep_sectors_whole(memory_io *disk);
+
 /* Has an operation been refused because the power was gone? */
 bool memory_io_is_cut(memory_io *disk);
 

@@ -10,6 +10,13 @@
 #define BLOCK_BYTES 4096
 #define SECTOR_BYTES 512
 
+void memory_io_keep_sectors_whole(memory_io *disk)
+{
+    (void)model_disk_enter(disk);
+    disk->whole_sectors = true;
+    (void)model_disk_leave(disk, 0);
+}
+
 void memory_io_cut_after(memory_io *disk, uint64_t operations)
 {
     (void)model_disk_enter(disk);
@@ -53,13 +60,14 @@ static void crash_replay(const model_file *file, size_t from, size_t end, size_t
     }
 }
 
-/* Each sector of a block for itself: new, old, or (for one that was being written) anything. */
-static void crash_tear(const model_file *file, size_t from, size_t end, test_random *random,
-                       uint8_t *image)
+/* Each sector of a block for itself: new, old, or (for one that was being written, on a device that
+ * does not keep sectors whole) anything. */
+static void crash_tear(const model_file *file, bool whole, size_t from, size_t end,
+                       test_random *random, uint8_t *image)
 {
     for (size_t low = from; low < end; low += SECTOR_BYTES) {
         const size_t high = end - low < SECTOR_BYTES ? end : low + SECTOR_BYTES;
-        switch (test_random_below(random, 3)) {
+        switch (test_random_below(random, whole ? 2 : 3)) {
         case 0:
             break;
         case 1:
@@ -132,8 +140,8 @@ static size_t crash_choose_block(const bool *dirty, size_t blocks, test_random *
 }
 
 /* What is left of the data of a file with unflushed writes. */
-static uint8_t *crash_data(const model_file *file, crash_shape shape, test_random *random,
-                           size_t *out_bytes)
+static uint8_t *crash_data(const model_file *file, bool whole, crash_shape shape,
+                           test_random *random, size_t *out_bytes)
 {
     const size_t blocks = (file->live_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
     uint8_t *image = model_must_have(calloc(file->live_bytes + 1, 1));
@@ -153,11 +161,11 @@ static uint8_t *crash_data(const model_file *file, crash_shape shape, test_rando
         if (crash_keeps(shape, block, chosen, random)) {
             memcpy(image + from, file->live + from, end - from);
         } else if (shape == SHAPE_PREFIX && block == chosen) {
-            crash_tear(file, from, end, random, image);
+            crash_tear(file, whole, from, end, random, image);
         } else if (shape == SHAPE_RANDOM && test_random_below(random, 4) == 0) {
             crash_replay(file, from, end, test_random_below(random, file->write_count + 1), image);
         } else if (shape == SHAPE_RANDOM && test_random_below(random, 2) == 0) {
-            crash_tear(file, from, end, random, image);
+            crash_tear(file, whole, from, end, random, image);
         }
     }
     free(dirty);
@@ -240,7 +248,8 @@ static void crash_put(memory_io *after, const model_name *name, uint64_t state, 
         model_disk_put(after, name->path, file->durable, file->durable_bytes);
     } else {
         size_t bytes;
-        uint8_t *data = crash_data(file, crash_choose_shape(state, random), random, &bytes);
+        uint8_t *data = crash_data(file, after->whole_sectors, crash_choose_shape(state, random),
+                                   random, &bytes);
         model_disk_put(after, name->path, data, bytes);
         free(data);
     }
@@ -255,6 +264,7 @@ memory_io *memory_io_crash(memory_io *disk, memory_io_mode mode, uint64_t state)
     (void)model_disk_enter(disk);
     after->capacity_bytes = disk->capacity_bytes;
     after->strict = disk->strict;
+    after->whole_sectors = disk->whole_sectors;
     names = crash_names(disk, mode, state, &random);
     crash_drop_orphans(disk, &names);
     for (size_t i = 0; i < names.count; i++) {

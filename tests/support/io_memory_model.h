@@ -90,7 +90,8 @@ struct memory_io {
     uint64_t capacity_bytes;
     uint64_t mistakes;
     bool cut;
-    bool strict; /* nothing is created in a directory that is not there */
+    bool strict;        /* nothing is created in a directory that is not there */
+    bool whole_sectors; /* the device writes a sector whole or not at all */
 };
 
 /* ---- memory: a test that runs out of it ends ---- */

@@ -1,10 +1,8 @@
 /* Journals written by hand: chains that no writer leaves behind, heads and records that are whole
  * and wrong, numbers of nine digits, which are sorted before those of eight. Opening applies what
  * belongs together in its order, or names the file that does not; salvage takes the rest. */
-#include "base/bytes.h"
-#include "base/hash.h"
-#include "formats/journal_format.h"
 #include "support/directory_lab.h"
+#include "support/journal_bytes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,16 +11,27 @@
 
 /* Offsets in the head (docs/format.md). */
 #define HEAD_VERSION 8
-#define HEAD_CHECKSUM (NPHDI_JOURNAL_HEAD_BYTES - 8)
 
 /* ---- writing ---- */
+
+/* Frames are sealed when all is known, as their checksums cover the head. */
+typedef struct script_frame {
+    uint64_t number;
+    size_t begin; /* of its room in `data` */
+    size_t bytes; /* of records */
+} script_frame;
 
 typedef struct script {
     nphdi_journal_head head;
     uint8_t *data;
     size_t bytes;
-    uint64_t frames;
+    uint64_t number; /* of the next frame */
+    script_frame frames[8];
+    size_t frame_count;
 } script;
+
+/* The version that scripts are written in: tests run once with each. */
+static uint32_t version = NPHDI_JOURNAL_VERSION;
 
 static nphd_sharded_options with_journal(dirlab *lab)
 {
@@ -68,6 +77,7 @@ static script begin(const nphdi_journal_head *base, uint64_t sequence, const scr
 
     memset(&of, 0, sizeof(of));
     of.head = *base;
+    of.head.version = version;
     of.head.sequence = sequence;
     of.head.before = before != NULL ? before->head.sequence : 0;
     of.head.before_bytes = before != NULL ? before->bytes : 0;
@@ -78,24 +88,36 @@ static script begin(const nphdi_journal_head *base, uint64_t sequence, const scr
     return of;
 }
 
-static void put_frame(script *of, const uint8_t *records, size_t count)
+static size_t records_begin(void)
 {
-    const size_t padded = (size_t)nphdi_journal_padded(count);
-    nphdi_journal_frame frame = {of->frames++, count, 0};
-    const size_t begin_at = of->bytes + NPHDI_JOURNAL_FRAME_BYTES;
-
-    of->data = realloc(of->data, begin_at + padded);
-    assert_non_null(of->data);
-    memset(of->data + begin_at, 0, padded);
-    memcpy(of->data + begin_at, records, count);
-    frame.checksum = nphdi_hash_bytes(of->data + begin_at, padded);
-    nphdi_journal_encode_frame(&frame, of->data + of->bytes);
-    of->bytes = begin_at + padded;
+    return version == 1 ? NPHDI_JOURNAL_V1_FRAME_BYTES : NPHDI_JOURNAL_START_BYTES;
 }
 
-/* A frame that gives keys from..to-1 vectors of that version. */
+static void put_frame(script *of, const uint8_t *records, size_t count)
+{
+    const size_t bytes = version == 1
+                             ? NPHDI_JOURNAL_V1_FRAME_BYTES + (size_t)nphdi_journal_v1_padded(count)
+                             : (size_t)nphdi_journal_frame_bytes(count);
+    const script_frame frame = {of->number++, of->bytes, count};
+
+    of->data = realloc(of->data, of->bytes + bytes);
+    assert_non_null(of->data);
+    memset(of->data + of->bytes, 0, bytes);
+    memcpy(of->data + of->bytes + records_begin(), records, count);
+    of->bytes += bytes;
+    assert_true(of->frame_count < sizeof(of->frames) / sizeof(of->frames[0]));
+    of->frames[of->frame_count++] = frame;
+}
+
+static size_t put_record(const nphdi_journal_record *record, uint8_t *out)
+{
+    return version == 1 ? journal_v1_put_record(record, 8, out)
+                        : nphdi_journal_encode_record(record, 8, out);
+}
+
+/* A frame that gives keys from..to-1 vectors of that edition. */
 static void put_keys(script *of, nphdi_journal_kind kind, uint64_t from, uint64_t to,
-                     uint8_t version)
+                     uint8_t edition)
 {
     uint8_t *records = malloc((size_t)(to - from) * NPHDI_JOURNAL_RECORD_MOST);
     size_t bytes = 0;
@@ -103,28 +125,43 @@ static void put_keys(script *of, nphdi_journal_kind kind, uint64_t from, uint64_
 
     assert_non_null(records);
     for (uint64_t key = from; key < to; key++) {
-        const nphdi_journal_record record = {kind, nphd_key_u64(key),
-                                             dirlab_vector(key, version, bits)};
-        bytes += nphdi_journal_encode_record(&record, 8, records + bytes);
+        const nphdi_journal_record record = {
+            .kind = kind, .key = nphd_key_u64(key), .vector = dirlab_vector(key, edition, bits)};
+        bytes += put_record(&record, records + bytes);
     }
     put_frame(of, records, bytes);
     free(records);
 }
 
 /* Expects them. */
-static void expect_keys(dirlab *lab, uint64_t from, uint64_t to, uint8_t version)
+static void expect_keys(dirlab *lab, uint64_t from, uint64_t to, uint8_t edition)
 {
     uint8_t bits[8];
 
     for (uint64_t key = from; key < to; key++) {
-        dirlab_set(&lab->items, nphd_key_u64(key), dirlab_vector(key, version, bits));
+        dirlab_set(&lab->items, nphd_key_u64(key), dirlab_vector(key, edition, bits));
     }
 }
 
-static void put(dirlab *lab, script *of)
+static void put(dirlab *lab, const script *of)
 {
-    nphdi_journal_encode_head(&of->head, of->data);
-    dirlab_put(lab, journal_name(of->head.sequence), of->data, of->bytes);
+    uint8_t *copy = malloc(of->bytes);
+    nphdi_journal_head head = of->head;
+
+    assert_non_null(copy);
+    memcpy(copy, of->data, of->bytes);
+    nphdi_journal_encode_head(&head, copy);
+    for (size_t i = 0; i < of->frame_count; i++) {
+        const script_frame *frame = &of->frames[i];
+        if (version == 1) {
+            (void)journal_v1_seal_frame(frame->number, frame->bytes, copy + frame->begin);
+        } else {
+            nphdi_journal_seal_frame(&head, frame->begin, (uint32_t)frame->number, frame->bytes,
+                                     copy + frame->begin);
+        }
+    }
+    dirlab_put(lab, journal_name(of->head.sequence), copy, of->bytes);
+    free(copy);
 }
 
 static void end(script *of)
@@ -182,36 +219,100 @@ static void test_long_frame(void **state)
     nphd_sharded_free(sharded);
 }
 
-/* Behind a checksum that is right. */
+typedef struct wrong_record {
+    uint32_t version;
+    size_t count;
+    uint8_t bytes[20];
+    nphd_status status;
+    const char *says;
+} wrong_record;
+
+/* Behind checksums that are right: refused with file, frame and place; salvage goes on without it.
+ */
 static void test_wrong_records(void **state)
 {
-    static const uint8_t kind[] = {9, 1, 2, 3, 4, 5, 6, 7, 8};
-    static const uint8_t cut[] = {NPHDI_JOURNAL_REMOVE, 1, 2, 3};
-    static const uint8_t empty[] = {NPHDI_JOURNAL_ADD, 1, 2, 3, 4, 5, 6, 7, 0, 0};
+    static const wrong_record wrong[] = {
+        {1, 9, {9, 1, 2, 3, 4, 5, 6, 7, 8}, NPHD_CORRUPT, "of kind 9"},
+        {1, 4, {NPHDI_JOURNAL_REMOVE, 1, 2, 3}, NPHD_CORRUPT, "is cut"},
+        {1, 10, {NPHDI_JOURNAL_ADD, 1, 2, 3, 4, 5, 6, 7, 0, 0}, NPHD_CORRUPT, "is cut"},
+        {1, 11, {1, 255, 255, 255, 255, 255, 255, 255, 255, 1, 7}, NPHD_CORRUPT, "reserved key"},
+        {1, 9, {3, 255, 255, 255, 255, 255, 255, 255, 255}, NPHD_CORRUPT, "reserved key"},
+        {2, 7, {9, 0x80, 1, 0, 0, 0, 5}, NPHD_UNSUPPORTED, "a record of kind 9"},
+        {2, 5, {3, 0x80, 8, 0, 0}, NPHD_CORRUPT, "is cut"},
+        {2, 7, {9, 0, 2, 0, 0, 0, 5}, NPHD_CORRUPT, "is cut"},
+        {2, 14, {1, 0x80, 8, 0, 0, 0, 1}, NPHD_CORRUPT, "with 8 bytes"},
+        {2, 13, {3, 0x80, 7, 0, 0, 0, 1}, NPHD_CORRUPT, "with 7 bytes"},
+        {2, 7, {4, 0x80, 1, 0, 0, 0, 1}, NPHD_CORRUPT, "with 1 bytes"},
+        {2, 9, {6, 0, 3, 0, 0, 0, 1}, NPHD_CORRUPT, "with 3 bytes"},
+        {2, 10, {6, 0x80, 4, 0, 0, 0, 77}, NPHD_UNSUPPORTED, "fact 77"},
+        {2,
+         15,
+         {1, 0x80, 9, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255},
+         NPHD_CORRUPT,
+         "reserved key"},
+        {2,
+         14,
+         {3, 0x80, 8, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255},
+         NPHD_CORRUPT,
+         "reserved key"},
+    };
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = with_journal(lab);
+    const uint32_t as_before = version;
 
-    for (int which = 0; which < 3; which++) {
+    expect_keys(lab, 100, 105, 0);
+    expect_keys(lab, 200, 205, 0);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        char where[64];
+        version = wrong[i].version;
         script first = begin(&base, 2, NULL);
         put_keys(&first, NPHDI_JOURNAL_ADD, 100, 105, 0);
-        put_frame(&first,
-                  which == 0   ? kind
-                  : which == 1 ? cut
-                               : empty,
-                  which == 0   ? sizeof(kind)
-                  : which == 1 ? sizeof(cut)
-                               : sizeof(empty));
+        put_frame(&first, wrong[i].bytes, wrong[i].count);
+        put_keys(&first, NPHDI_JOURNAL_ADD, 200, 205, 0);
         put(lab, &first);
         end(&first);
-        for (int salvage = 0; salvage < 2; salvage++) {
-            options.salvage = salvage != 0;
-            dirlab_refused(lab, &options, NPHD_CORRUPT, journal_name(2),
-                           which == 0 ? "of kind 9" : "is cut");
-        }
+        (void)snprintf(where, sizeof(where), "%s: frame 1: ", journal_name(2));
+        dirlab_refused(lab, &options, wrong[i].status, where, wrong[i].says);
+        expect_opens(lab, true);
+        assert_int_equal(times_told(lab, wrong[i].says), 1);
+        assert_non_null(strstr(lab->damage, where));
     }
-    dirlab_delete(lab, journal_name(2));
-    expect_opens(lab, false);
+    version = as_before;
+}
+
+/* In a frame with others, where lengths tell where the next one begins. */
+static void test_wrong_record_among_others(void **state)
+{
+    static const uint8_t wrong[] = {3, 0x80, 8, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255};
+    static const uint8_t later[] = {9, 0, 3, 0, 0, 0, 1, 2, 3, 6, 0, 5, 0, 0, 0, 77, 0, 0, 0, 1};
+    dirlab *lab = *state;
+    const nphdi_journal_head base = make_base(lab);
+    const nphd_sharded_options options = with_journal(lab);
+    uint8_t bits[8];
+    uint8_t records[300];
+
+    if (version == 1) {
+        return;
+    }
+    const nphdi_journal_record one = {
+        .kind = NPHDI_JOURNAL_ADD, .key = nphd_key_u64(300), .vector = dirlab_vector(300, 0, bits)};
+    for (int refused = 0; refused < 2; refused++) {
+        const uint8_t *before = refused != 0 ? wrong : later;
+        const size_t bytes = refused != 0 ? sizeof(wrong) : sizeof(later);
+        script first = begin(&base, 2, NULL);
+        memcpy(records, before, bytes);
+        put_frame(&first, records, bytes + put_record(&one, records + bytes));
+        put(lab, &first);
+        end(&first);
+        dirlab_set(&lab->items, nphd_key_u64(300), one.vector);
+        if (refused != 0) {
+            dirlab_refused(lab, &options, NPHD_CORRUPT, "the record at 0", "reserved key");
+        } else {
+            expect_opens(lab, false); /* what may be passed over is */
+        }
+        expect_opens(lab, refused != 0);
+    }
 }
 
 /* Two damaged frames of one journal are told once; what stands between and behind counts. */
@@ -235,28 +336,35 @@ static void test_two_damaged_frames(void **state)
     end(&first);
 }
 
-/* Whole frames out of their order end the journal as a torn one does, wherever they stand: at the
- * end of the whole frames, or behind a block that is none. */
+/* Whole frames out of their order. In version 1 they end the journal as a torn one does; version 2
+ * knows that no interrupted commit leaves them. */
 static void test_frames_of_other_numbers(void **state)
 {
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    script first = begin(&base, 2, NULL);
+    const nphd_sharded_options options = with_journal(lab);
 
-    put_keys(&first, NPHDI_JOURNAL_ADD, 100, 105, 0);
-    put_keys(&first, NPHDI_JOURNAL_ADD, 200, 205, 0);
-    expect_keys(lab, 100, 105, 0);
-    expect_keys(lab, 200, 205, 0);
-    first.frames = 7; /* there is no 2 */
-    put_keys(&first, NPHDI_JOURNAL_ADD, 300, 305, 0);
-    put(lab, &first);
-    expect_opens(lab, false);
-    first.frames = 0; /* an old one once more */
-    put_keys(&first, NPHDI_JOURNAL_ADD, 400, 405, 0);
-    put(lab, &first);
-    expect_opens(lab, false);
-    OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL));
-    end(&first);
+    for (uint64_t other = 0; other < 8; other += 7) { /* an old one once more; there is no 2 */
+        script first = begin(&base, 2, NULL);
+        put_keys(&first, NPHDI_JOURNAL_ADD, 100, 105, 0);
+        put_keys(&first, NPHDI_JOURNAL_ADD, 200, 205, 0);
+        first.number = other;
+        put_keys(&first, NPHDI_JOURNAL_ADD, 300, 305, 0);
+        put(lab, &first);
+        end(&first);
+        expect_keys(lab, 100, 105, 0);
+        expect_keys(lab, 200, 205, 0);
+        if (version == 1 && other == 0) {
+            expect_opens(lab, false);
+            OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL));
+        } else if (version > 1) {
+            dirlab_refused(lab, &options, NPHD_CORRUPT, journal_name(2), "frame 2 at byte 12288");
+            expect_opens(lab, true);
+            assert_int_equal(
+                nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, NULL, NULL, NULL, NULL),
+                NPHD_CORRUPT);
+        }
+    }
 }
 
 /* ---- heads ---- */
@@ -279,11 +387,11 @@ static void test_heads_that_salvage_passes_over(void **state)
     expect_opens(lab, true);
     assert_int_equal(times_told(lab, "journal_00000003"), 1);
     other.head.identity[3] ^= 1;
-    put(lab, &other); /* of a later version */
-    nphdi_put32(other.data + HEAD_VERSION, 2);
-    nphdi_put64(other.data + HEAD_CHECKSUM, nphdi_hash_bytes(other.data, HEAD_CHECKSUM));
+    nphdi_journal_encode_head(&other.head, other.data); /* of a later version */
+    nphdi_put32(other.data + HEAD_VERSION, 3);
+    journal_repair_head(other.data);
     dirlab_put(lab, journal_name(3), other.data, other.bytes);
-    dirlab_refused(lab, &options, NPHD_UNSUPPORTED, journal_name(3), "version 2");
+    dirlab_refused(lab, &options, NPHD_UNSUPPORTED, journal_name(3), "version 3");
     expect_opens(lab, true);
     assert_int_equal(times_told(lab, "journal_00000003"), 1);
     end(&first);
@@ -479,6 +587,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DIRLAB_TEST(test_long_frame),
         DIRLAB_TEST(test_wrong_records),
+        DIRLAB_TEST(test_wrong_record_among_others),
         DIRLAB_TEST(test_two_damaged_frames),
         DIRLAB_TEST(test_frames_of_other_numbers),
         DIRLAB_TEST(test_heads_that_salvage_passes_over),
@@ -490,5 +599,8 @@ int main(void)
         DIRLAB_TEST(test_out_of_order),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    version = 1;
+    const int failed = cmocka_run_group_tests_name("chains of version 1", tests, NULL, NULL);
+    version = NPHDI_JOURNAL_VERSION;
+    return failed + cmocka_run_group_tests_name("chains", tests, NULL, NULL);
 }

@@ -1,0 +1,160 @@
+/* Applying the records of journals.
+ *
+ * Changes of one kind are gathered, so that threads share the work. What a record says is checked
+ * like what a caller says, and what no caller could have said is damage of the file. */
+#include "base/error.h"
+#include "sharded/journal_replay.h"
+
+#include <stdio.h>
+
+/* Vectors that are inserted at once, by all threads together. */
+#define REPLAY_AT_ONCE 4096
+
+nphd_status nphdi_replay_begin(nphdi_replay *of, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphd_allocator *allocator = of->sharded->allocator;
+
+    TRY(nphdi_alloc(allocator, REPLAY_AT_ONCE, sizeof(*of->keys), &of->keys, err));
+    TRY(nphdi_alloc(allocator, REPLAY_AT_ONCE, sizeof(*of->vectors), &of->vectors, err));
+done:
+    return status;
+}
+
+void nphdi_replay_end(nphdi_replay *of)
+{
+    const nphd_allocator *allocator = of->sharded->allocator;
+
+    nphdi_free(allocator, of->keys, REPLAY_AT_ONCE, sizeof(*of->keys));
+    nphdi_free(allocator, of->vectors, REPLAY_AT_ONCE, sizeof(*of->vectors));
+}
+
+/* ---- records that are gathered ---- */
+
+static nphd_status apply_gathered(nphdi_replay *of, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *sharded = of->sharded;
+
+    if (of->count > 0 && of->kind == NPHDI_JOURNAL_REMOVE) {
+        TRY(nphdi_replay_removal(sharded, of->keys, of->count, err));
+    } else if (of->count > 0) {
+        TRY(nphdi_replay_vectors(sharded, of->keys, of->vectors, of->count, of->threads,
+                                 of->kind == NPHDI_JOURNAL_REPLACE, err));
+    }
+    of->applied += of->count;
+    of->count = 0;
+done:
+    return status;
+}
+
+/* With damage before it, a vector that was new may find an older one of its key. */
+static nphdi_journal_kind kind_of(const nphdi_replay *of, const nphdi_journal_record *record)
+{
+    return record->kind == NPHDI_JOURNAL_ADD && of->sharded->salvage &&
+                   !of->sharded->parameters.multi
+               ? NPHDI_JOURNAL_REPLACE
+               : record->kind;
+}
+
+static nphd_status apply_record(nphdi_replay *of, const nphdi_journal_record *record,
+                                nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *sharded = of->sharded;
+
+    if (kind_of(of, record) != of->kind || of->count == REPLAY_AT_ONCE) {
+        TRY(apply_gathered(of, err));
+        of->kind = kind_of(of, record);
+    }
+    switch (record->kind) {
+    case NPHDI_JOURNAL_RESET:
+        TRY(nphdi_replay_reset(sharded, err));
+        of->applied++;
+        break;
+    case NPHDI_JOURNAL_AUTOMATIC:
+        sharded->next_automatic = record->key.low;
+        break;
+    case NPHDI_JOURNAL_ADD:
+    case NPHDI_JOURNAL_REPLACE:
+    case NPHDI_JOURNAL_REMOVE:
+        of->keys[of->count] = record->key;
+        of->vectors[of->count++] = record->vector;
+        break;
+    case NPHDI_JOURNAL_FACT: /* none is known that changes anything here */
+    case NPHDI_JOURNAL_UNKNOWN:
+        break;
+    }
+done:
+    return status;
+}
+
+/* ---- what records may say ---- */
+
+static nphd_status check_record(const nphdi_replay *of, const char *where, uint64_t offset,
+                                const nphdi_journal_record *record, nphd_error *err)
+{
+    const nphd_sharded *sharded = of->sharded;
+    const nphd_index_options *index = &sharded->parameters;
+    const bool stores = record->kind == NPHDI_JOURNAL_ADD || record->kind == NPHDI_JOURNAL_REPLACE;
+
+    if (record->kind == NPHDI_JOURNAL_FACT && record->must) {
+        return nphdi_fail(err, NPHD_UNSUPPORTED,
+                          "%s: the record at %llu says fact %u of the index, which a later version "
+                          "knows and which may not be passed over",
+                          where, (unsigned long long)offset, record->fact);
+    }
+    if (index->multi &&
+        (record->kind == NPHDI_JOURNAL_REPLACE || record->kind == NPHDI_JOURNAL_REMOVE)) {
+        return nphdi_fail(
+            err, NPHD_CORRUPT,
+            "%s: the record at %llu replaces or removes a key, and the index is multi", where,
+            (unsigned long long)offset);
+    }
+    if ((stores || record->kind == NPHDI_JOURNAL_REMOVE) &&
+        nphdi_is_free_key(record->key, sharded->key_bytes)) {
+        return nphdi_fail(err, NPHD_CORRUPT,
+                          "%s: the record at %llu has the reserved key, all bits of which are one",
+                          where, (unsigned long long)offset);
+    }
+    if (stores && index->metric == NPHD_METRIC_HAMMING &&
+        record->vector.bytes != index->max_bits / 8) {
+        return nphdi_fail(err, NPHD_CORRUPT,
+                          "%s: the record at %llu has a vector of %zu bytes; this index takes %u",
+                          where, (unsigned long long)offset, record->vector.bytes,
+                          index->max_bits / 8);
+    }
+    return NPHD_OK;
+}
+
+nphd_status nphdi_replay_frame(nphdi_replay *of, nphdi_found_journal *journal,
+                               const nphdi_journal_reader *reader, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal_record record;
+    char where[NPHD_ERROR_TEXT_BYTES];
+    bool more = true;
+
+    (void)snprintf(where, sizeof(where), "%s: frame %llu", journal->path,
+                   (unsigned long long)(reader->number - 1));
+    for (uint64_t offset = 0; more && offset < reader->count;) {
+        const uint64_t begin = offset;
+        nphd_error why = NPHD_ERROR_INIT;
+        status = nphdi_journal_decode_record(where, &journal->head, reader->records, reader->count,
+                                             &offset, &record, &why);
+        if (status == NPHD_OK) {
+            status = check_record(of, where, begin, &record, &why);
+        }
+        if (status == NPHD_OK) {
+            TRY(apply_record(of, &record, err));
+            continue;
+        }
+        nphdi_replay_salvage(of, journal, &status, &why, err);
+        TRY(status);
+        more = offset > begin; /* else nobody knows where the next one begins */
+    }
+    /* vectors point into the frame */
+    TRY(apply_gathered(of, err));
+done:
+    return status;
+}

@@ -1,0 +1,45 @@
+/* What the files that apply journals at opening share. */
+#ifndef NPHDI_JOURNAL_REPLAY_H
+#define NPHDI_JOURNAL_REPLAY_H
+
+#include "sharded/journal.h"
+#include "sharded/sharded_internal.h"
+
+typedef struct nphdi_found_journal {
+    nphdi_journal_head head;
+    char *path;
+    size_t path_room;
+    bool valid; /* it has a head that was durable */
+    bool used;
+    bool damaged; /* salvage goes on without some of it */
+} nphdi_found_journal;
+
+typedef struct nphdi_replay {
+    nphd_sharded *sharded;
+    uint32_t threads;
+    nphdi_found_journal *found;
+    size_t found_count;
+    size_t found_room;
+    nphdi_journal_kind kind; /* of the changes that are gathered */
+    nphd_key *keys;
+    nphd_vector *vectors;
+    size_t count;
+    uint64_t applied;
+} nphdi_replay;
+
+/* Salvage tells of damage and goes on; *status is then NPHD_OK. Else `why` is copied to `err`. */
+void nphdi_replay_salvage(const nphdi_replay *of, nphdi_found_journal *journal, nphd_status *status,
+                          const nphd_error *why, nphd_error *err);
+/* The one that continues it; NULL: there is none. */
+nphdi_found_journal *nphdi_replay_successor(const nphdi_replay *of,
+                                            const nphdi_found_journal *journal);
+
+/* ---- applying records (journal_apply.c) ---- */
+
+nphd_status nphdi_replay_begin(nphdi_replay *of, nphd_error *err); /* takes memory */
+void nphdi_replay_end(nphdi_replay *of);
+/* Applies the records of the frame that the reader has just taken. */
+nphd_status nphdi_replay_frame(nphdi_replay *of, nphdi_found_journal *journal,
+                               const nphdi_journal_reader *reader, nphd_error *err);
+
+#endif
