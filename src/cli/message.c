@@ -119,6 +119,8 @@ static cli_exit message_exit(nphd_status status)
     case NPHD_CLOSED:
     case NPHD_BUSY:
     case NPHD_TIMEOUT:
+    case NPHD_CHANGED:
+    case NPHD_FORKED:
         return CLI_SYSTEM;
     }
     return CLI_SYSTEM;
