@@ -20,6 +20,21 @@ typedef struct nphd_file {
 #define NPHD_OPEN_READ 1   /* an existing file, for read and map */
 #define NPHD_OPEN_CREATE 2 /* a new file, for write; EEXIST when the name is taken */
 
+/* What a name leads to. */
+#define NPHD_KIND_FILE 1      /* a regular file */
+#define NPHD_KIND_DIRECTORY 2 /* a directory */
+#define NPHD_KIND_OTHER 3     /* a device, pipe, socket: nothing that a save may replace */
+
+/** What is there under a name. Equal numbers mean the same unchanged file; 0: the table cannot
+ * tell. */
+typedef struct nphd_file_facts {
+    uint32_t kind;       /* NPHD_KIND_... */
+    uint64_t device;     /* with `number`: which file, whatever its name */
+    uint64_t number;     /* its inode */
+    uint64_t bytes;      /* its size */
+    uint64_t changed_ns; /* when its content changed last */
+} nphd_file_facts;
+
 /**
  * A table of storage functions. Each returns 0 or an errno value.
  *
@@ -61,16 +76,42 @@ typedef struct nphd_io {
      * file. */
     int (*list)(void *context, const char *path,
                 int (*visit)(void *visit_context, const char *name), void *visit_context);
-    /** Open a file for writing, a new one if need be, and lock it against every other `lock` of it,
-     * by another process or by this one; EWOULDBLOCK, without waiting, while somebody has it. The
-     * lock ends with the close of this file or the end of the process, not by whatever else is done
-     * with a file of that name. */
+    /** Open a file for writing, a new one if need be but never through a symbolic link, and lock it
+     * against every other `lock` of it, by another process or by this one; EWOULDBLOCK, without
+     * waiting, while somebody has it. The lock ends with the close of this file or the end of the
+     * process, not by whatever else is done with a file of that name. */
     int (*lock)(void *context, const char *path, nphd_file *out_file);
     /** Give a file a second name, or a copy that shares its storage: all of it at once, and as
      * durable as `from` after sync_directory for `to`. EEXIST when `to` exists. EOPNOTSUPP or EXDEV
      * where storage cannot be shared: the library copies by read and write. Only for files that
      * nobody changes any more. */
     int (*copy)(void *context, const char *from, const char *to);
+
+    /* All that follows may be missing: be NULL, or lie behind struct_size. */
+
+    /** Open the directory `path` and answer a context that knows it as `name`: from then on the
+     * functions of this table, called with it, find a path that is `name` or begins with `name/`
+     * in that directory, whatever becomes of its name or of the working directory; any other path
+     * as with `context`, which must stay. Without it: paths are looked up anew each time. */
+    int (*root)(void *context, const char *path, const char *name, void **out_context);
+    void (*unroot)(void *rooted_context);
+    /** Tell what is there, following symbolic links. ENOENT: nothing. Without it: a save replaces
+     * what is there unseen, and a file without trailer is known by its size alone. */
+    int (*look)(void *context, const char *path, nphd_file_facts *out);
+    /** The path of the file that `path` means: symbolic links at its end are followed, whether or
+     * not there is a file, and a path that begins in the working directory becomes absolute.
+     * ENAMETOOLONG: more than `room` bytes. Without it: `path` itself. */
+    int (*resolve)(void *context, const char *path, char *out, size_t room);
+    /** As `open` with NPHD_OPEN_CREATE, for a file that will take the place of `like`: it has the
+     * permissions of `like` and, where that is allowed, its owner, and at no moment more
+     * permissions than these. Where there is no `like`: those of any new file. Without it: `open`.
+     */
+    int (*create_like)(void *context, const char *path, const char *like, nphd_file *out_file);
+    /** Lock the file or directory `path` itself, as it is, against every other `hold` of it;
+     * EWOULDBLOCK, without waiting, while somebody has it, ENOENT when there is none. What is held
+     * is what the name leads to when the call returns. Ends as `lock` does. Without it:
+     * nphd_file_lock() answers NPHD_UNSUPPORTED. */
+    int (*hold)(void *context, const char *path, nphd_file *out_file);
 } nphd_io;
 
 #ifdef __cplusplus

@@ -1,21 +1,19 @@
-/* The I/O table over POSIX calls. Each function makes one system call and answers its errno;
- * repeating and continuing is done by the callers, alike for every table.
- * Sources: fallocate(2), fsync(2), close(2), rename(2), mmap(2), fcntl(2), flock(2), link(2). */
+/* The I/O table over POSIX calls: what is done with open files; what is done by name stands in
+ * io_posix_names.c. Each function makes one system call and answers its errno; repeating and
+ * continuing is done by the callers, alike for every table.
+ * Sources: fallocate(2), fsync(2), close(2), mmap(2). */
 #ifndef _FILE_OFFSET_BITS
 #define _FILE_OFFSET_BITS 64
 #endif
 
+#include "platform/io_posix.h"
 #include "base/seeded_bug.h"
 #include "platform/interrupt.h"
 #include "platform/platform.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -44,43 +42,6 @@ static bool offset_fits(uint64_t offset, uint64_t bytes)
 static int posix_descriptor(nphd_file file)
 {
     return (int)file.handle;
-}
-
-/* Takes a descriptor of what was opened by name; anything but a file is closed and refused. */
-static int posix_take_file(int descriptor, nphd_file *out_file)
-{
-    struct stat info;
-    int os_error = fstat(descriptor, &info) != 0 ? errno : 0;
-
-    if (os_error == 0 && !S_ISREG(info.st_mode)) {
-        os_error = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
-    }
-    if (os_error != 0) {
-        (void)close(descriptor);
-        return os_error;
-    }
-    out_file->handle = descriptor;
-    return 0;
-}
-
-static int posix_open(void *context, const char *path, int how, nphd_file *out_file)
-{
-    int descriptor;
-
-    (void)context;
-    out_file->handle = -1;
-    if (how == NPHD_OPEN_CREATE) {
-        descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0666);
-        if (descriptor < 0) {
-            return errno;
-        }
-    } else {
-        /* O_NONBLOCK: a pipe of that name must not make us wait for its other end */
-        descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        return descriptor < 0 ? errno : posix_take_file(descriptor, out_file);
-    }
-    out_file->handle = descriptor;
-    return 0;
 }
 
 static int posix_size(void *context, nphd_file file, uint64_t *out_bytes)
@@ -246,119 +207,6 @@ static void posix_unmap(void *context, const void *base, uint64_t bytes)
     (void)munmap((void *)(uintptr_t)base, (size_t)bytes);
 }
 
-static int posix_rename(void *context, const char *from, const char *to)
-{
-    (void)context;
-    return rename(from, to) != 0 ? errno : 0;
-}
-
-static int posix_remove(void *context, const char *path)
-{
-    (void)context;
-    return unlink(path) != 0 ? errno : 0;
-}
-
-static int posix_sync_directory(void *context, const char *path)
-{
-    int descriptor;
-    int os_error;
-
-    (void)context;
-    NPHDI_REPEAT_INTERRUPTED(
-        os_error, (descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ? errno : 0);
-    if (os_error != 0) {
-        return os_error;
-    }
-    if (!NPHDI_BUG(28) && fsync(descriptor) != 0) {
-        os_error = errno;
-    }
-    (void)close(descriptor); /* only read from: nothing that close could still lose */
-    return os_error;
-}
-
-static int posix_make_directory(void *context, const char *path)
-{
-    (void)context;
-    return mkdir(path, 0777) != 0 ? errno : 0;
-}
-
-static int posix_list(void *context, const char *path,
-                      int (*visit)(void *visit_context, const char *name), void *visit_context)
-{
-    DIR *directory = opendir(path);
-    int answer = 0;
-
-    (void)context;
-    if (directory == NULL) {
-        return errno;
-    }
-    while (answer == 0) {
-        errno = 0; /* the end and an error look alike but for this */
-        const struct dirent *entry = readdir(directory);
-        if (entry == NULL) {
-            answer = errno;
-            break;
-        }
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            answer = visit(visit_context, entry->d_name);
-        }
-    }
-    (void)closedir(directory); /* only read from */
-    return answer;
-}
-
-/* Locks of the open file, not of the process: those of POSIX end when any other descriptor of the
- * same file is closed, and do not keep two handles of one process apart. A child made by fork()
- * without exec has the open file too, and so the lock until it ends. */
-static int posix_lock_descriptor(int descriptor)
-{
-#ifdef F_OFD_SETLK
-    const struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    const int failed = fcntl(descriptor, NPHDI_BUG(27) ? F_SETLK : F_OFD_SETLK, &whole);
-#else
-    const int failed = flock(descriptor, LOCK_EX | LOCK_NB);
-#endif
-
-    if (failed == 0) {
-        return 0;
-    }
-    return errno == EAGAIN || errno == EACCES ? EWOULDBLOCK : errno;
-}
-
-static int posix_lock(void *context, const char *path, nphd_file *out_file)
-{
-    int descriptor;
-    int os_error;
-
-    (void)context;
-    out_file->handle = -1;
-    descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
-    if (descriptor < 0) {
-        return errno;
-    }
-    os_error = posix_take_file(descriptor, out_file);
-    if (os_error == 0) {
-        os_error = posix_lock_descriptor(descriptor);
-        if (os_error != 0) {
-            out_file->handle = -1;
-            (void)close(descriptor);
-        }
-    }
-    return os_error;
-}
-
-/* A hard link and not a clone (FICLONE): it is there at once and whole, where a clone is an empty
- * file first, and needs no flush but that of the directory. */
-static int posix_copy(void *context, const char *from, const char *to)
-{
-    (void)context;
-    if (linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0) {
-        return 0;
-    }
-    /* no links on this file system, no more of them, or none to files of other users */
-    return errno == EPERM || errno == EMLINK || errno == ENOSYS ? EOPNOTSUPP : errno;
-}
-
 static int random_from_device(uint8_t *out, size_t bytes)
 {
     int os_error = 0;
@@ -408,7 +256,7 @@ const nphd_io *nphdi_io_posix(void)
 {
     static const nphd_io table = {
         .struct_size = sizeof(nphd_io),
-        .open = posix_open,
+        .open = nphdi_posix_open,
         .size = posix_size,
         .read = posix_read,
         .write = posix_write,
@@ -417,14 +265,20 @@ const nphd_io *nphdi_io_posix(void)
         .close = posix_close,
         .map = posix_map,
         .unmap = posix_unmap,
-        .rename = posix_rename,
-        .remove = posix_remove,
-        .sync_directory = posix_sync_directory,
+        .rename = nphdi_posix_rename,
+        .remove = nphdi_posix_remove,
+        .sync_directory = nphdi_posix_sync_directory,
         .random = posix_random,
-        .make_directory = posix_make_directory,
-        .list = posix_list,
-        .lock = posix_lock,
-        .copy = posix_copy,
+        .make_directory = nphdi_posix_make_directory,
+        .list = nphdi_posix_list,
+        .lock = nphdi_posix_lock,
+        .copy = nphdi_posix_copy,
+        .root = nphdi_posix_root,
+        .unroot = nphdi_posix_unroot,
+        .look = nphdi_posix_look,
+        .resolve = nphdi_posix_resolve,
+        .create_like = nphdi_posix_create_like,
+        .hold = nphdi_posix_hold,
     };
 
     return &table;

@@ -125,6 +125,11 @@ static int watch_copy(void *context, const char *from, const char *to)
     return look_after(context, below(context)->table.copy(handle(context), from, to));
 }
 
+static int watch_look(void *context, const char *path, nphd_file_facts *out)
+{
+    return below(context)->table.look(handle(context), path, out);
+}
+
 void commit_watch_begin(commit_watch *watch, memory_io *disk, void (*look)(void *context),
                         void *context)
 {
@@ -148,6 +153,7 @@ void commit_watch_begin(commit_watch *watch, memory_io *disk, void (*look)(void 
         .list = watch_list,
         .lock = watch_lock,
         .copy = watch_copy,
+        .look = watch_look,
     };
 
     memset(watch, 0, sizeof(*watch));

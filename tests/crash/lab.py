@@ -9,8 +9,8 @@ import subprocess
 import tempfile
 
 # System calls that change what is on disk, or hold on to it.
-CALLS = ("openat", "pwrite64", "fallocate", "fdatasync", "fsync", "rename", "unlink", "mkdir",
-         "close", "fcntl", "linkat")
+CALLS = ("openat", "pwrite64", "fallocate", "fdatasync", "fsync", "renameat",
+         "renameat2", "unlinkat", "mkdirat", "close", "fcntl", "linkat", "flock", "fchmod")
 LINE = re.compile(r"^(?:\d+\s+)?(\w+)\(")
 
 

@@ -103,7 +103,7 @@ def layer_kill(lab):
 # ---- soak ----
 
 def fail_a_call(lab, directory):
-    name = lab.random.choice(("pwrite64", "fdatasync", "fsync", "rename", "openat", "fallocate"))
+    name = lab.random.choice(("pwrite64", "fdatasync", "fsync", "renameat", "openat", "fallocate"))
     error = lab.random.choice(("EIO", "ENOSPC", "EDQUOT"))
     number = lab.random.randint(12 if name == "openat" else 1, 40)
     options = draw_options(lab)

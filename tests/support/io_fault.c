@@ -51,12 +51,13 @@ static void fault_count_open(io_fault *fault, int os_error)
 
 static int fault_open(void *context, const char *path, int how, nphd_file *out_file)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     int os_error = fault_decide(fault, IO_FAULT_OPEN);
 
     out_file->handle = -1;
     if (os_error == DECIDE_CALL) {
-        os_error = fault->below->open(fault->below->context, path, how, out_file);
+        os_error = fault->below->open(view->context, path, how, out_file);
         fault_count_open(fault, os_error);
     }
     return os_error;
@@ -64,11 +65,12 @@ static int fault_open(void *context, const char *path, int how, nphd_file *out_f
 
 static int fault_size(void *context, nphd_file file, uint64_t *out_bytes)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int os_error = fault_decide(fault, IO_FAULT_SIZE);
 
     *out_bytes = 0;
-    return os_error != 0 ? os_error : fault->below->size(fault->below->context, file, out_bytes);
+    return os_error != 0 ? os_error : fault->below->size(view->context, file, out_bytes);
 }
 
 static size_t fault_shorten(int decision, size_t bytes)
@@ -79,34 +81,37 @@ static size_t fault_shorten(int decision, size_t bytes)
 static int fault_read(void *context, nphd_file file, uint64_t offset, void *buffer, size_t bytes,
                       size_t *out_done)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int decision = fault_decide(fault, IO_FAULT_READ);
 
     *out_done = 0;
     return decision > 0 ? decision
-                        : fault->below->read(fault->below->context, file, offset, buffer,
+                        : fault->below->read(view->context, file, offset, buffer,
                                              fault_shorten(decision, bytes), out_done);
 }
 
 static int fault_write(void *context, nphd_file file, uint64_t offset, const void *buffer,
                        size_t bytes, size_t *out_done)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int decision = fault_decide(fault, IO_FAULT_WRITE);
 
     *out_done = 0;
     return decision > 0 ? decision
-                        : fault->below->write(fault->below->context, file, offset, buffer,
+                        : fault->below->write(view->context, file, offset, buffer,
                                               fault_shorten(decision, bytes), out_done);
 }
 
 static int fault_allocate(void *context, nphd_file file, uint64_t bytes)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int decision = fault_decide(fault, IO_FAULT_ALLOCATE);
 
     if (decision == DECIDE_CALL) {
-        return fault->below->allocate(fault->below->context, file, bytes);
+        return fault->below->allocate(view->context, file, bytes);
     }
     return decision == DECIDE_SWALLOW ? 0 : decision;
 }
@@ -141,11 +146,12 @@ static void fault_note_sync(io_fault *fault, nphd_file file, int os_error)
 
 static int fault_sync(void *context, nphd_file file)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     int os_error = fault_decide(fault, IO_FAULT_SYNC);
 
     if (os_error == DECIDE_CALL) {
-        os_error = fault->below->sync(fault->below->context, file);
+        os_error = fault->below->sync(view->context, file);
     } else if (os_error == DECIDE_SWALLOW) {
         os_error = 0;
     }
@@ -155,7 +161,8 @@ static int fault_sync(void *context, nphd_file file)
 
 static int fault_close(void *context, nphd_file file)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int decision = fault_decide(fault, IO_FAULT_CLOSE);
     size_t i;
     int os_error;
@@ -167,18 +174,19 @@ static int fault_close(void *context, nphd_file file)
     }
     fault->open_files--;
     fault_unlock(fault);
-    os_error = fault->below->close(fault->below->context, file);
+    os_error = fault->below->close(view->context, file);
     return decision > 0 ? decision : os_error;
 }
 
 static int fault_map(void *context, nphd_file file, uint64_t bytes, const void **out_base)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     int os_error = fault_decide(fault, IO_FAULT_MAP);
 
     *out_base = NULL;
     if (os_error == DECIDE_CALL) {
-        os_error = fault->below->map(fault->below->context, file, bytes, out_base);
+        os_error = fault->below->map(view->context, file, bytes, out_base);
         fault_lock(fault);
         fault->maps += os_error == 0;
         fault_unlock(fault);
@@ -188,59 +196,65 @@ static int fault_map(void *context, nphd_file file, uint64_t bytes, const void *
 
 static void fault_unmap(void *context, const void *base, uint64_t bytes)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
 
     fault_lock(fault);
     fault->total_calls++;
     fault->maps--;
     fault_unlock(fault);
-    fault->below->unmap(fault->below->context, base, bytes);
+    fault->below->unmap(view->context, base, bytes);
 }
 
 static int fault_rename(void *context, const char *from, const char *to)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int os_error = fault_decide(fault, IO_FAULT_RENAME);
 
-    return os_error != 0 ? os_error : fault->below->rename(fault->below->context, from, to);
+    return os_error != 0 ? os_error : fault->below->rename(view->context, from, to);
 }
 
 static int fault_remove(void *context, const char *path)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int decision = fault_decide(fault, IO_FAULT_REMOVE);
 
     if (decision == DECIDE_CALL) {
-        return fault->below->remove(fault->below->context, path);
+        return fault->below->remove(view->context, path);
     }
     return decision == DECIDE_SWALLOW ? 0 : decision;
 }
 
 static int fault_sync_directory(void *context, const char *path)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int decision = fault_decide(fault, IO_FAULT_SYNC_DIRECTORY);
 
     if (decision == DECIDE_CALL) {
-        return fault->below->sync_directory(fault->below->context, path);
+        return fault->below->sync_directory(view->context, path);
     }
     return decision == DECIDE_SWALLOW ? 0 : decision;
 }
 
 static int fault_random(void *context, void *buffer, size_t bytes)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int os_error = fault_decide(fault, IO_FAULT_RANDOM);
 
-    return os_error != 0 ? os_error : fault->below->random(fault->below->context, buffer, bytes);
+    return os_error != 0 ? os_error : fault->below->random(view->context, buffer, bytes);
 }
 
 static int fault_make_directory(void *context, const char *path)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int os_error = fault_decide(fault, IO_FAULT_MAKE_DIRECTORY);
 
-    return os_error != 0 ? os_error : fault->below->make_directory(fault->below->context, path);
+    return os_error != 0 ? os_error : fault->below->make_directory(view->context, path);
 }
 
 /* Tells one name and ends the listing. */
@@ -261,25 +275,27 @@ static int fault_visit_one(void *context, const char *name)
 static int fault_list(void *context, const char *path,
                       int (*visit)(void *visit_context, const char *name), void *visit_context)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int os_error = fault_decide(fault, IO_FAULT_LIST);
     fault_visit one = {visit, visit_context, os_error};
 
     if (os_error == 0) {
-        return fault->below->list(fault->below->context, path, visit, visit_context);
+        return fault->below->list(view->context, path, visit, visit_context);
     }
-    const int answer = fault->below->list(fault->below->context, path, fault_visit_one, &one);
+    const int answer = fault->below->list(view->context, path, fault_visit_one, &one);
     return answer != 0 ? answer : os_error; /* an empty directory fails too */
 }
 
 static int fault_lock_file(void *context, const char *path, nphd_file *out_file)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     int os_error = fault_decide(fault, IO_FAULT_LOCK);
 
     out_file->handle = -1;
     if (os_error == 0) {
-        os_error = fault->below->lock(fault->below->context, path, out_file);
+        os_error = fault->below->lock(view->context, path, out_file);
         fault_count_open(fault, os_error);
     }
     return os_error;
@@ -287,19 +303,109 @@ static int fault_lock_file(void *context, const char *path, nphd_file *out_file)
 
 static int fault_copy(void *context, const char *from, const char *to)
 {
-    io_fault *fault = context;
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
     const int os_error = fault_decide(fault, IO_FAULT_COPY);
 
-    return os_error != 0 ? os_error : fault->below->copy(fault->below->context, from, to);
+    return os_error != 0 ? os_error : fault->below->copy(view->context, from, to);
+}
+
+/* ---- what a table may lack ---- */
+
+static int fault_root(void *context, const char *path, const char *name, void **out_context)
+{
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
+    int os_error = fault_decide(fault, IO_FAULT_ROOT);
+    io_fault_view *rooted;
+
+    *out_context = NULL;
+    if (os_error != 0) {
+        return os_error;
+    }
+    rooted = calloc(1, sizeof(*rooted));
+    if (rooted == NULL) {
+        abort();
+    }
+    rooted->fault = fault;
+    os_error = fault->below->root(view->context, path, name, &rooted->context);
+    if (os_error != 0) {
+        free(rooted);
+        return os_error;
+    }
+    fault_count_open(fault, 0);
+    *out_context = rooted;
+    return 0;
+}
+
+static void fault_unroot(void *context)
+{
+    io_fault_view *view = context;
+    io_fault *fault = view->fault;
+
+    fault_lock(fault);
+    fault->total_calls++;
+    fault->open_files--;
+    fault_unlock(fault);
+    fault->below->unroot(view->context);
+    free(view);
+}
+
+static int fault_look(void *context, const char *path, nphd_file_facts *out)
+{
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
+    const int os_error = fault_decide(fault, IO_FAULT_LOOK);
+
+    memset(out, 0, sizeof(*out));
+    return os_error != 0 ? os_error : fault->below->look(view->context, path, out);
+}
+
+static int fault_resolve(void *context, const char *path, char *out, size_t room)
+{
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
+    const int os_error = fault_decide(fault, IO_FAULT_LOOK);
+
+    return os_error != 0 ? os_error : fault->below->resolve(view->context, path, out, room);
+}
+
+static int fault_create_like(void *context, const char *path, const char *like, nphd_file *out_file)
+{
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
+    int os_error = fault_decide(fault, IO_FAULT_OPEN);
+
+    out_file->handle = -1;
+    if (os_error == DECIDE_CALL) {
+        os_error = fault->below->create_like(view->context, path, like, out_file);
+        fault_count_open(fault, os_error);
+    }
+    return os_error;
+}
+
+static int fault_hold(void *context, const char *path, nphd_file *out_file)
+{
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
+    int os_error = fault_decide(fault, IO_FAULT_LOCK);
+
+    out_file->handle = -1;
+    if (os_error == DECIDE_CALL) {
+        os_error = fault->below->hold(view->context, path, out_file);
+        fault_count_open(fault, os_error);
+    }
+    return os_error;
 }
 
 void io_fault_init(io_fault *fault, const nphd_io *below)
 {
     memset(fault, 0, sizeof(*fault));
     fault->below = below;
+    fault->view = (io_fault_view){fault, below->context};
     fault->table = (nphd_io){
         .struct_size = sizeof(nphd_io),
-        .context = fault,
+        .context = &fault->view,
         .open = fault_open,
         .size = fault_size,
         .read = fault_read,
@@ -317,6 +423,12 @@ void io_fault_init(io_fault *fault, const nphd_io *below)
         .list = fault_list,
         .lock = fault_lock_file,
         .copy = fault_copy,
+        .root = below->root != NULL ? fault_root : NULL,
+        .unroot = below->unroot != NULL ? fault_unroot : NULL,
+        .look = below->look != NULL ? fault_look : NULL,
+        .resolve = below->resolve != NULL ? fault_resolve : NULL,
+        .create_like = below->create_like != NULL ? fault_create_like : NULL,
+        .hold = below->hold != NULL ? fault_hold : NULL,
     };
     if (pthread_mutex_init(&fault->mutex, NULL) != 0) {
         abort();

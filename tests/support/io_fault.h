@@ -41,13 +41,23 @@
 #define IO_FAULT_LIST 0x2000u
 #define IO_FAULT_LOCK 0x4000u
 #define IO_FAULT_COPY 0x8000u
-#define IO_FAULT_ALL 0xffffu
+#define IO_FAULT_ROOT 0x10000u
+#define IO_FAULT_LOOK 0x20000u /* look and resolve */
+#define IO_FAULT_ALL 0x3ffffu
 
 /* In place of an errno: the call succeeds, but a read or write moves only half of what was asked
  * (one byte at least). Counts reads and writes alone. */
 #define IO_FAULT_SHORT (-1)
 
+/* The context of the table: which injector, and which context of the table below. */
+typedef struct io_fault_view {
+    struct io_fault *fault;
+    void *context;
+} io_fault_view;
+
 typedef struct io_fault {
+    io_fault_view
+        view;      /* the first: a function planted in the table may take it for the injector */
     nphd_io table; /* hand out &fault.table */
 
     /* What to do; set by io_fault_arm. */
@@ -72,7 +82,7 @@ typedef struct io_fault {
     size_t maps;
 
     /* Private. */
-    const nphd_io *below; /* with all functions */
+    const nphd_io *below; /* with all functions but those that a table may lack */
     pthread_mutex_t mutex;
     intptr_t *spoiled; /* open files whose sync has failed */
     size_t spoiled_count;

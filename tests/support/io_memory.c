@@ -329,6 +329,7 @@ memory_io *memory_io_create(uint64_t seed)
         .list = model_list,
         .lock = model_lock,
         .copy = model_copy,
+        .look = model_look,
     };
     if (pthread_mutex_init(&disk->mutex, NULL) != 0) {
         abort();

@@ -243,6 +243,28 @@ int model_copy(void *context, const char *from, const char *to)
     return model_disk_leave(disk, os_error);
 }
 
+int model_look(void *context, const char *path, nphd_file_facts *out)
+{
+    memory_io *disk = model_disk_enter(context);
+    const model_name *name = model_names_find(&disk->live, model_path_plain(path));
+    char directory[PATH_ROOM];
+    int os_error = 0;
+
+    memset(out, 0, sizeof(*out));
+    if (!model_disk_has_power(disk)) {
+        os_error = EIO;
+    } else if (name != NULL && !name->file->directory) {
+        out->kind = NPHD_KIND_FILE;
+        out->number = name->file->number;
+        out->bytes = name->file->live_bytes;
+    } else {
+        directory_plain(path, directory);
+        os_error = directory_check(disk, directory);
+        out->kind = os_error == 0 ? NPHD_KIND_DIRECTORY : 0;
+    }
+    return model_disk_leave(disk, os_error);
+}
+
 /* ---- looking and meddling ---- */
 
 void memory_io_require_directories(memory_io *disk)

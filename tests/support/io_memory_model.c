@@ -39,6 +39,7 @@ model_file *model_file_create(memory_io *disk)
 {
     model_file *file = model_must_have(calloc(1, sizeof(*file)));
 
+    file->number = ++disk->next_number;
     disk->files = model_array_grow(disk->files, disk->file_count, &disk->file_room, sizeof(file));
     disk->files[disk->file_count++] = file;
     return file;

@@ -31,6 +31,7 @@ typedef struct model_file {
     model_write *writes; /* since the last sync */
     size_t write_count;
     size_t write_room;
+    uint64_t number; /* no other file of the disk has had it */
     bool marked;
     bool directory;
 } model_file;
@@ -83,6 +84,7 @@ struct memory_io {
     model_map *maps;
     size_t map_count;
     size_t map_room;
+    uint64_t next_number;
     intptr_t next_handle;
     intptr_t first_handle; /* handles below are from before the power cut */
     uint64_t operations;
@@ -160,5 +162,6 @@ int model_list(void *context, const char *path, int (*visit)(void *visit_context
                void *visit_context);
 int model_lock(void *context, const char *path, nphd_file *out_file);
 int model_copy(void *context, const char *from, const char *to);
+int model_look(void *context, const char *path, nphd_file_facts *out);
 
 #endif

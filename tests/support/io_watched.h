@@ -78,6 +78,7 @@ PASS(list,
      (io->below->context, path, visit, visit_context))
 PASS(lock, (void *context, const char *path, nphd_file *out), (io->below->context, path, out))
 PASS(copy, (void *context, const char *from, const char *to), (io->below->context, from, to))
+PASS(look, (void *context, const char *path, nphd_file_facts *out), (io->below->context, path, out))
 
 static inline void pass_unmap(void *context, const void *base, uint64_t bytes)
 {
@@ -92,16 +93,31 @@ static inline void watched_init(watched_io *io, const nphd_io *below)
     io->below = below;
     (void)pthread_mutex_init(&io->mutex, NULL);
     (void)pthread_cond_init(&io->changed, NULL);
-    io->table = (nphd_io){sizeof(nphd_io), io,
-                          pass_open,       pass_size,
-                          pass_read,       pass_write,
-                          pass_allocate,   watched_sync,
-                          pass_close,      pass_map,
-                          pass_unmap,      watched_rename,
-                          pass_remove,     pass_sync_directory,
-                          pass_random,     pass_make_directory,
-                          pass_list,       pass_lock,
-                          pass_copy};
+    io->table = (nphd_io){sizeof(nphd_io),
+                          io,
+                          pass_open,
+                          pass_size,
+                          pass_read,
+                          pass_write,
+                          pass_allocate,
+                          watched_sync,
+                          pass_close,
+                          pass_map,
+                          pass_unmap,
+                          watched_rename,
+                          pass_remove,
+                          pass_sync_directory,
+                          pass_random,
+                          pass_make_directory,
+                          pass_list,
+                          pass_lock,
+                          pass_copy,
+                          NULL,
+                          NULL,
+                          pass_look,
+                          NULL,
+                          NULL,
+                          NULL};
 }
 
 #undef PASS

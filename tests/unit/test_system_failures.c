@@ -54,7 +54,13 @@ static int fails(const char *call)
     return 0;
 }
 
-static int open_(const char *path, int flags, ...)
+static int open_(const char *path, int flags, ...) /* of the device of random numbers */
+{
+    (void)flags;
+    return fails("open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static int openat_(int at, const char *path, int flags, ...)
 {
     va_list list;
     unsigned mode = 0;
@@ -64,7 +70,7 @@ static int open_(const char *path, int flags, ...)
         mode = va_arg(list, unsigned);
         va_end(list);
     }
-    return fails("open") ? -1 : open(path, flags, (mode_t)mode);
+    return fails("open") ? -1 : openat(at, path, flags, (mode_t)mode);
 }
 
 static int fstat_(int descriptor, struct stat *out)
@@ -118,9 +124,44 @@ static void *mmap_(void *at, size_t bytes, int protection, int flags, int descri
     return fails("mmap") ? MAP_FAILED : mmap(at, bytes, protection, flags, descriptor, offset);
 }
 
-static int rename_(const char *from, const char *to)
+static int renameat_(int from_at, const char *from, int to_at, const char *to)
 {
-    return fails("rename") ? -1 : rename(from, to);
+    return fails("rename") ? -1 : renameat(from_at, from, to_at, to);
+}
+
+static DIR *fdopendir_(int descriptor)
+{
+    return fails("fdopendir") ? NULL : fdopendir(descriptor);
+}
+
+static int fstatat_(int at, const char *path, struct stat *out, int flags)
+{
+    return fails("fstatat") ? -1 : fstatat(at, path, out, flags);
+}
+
+static ssize_t readlinkat_(int at, const char *path, char *out, size_t room)
+{
+    return fails("readlink") ? -1 : readlinkat(at, path, out, room);
+}
+
+static char *getcwd_(char *out, size_t room)
+{
+    return fails("getcwd") ? NULL : getcwd(out, room);
+}
+
+static int fchown_(int descriptor, uid_t owner, gid_t group)
+{
+    return fails("fchown") ? -1 : fchown(descriptor, owner, group);
+}
+
+static int fchmod_(int descriptor, mode_t mode)
+{
+    return fails("fchmod") ? -1 : fchmod(descriptor, mode);
+}
+
+static int flock_(int descriptor, int how)
+{
+    return fails("flock") ? -1 : flock(descriptor, how);
 }
 
 static struct dirent *readdir_(DIR *directory)
@@ -169,7 +210,15 @@ static int getrlimit_(int resource, struct rlimit *out)
 #define fsync(...) fsync_(__VA_ARGS__)
 #define close(...) close_(__VA_ARGS__)
 #define mmap(...) mmap_(__VA_ARGS__)
-#define rename(...) rename_(__VA_ARGS__)
+#define openat(...) openat_(__VA_ARGS__)
+#define renameat(...) renameat_(__VA_ARGS__)
+#define fdopendir(...) fdopendir_(__VA_ARGS__)
+#define fstatat(...) fstatat_(__VA_ARGS__)
+#define readlinkat(...) readlinkat_(__VA_ARGS__)
+#define getcwd(...) getcwd_(__VA_ARGS__)
+#define fchown(...) fchown_(__VA_ARGS__)
+#define fchmod(...) fchmod_(__VA_ARGS__)
+#define flock(...) flock_(__VA_ARGS__)
 #define readdir(...) readdir_(__VA_ARGS__)
 #define fcntl(...) fcntl_(__VA_ARGS__)
 #define linkat(...) linkat_(__VA_ARGS__)
@@ -177,17 +226,32 @@ static int getrlimit_(int resource, struct rlimit *out)
 #define sysconf(...) sysconf_(__VA_ARGS__)
 #define getrlimit(...) getrlimit_(__VA_ARGS__)
 #define nphdi_io_posix io_posix_here
+#define nphdi_posix_open posix_open_here
+#define nphdi_posix_rename posix_rename_here
+#define nphdi_posix_remove posix_remove_here
+#define nphdi_posix_sync_directory posix_sync_directory_here
+#define nphdi_posix_make_directory posix_make_directory_here
+#define nphdi_posix_list posix_list_here
+#define nphdi_posix_lock posix_lock_here
+#define nphdi_posix_copy posix_copy_here
+#define nphdi_posix_root posix_root_here
+#define nphdi_posix_unroot posix_unroot_here
+#define nphdi_posix_look posix_look_here
+#define nphdi_posix_resolve posix_resolve_here
+#define nphdi_posix_create_like posix_create_like_here
+#define nphdi_posix_hold posix_hold_here
 #define nphdi_allocator_system allocator_system_here
 #define nphdi_memory_bytes memory_bytes_here
 #include "platform/allocator_system.c"
 #include "platform/io_posix.c"
+#include "platform/io_posix_names.c"
 #undef open
 #undef fstat
 #undef pread
 #undef pwrite
 #undef read
 #undef close
-#undef rename
+#undef openat
 #undef mmap
 
 /* ---- files ---- */
