@@ -98,7 +98,7 @@ endif()
 # ---- checks of the tree and of what is built from it ----
 
 if(NOT CMAKE_CROSSCOMPILING)
-    foreach(check IN ITEMS layers words)
+    foreach(check IN ITEMS layers words bugs)
         add_test(NAME check_${check} COMMAND Python3::Interpreter
             ${PROJECT_SOURCE_DIR}/tools/check_${check})
         nphd_test_properties(check_${check} check)

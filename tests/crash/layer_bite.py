@@ -1,6 +1,7 @@
 """Do the tests bite (L11)? Each seeded bug (src/base/seeded_bug.h) is built into a copy of the tests
 that should notice it, and they must fail. Only the files of the library that have the bug are
-compiled again, and linked before the library."""
+compiled again, and linked before the library. The wrong changes of bug_patches.py likewise: the one
+file that a patch changes is taken from a copy."""
 
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import shlex
 import subprocess
 
+from bug_patches import PATCHES, apply
 from lab import Failure, Lab
 from layer_beside import layer_beside
 from layer_disk import layer_power, may_mount
@@ -62,18 +64,22 @@ def files_with(number):
     return [path for path in sorted((ROOT / "src").rglob("*.c")) if text in path.read_text()]
 
 
-def compile_files(build, folder, number):
+def compile_file(build, folder, path, source, *options):
+    """Compiles `source`, which is the file `path` of the library or a copy of it."""
     with open(build / "compile_commands.json") as file:
-        commands = {entry["file"]: entry for entry in json.load(file)}
-    objects = []
-    for path in files_with(number):
-        entry = commands[str(path)]
-        command = shlex.split(entry["command"])
-        command[command.index("-o") + 1] = str(folder / (path.stem + ".o"))
-        command.insert(1, f"-DNPHD_SEED_BUG={number}")
-        subprocess.run(command, cwd=entry["directory"], check=True)
-        objects.append(str(folder / (path.stem + ".o")))
-    return objects
+        entry = {entry["file"]: entry for entry in json.load(file)}[str(path)]
+    command = shlex.split(entry["command"])
+    command[command.index("-o") + 1] = str(folder / (path.stem + ".o"))
+    command = [str(source) if word == str(path) else word for word in command]
+    if str(source) not in command:  # the file is named from where the compiler works
+        command[command.index("-c") + 1] = str(source)
+    subprocess.run(command[:1] + list(options) + command[1:], cwd=entry["directory"], check=True)
+    return str(folder / (path.stem + ".o"))
+
+
+def compile_files(build, folder, number):
+    return [compile_file(build, folder, path, path, f"-DNPHD_SEED_BUG={number}")
+            for path in files_with(number)]
 
 
 def link(build, folder, objects, name):
@@ -112,7 +118,8 @@ def fails_with(lab, folder, test, seed):
                          NPHD_SOURCE_DIR=str(ROOT)))
         except subprocess.TimeoutExpired:
             return "does not end"
-        found = re.search(r"\[  FAILED  \] (\w+)", done.stdout)
+        # a test whose end finds something open, since it did not come to close it, is an error
+        found = re.search(r"\[  (?:FAILED  |ERROR   )\] (\w+)", done.stdout)
         return (found.group(1) if found else "crashed") if done.returncode != 0 else None
     inner = Lab(folder / "crash_tool", seed, False, not isinstance(test, str) and
                 test is layer_beside, 0)
@@ -124,6 +131,32 @@ def fails_with(lab, folder, test, seed):
     finally:
         inner.keep = False
         inner.close()
+
+
+def bite_of_patch(lab, build, name, program, test):
+    """The failed test, or None."""
+    folder = pathlib.Path(lab.slow) / f"bug-{name}"
+    folder.mkdir()
+    source, text = apply(name, folder)
+    if source is None:
+        raise Failure(f"{name}.patch does not fit: {text}")
+    link(build, folder, [compile_file(build, folder, ROOT / source.relative_to(folder), source)],
+         program)
+    how = fails(lab, folder, program, lab.seed)
+    if how not in (None, test):
+        raise Failure(f"{name}.patch: {how} failed, not {test}")
+    return how
+
+
+def patches_not_caught(lab, build):
+    missed = []
+    for name, what, program, test in PATCHES:
+        how = bite_of_patch(lab, build, name, program, test)
+        print(f"     {name}: {what}: {'NOT CAUGHT' if how is None else 'caught: ' + how}",
+              flush=True)
+        if how is None:
+            missed.append(name)
+    return missed
 
 
 def layer_bite(lab):
@@ -148,6 +181,10 @@ def layer_bite(lab):
             missed.append(number)
         else:
             caught += 1
+    if not lab.bugs or "patches" in lab.bugs:
+        patches = patches_not_caught(lab, build)
+        missed += patches
+        caught += len(PATCHES) - len(patches)
     text = f"{caught} of {caught + skipped + len(missed)} seeded bugs caught" + (
         f", SKIPPED {skipped}" if skipped else "")
     if missed:

@@ -207,12 +207,52 @@ static void test_key_table_without_room(void **state)
     free(file.data);
 }
 
+/* The first link of each list of level 0 leads to the slot behind the last, for which there are a
+ * row of other bytes and marks of a search. A search that ends before it goes there must not take
+ * it in either: each begins at the vector that it looks for, and keeps only that. */
+static void test_link_behind_the_last(void **state)
+{
+    sample file = sample_make(70);
+    nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
+    const nphdi_node_shape shape = {8, 4, 2, 4};
+    uint8_t *levels =
+        file.data + NPHDI_USEARCH_MATRIX_BYTES + file.slots * ROW + NPHDI_USEARCH_HEAD_BYTES;
+    uint8_t *node = levels + 2 * file.slots;
+
+    (void)state;
+    for (uint64_t slot = 0; slot < file.slots; slot++) {
+        uint8_t *list = node + nphdi_node_list_offset(&shape, 0);
+        assert_true(nphdi_get32(list) <= shape.connectivity_base);
+        if (nphdi_get32(list) > 0) {
+            nphdi_put32(list + 4, (uint32_t)file.slots);
+        }
+        node += nphdi_node_base_bytes(&shape) +
+                nphdi_get16(levels + 2 * slot) * nphdi_list_upper_bytes(&shape);
+    }
+    trailer_repair(file.data, &file.places);
+    nphd_index *index = view(&file);
+    options.mode = NPHD_SEARCH_APPROXIMATE;
+    options.breadth = 1;
+    for (uint64_t slot = 0; slot < file.slots; slot++) {
+        const uint8_t *row = file.data + NPHDI_USEARCH_MATRIX_BYTES + slot * ROW;
+        const nphd_vector query = {row + 1, row[0]};
+        nphd_search_report report;
+        nphd_match found;
+        assert_int_equal(nphd_index_search(index, query, 1, &options, &found, &report, NULL),
+                         NPHD_CORRUPT);
+        assert_int_equal(report.count, 0);
+    }
+    nphd_index_close(index);
+    free(file.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_levels),
         cmocka_unit_test(test_levels_without_a_key_table),
         cmocka_unit_test(test_key_table_without_room),
+        cmocka_unit_test(test_link_behind_the_last),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* Opening a directory: what is refused, with which words, and what salvage brings back. */
+#include "support/directory_damage.h"
 #include "support/directory_lab.h"
 
 #include <stdio.h>
@@ -105,6 +106,25 @@ static void test_shard_of_an_older_generation(void **state)
     dirlab_set(&lab->items, nphd_key_u64(21), dirlab_vector(21, 0, data));
     /* the older vector of what the lost shard replaced is the newest there is */
     expect_salvage(lab, "shard_003.usearch");
+}
+
+/* Written after its record, by whoever it was: not the file that the newest shard lists. */
+static void test_shard_of_a_newer_generation(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_sharded_options options = dirlab_small(lab);
+
+    make(lab, true);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_add(lab, sharded, 40, 45);
+    dirlab_close(sharded);
+    damage_file shard = damage_begin(lab, "shard_000.usearch");
+    uint8_t *generation = shard.data + shard.places.directory_offset + 16;
+    nphdi_put64(generation, nphdi_get64(generation) + 1);
+    damage_end(lab, &shard);
+    dirlab_refused(lab, NULL, NPHD_CORRUPT, "shard_000.usearch: of generation", "lists generation");
+    lose(lab, 0, 10);
+    expect_salvage(lab, "shard_000.usearch");
 }
 
 static void test_damaged_shard(void **state)
@@ -442,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DIRLAB_TEST(test_missing_shard),
         DIRLAB_TEST(test_shard_of_an_older_generation),
+        DIRLAB_TEST(test_shard_of_a_newer_generation),
         DIRLAB_TEST(test_damaged_shard),
         DIRLAB_TEST(test_put_aside_twice),
         DIRLAB_TEST(test_verify_finds_what_opening_does_not_read),

@@ -258,12 +258,44 @@ static void test_of_a_reader(void **state)
     content_free(&content);
 }
 
+/* The writer goes on writing to its journal, and the copy does not change with it: what is in it is
+ * what was there, and it can be written to in turn. */
+static void test_journal_of_a_copy_stays(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_sharded_options options = with_journal(lab);
+    nphd_sharded *writer = dirlab_open(lab, &options);
+    directory_content then = {NULL, 0, 0, 0};
+
+    dirlab_add(lab, writer, 0, 20);
+    OK(nphd_sharded_save(writer, NULL, NULL));
+    dirlab_add(lab, writer, 20, 30);
+    OK(nphd_sharded_commit(writer, NULL));
+    content_take(writer, &then);
+    nphd_sharded *reader = open_copy(lab, DIRLAB_FOLDER, true);
+    OK(nphd_sharded_snapshot(reader, "copy", NULL));
+    dirlab_close(reader);
+    dirlab_add(lab, writer, 30, 40);
+    OK(nphd_sharded_commit(writer, NULL));
+    expect_copy(lab, "copy", &then);
+
+    nphd_sharded *copy = open_copy(lab, "copy", false);
+    OK(nphd_sharded_remove(copy, &then.entries[0].key, 1, NULL, NULL));
+    OK(nphd_sharded_commit(copy, NULL));
+    dirlab_close(copy);
+    reader = open_copy(lab, DIRLAB_FOLDER, true);
+    dirlab_expect(lab, reader);
+    dirlab_close(reader);
+    dirlab_close(writer);
+    content_free(&then);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         DIRLAB_TEST(test_of_a_writer),     DIRLAB_TEST(test_arguments),
         DIRLAB_TEST(test_without_sharing), DIRLAB_TEST(test_failing_calls),
-        DIRLAB_TEST(test_of_a_reader),
+        DIRLAB_TEST(test_of_a_reader),     DIRLAB_TEST(test_journal_of_a_copy_stays),
     };
 
     return cmocka_run_group_tests_name("snapshots", tests, NULL, NULL);

@@ -297,17 +297,36 @@ static void test_noise(void **state)
     }
 }
 
+/* Half of all numbers are enough for any writer, and one more must not become 0. */
+static void test_generation_limit(void **state)
+{
+    static const uint64_t beyond[] = {(uint64_t)INT64_MAX + 1, (uint64_t)INT64_MAX + 2,
+                                      UINT64_MAX - 1, UINT64_MAX};
+    ending from;
+    nphdi_trailer read;
+    bool found = false;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(beyond) / sizeof(beyond[0]); i++) {
+        nphd_error err = NPHD_ERROR_INIT;
+        make(&from, 0, 0);
+        from.trailer.generation = beyond[i];
+        from.count = nphdi_trailer_encode_end(&from.trailer, from.bytes);
+        assert_int_equal(
+            decode(from.bytes, from.count, from.trailer.file_bytes, &read, &found, &err),
+            NPHD_CORRUPT);
+        assert_non_null(strstr(err.text, "generation"));
+    }
+}
+
 int main(void)
 {
     uint64_t seed = test_seed();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_every_byte_counts),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_later_versions),
-        cmocka_unit_test(test_needed_sections),
-        cmocka_unit_test(test_mark),
-        cmocka_unit_test_prestate(test_noise, &seed),
+        cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_every_byte_counts),
+        cmocka_unit_test(test_bounds),           cmocka_unit_test(test_later_versions),
+        cmocka_unit_test(test_needed_sections),  cmocka_unit_test(test_mark),
+        cmocka_unit_test(test_generation_limit), cmocka_unit_test_prestate(test_noise, &seed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
