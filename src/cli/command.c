@@ -2,9 +2,26 @@
 #include "command.h"
 
 #include "parse.h"
+#include "suggest.h"
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+static void command_unknown_option(const char *typed, const struct option *longs)
+{
+    char name[CLI_SUGGEST_BYTES];
+    char advice[CLI_SUGGEST_BYTES];
+    cli_suggestion suggestion = {.typed = name};
+
+    typed += strspn(typed, "-");
+    snprintf(name, sizeof(name), "%.*s", (int)strcspn(typed, "="), typed);
+    for (const struct option *option = longs; option->name != NULL; option++) {
+        cli_suggest_try(&suggestion, option->name);
+    }
+    cli_suggest_text(&suggestion, "--", advice, sizeof(advice));
+    cli_usage("unknown option '--%s'%s", name, advice);
+}
 
 /* The next option, or -1 after the last. On an option that is unknown or lacks its value it
  * complains and returns '?'. */
@@ -27,7 +44,7 @@ static int command_next_option(int argc, char **argv, const char *shorts,
         } else if (optopt != 0) {
             cli_usage("option '%s' takes no value", last);
         } else {
-            cli_usage("unknown option '%s'", last);
+            command_unknown_option(last, longs);
         }
     }
     return got;

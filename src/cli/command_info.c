@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include "facts.h"
+#include "suggest.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -108,7 +109,7 @@ static cli_exit info_file(const char *path, const info_job *job, json_t *facts)
     nphd_status status = nphd_file_metadata(path, NULL, &metadata, &err);
 
     if (status != NPHD_OK) {
-        return cli_fail(&err);
+        return cli_fail_open(path, &err);
     }
     cli_facts_put(facts, "path", cli_fact_text(path));
     info_put_metadata(facts, &metadata);

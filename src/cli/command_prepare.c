@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include "progress.h"
+#include "suggest.h"
 #include <stdio.h>
 
 typedef struct prepare_job {
@@ -24,7 +25,8 @@ static cli_exit prepare_metadata(const char *path, nphd_metadata *out)
 {
     nphd_error err = NPHD_ERROR_INIT;
 
-    return nphd_file_metadata(path, NULL, out, &err) == NPHD_OK ? CLI_SUCCESS : cli_fail(&err);
+    return nphd_file_metadata(path, NULL, out, &err) == NPHD_OK ? CLI_SUCCESS
+                                                                : cli_fail_open(path, &err);
 }
 
 /* Makes the tables and saves the file with them; what is too small for any stays as it is. */

@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include "output.h"
+#include "suggest.h"
 #include <stdio.h>
 
 static void verify_print(const char *text)
@@ -64,10 +65,11 @@ static void verify_directory_summary(const char *path, bool damaged,
 }
 
 /* Prints what the check has found; an error that is not damage is complained about. */
-static cli_exit verify_end(nphd_status status, uint64_t damages, const nphd_error *err)
+static cli_exit verify_end(const char *path, nphd_status status, uint64_t damages,
+                           const nphd_error *err)
 {
     if (status != NPHD_OK && status != NPHD_CORRUPT) {
-        return cli_fail(err);
+        return cli_fail_open(path, err);
     }
     if (status == NPHD_CORRUPT && damages == 0) {
         verify_print(err->text);
@@ -85,7 +87,7 @@ static cli_exit verify_file(const char *path, nphd_verify_options *options)
 
     options->damage_context = &damages;
     status = nphd_file_verify_with(path, options, &report, &err);
-    result = verify_end(status, damages, &err);
+    result = verify_end(path, status, damages, &err);
 
     if (status == NPHD_OK || status == NPHD_CORRUPT) {
         verify_summary(path, status == NPHD_CORRUPT, &report);
@@ -106,7 +108,7 @@ static cli_exit verify_directory(const char *path, nphd_verify_options *options)
     }
     options->damage_context = &damages;
     status = nphd_directory_verify_with(path, options, &report, &err);
-    result = verify_end(status, damages, &err);
+    result = verify_end(path, status, damages, &err);
     if (status == NPHD_OK || status == NPHD_CORRUPT) {
         verify_directory_summary(path, status == NPHD_CORRUPT, &report);
     }

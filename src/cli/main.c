@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include "output.h"
+#include "suggest.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,13 +36,28 @@ static const cli_command *main_find(const char *name)
     return NULL;
 }
 
+/* "; did you mean 'add'?", or "". */
+static void main_advise(const char *typed, char *out, size_t capacity)
+{
+    cli_suggestion suggestion = {.typed = typed};
+
+    for (const cli_command *command = cli_commands; command->name != NULL; command++) {
+        cli_suggest_try(&suggestion, command->name);
+    }
+    cli_suggest_try(&suggestion, "help");
+    cli_suggest_text(&suggestion, "", out, capacity);
+}
+
 static cli_exit main_help(int argc, char **argv)
 {
+    char advice[64];
+
     if (argc > 1) {
         return cli_usage("help: '%s' is one argument too many", argv[1]);
     }
     if (argc == 1 && main_find(argv[0]) == NULL && strcmp(argv[0], "help") != 0) {
-        return cli_usage("help: there is no command '%s'", argv[0]);
+        main_advise(argv[0], advice, sizeof(advice));
+        return cli_usage("help: there is no command '%s'%s", argv[0], advice);
     }
     return cli_help(argc == 1 ? argv[0] : NULL);
 }
@@ -49,6 +65,7 @@ static cli_exit main_help(int argc, char **argv)
 static cli_exit main_run(int argc, char **argv)
 {
     const cli_command *command = NULL;
+    char advice[64];
 
     if (argc < 2) {
         return cli_usage("no command is given");
@@ -65,7 +82,8 @@ static cli_exit main_run(int argc, char **argv)
     }
     command = main_find(argv[1]);
     if (command == NULL) {
-        return cli_usage("there is no command '%s'", argv[1]);
+        main_advise(argv[1], advice, sizeof(advice));
+        return cli_usage("there is no command '%s'%s", argv[1], advice);
     }
     cli_message_command(command->name);
     return command->run(argc - 1, argv + 1);

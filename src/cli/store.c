@@ -2,6 +2,7 @@
 #include "store.h"
 
 #include "progress.h"
+#include "suggest.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,7 +111,7 @@ static cli_exit store_open_file(cli_store *store, cli_access access,
         return store_create_file(store, options);
     }
     if (status != NPHD_OK) {
-        return cli_fail(&err);
+        return cli_fail_open(store->path, &err);
     }
     store->shape.key_bits = metadata.key_bits;
     store->shape.metric = options->legacy_nphd ? NPHD_METRIC_NPHD : metadata.metric;
@@ -129,7 +130,7 @@ cli_exit cli_store_find_directory(const char *path)
     nphd_error err = NPHD_ERROR_INIT;
 
     if (nphd_directory_metadata(path, NULL, &metadata, &err) == NPHD_NOT_FOUND) {
-        return cli_fail(&err);
+        return cli_fail_open(path, &err);
     }
     return CLI_SUCCESS; /* of damage the open says more */
 }
