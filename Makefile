@@ -29,6 +29,7 @@ help:
 	@echo "make coverage  which lines the tests run"
 	@echo "make format    format the C files"
 	@echo "make lint      look for mistakes without running anything"
+	@echo "make release   build the library and the program alone, without tests"
 	@echo "make install   install under PREFIX ($(PREFIX)), below DESTDIR if that is set"
 	@echo "make clean     remove what was built"
 

@@ -4,10 +4,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
-#define BAR_CELLS 24
+#define BAR_CELLS ((size_t)24)
+#define LEAST_CELLS 4           /* of a bar */
+#define USUAL_COLUMNS 80        /* where the terminal does not tell */
 #define FIRST_AFTER_SECONDS 0.5 /* short work ends before a bar could be read */
 #define EVERY_SECONDS 0.1       /* more often than this only costs time */
 
@@ -54,37 +57,74 @@ static void progress_format_seconds(char *out, size_t capacity, double seconds)
     }
 }
 
-static void progress_draw_bar(double fraction)
+/* Columns of the terminal, of which the last is not used: a line that fills it may wrap, and could
+ * not be taken back. */
+static size_t progress_columns(void)
 {
-    const int full = (int)(fraction * BAR_CELLS);
-    char bar[BAR_CELLS + 1];
+    struct winsize size;
+    const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
 
-    for (int cell = 0; cell < BAR_CELLS; cell++) {
-        bar[cell] = cell < full ? '#' : '.';
-    }
-    bar[BAR_CELLS] = '\0';
-    fprintf(stderr, " [%s] %3d%%", bar, (int)(fraction * 100));
+    return (known ? size.ws_col : USUAL_COLUMNS) - (size_t)1;
 }
 
+/* A bar of as many cells as there is room for besides `rest` columns; none where that are few. */
+static void progress_format_bar(char *out, double fraction, size_t rest, size_t columns)
+{
+    const size_t around = strlen(" []");
+    const size_t room = columns > rest + around ? columns - rest - around : 0;
+    const size_t cells = room < BAR_CELLS ? room : BAR_CELLS;
+    size_t used = 0;
+
+    if (cells >= LEAST_CELLS) {
+        memcpy(out, " [", 2);
+        memset(out + 2, '.', cells);
+        memset(out + 2, '#', (size_t)(fraction * (double)cells));
+        out[2 + cells] = ']';
+        used = cells + around;
+    }
+    out[used] = '\0';
+}
+
+/* What does not fit is left out: first the bar, then the rate, then the time. */
 static void progress_draw(const cli_progress *progress, double share, double now)
 {
     const double elapsed = now - progress->start_seconds;
     const double items = (double)progress->items + share * (double)progress->batch;
+    const size_t columns = progress_columns();
     double fraction =
         progress->begin_fraction + share * (progress->end_fraction - progress->begin_fraction);
-    char left[32];
+    char bar[BAR_CELLS + 8] = "";
+    char part[16] = "";
+    char rate[64] = "";
+    char left[64] = "";
+    char time[32];
+    size_t rest = 0;
 
     fraction = fraction > 1 ? 1 : fraction;
-    fprintf(stderr, "\r\033[K%s", progress->what);
     if (progress->end_fraction >= 0) {
-        progress_draw_bar(fraction);
+        snprintf(part, sizeof(part), " %3d%%", (int)(fraction * 100));
     }
     if (progress->rate) {
-        fprintf(stderr, "  %.0f vectors, %.0f/s", items, items / elapsed);
+        snprintf(rate, sizeof(rate), "  %.0f vectors, %.0f/s", items, items / elapsed);
     }
     if (progress->end_fraction >= 0 && fraction > 0) {
-        progress_format_seconds(left, sizeof(left), elapsed / fraction - elapsed);
-        fprintf(stderr, ", %s left", left);
+        progress_format_seconds(time, sizeof(time), elapsed / fraction - elapsed);
+        snprintf(left, sizeof(left), ", %s left", time);
+    }
+    rest = strlen(progress->what) + strlen(part);
+    if (rest + strlen(rate) + strlen(left) > columns) {
+        rate[0] = '\0';
+    }
+    if (rest + strlen(left) > columns) {
+        left[0] = '\0';
+    }
+    if (progress->end_fraction >= 0) {
+        progress_format_bar(bar, fraction, rest + strlen(rate) + strlen(left), columns);
+    }
+    if (rest <= columns) {
+        fprintf(stderr, "\r\033[K%s%s%s%s%s", progress->what, bar, part, rate, left);
+    } else {
+        fprintf(stderr, "\r\033[K%.*s", (int)columns, progress->what);
     }
     fflush(stderr);
 }
