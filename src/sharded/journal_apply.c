@@ -1,8 +1,10 @@
 /* Applying the records of journals.
  *
+ * Of several changes of a key only the last one is applied (journal_last.h), but for multi indexes.
  * Changes of one kind are gathered, so that threads share the work. What a record says is checked
  * like what a caller says, and what no caller could have said is damage of the file. */
 #include "base/error.h"
+#include "platform/interrupt.h"
 #include "sharded/journal_replay.h"
 
 #include <stdio.h>
@@ -14,9 +16,19 @@ nphd_status nphdi_replay_begin(nphdi_replay *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphd_allocator *allocator = of->sharded->allocator;
+    const nphd_io *io = of->sharded->io;
+    int failed;
 
     TRY(nphdi_alloc(allocator, REPLAY_AT_ONCE, sizeof(*of->keys), &of->keys, err));
     TRY(nphdi_alloc(allocator, REPLAY_AT_ONCE, sizeof(*of->vectors), &of->vectors, err));
+    /* salvage looks at what damage has left, and does best with all of it */
+    of->last_only = !of->sharded->parameters.multi && !of->sharded->salvage;
+    of->last.allocator = allocator;
+    NPHDI_REPEAT_INTERRUPTED(failed,
+                             io->random(io->context, &of->last.seed, sizeof(of->last.seed)));
+    if (failed != 0) {
+        status = nphdi_fail_os(err, failed, "%s: random number", of->sharded->path);
+    }
 done:
     return status;
 }
@@ -27,6 +39,7 @@ void nphdi_replay_end(nphdi_replay *of)
 
     nphdi_free(allocator, of->keys, REPLAY_AT_ONCE, sizeof(*of->keys));
     nphdi_free(allocator, of->vectors, REPLAY_AT_ONCE, sizeof(*of->vectors));
+    nphdi_last_release(&of->last);
 }
 
 /* ---- records that are gathered ---- */
@@ -127,31 +140,75 @@ static nphd_status check_record(const nphdi_replay *of, const char *where, uint6
     return NPHD_OK;
 }
 
+nphd_status nphdi_replay_take_record(const nphdi_replay *of, const char *where,
+                                     const nphdi_journal_reader *reader, uint64_t *offset,
+                                     nphdi_journal_record *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t begin = *offset;
+
+    TRY(nphdi_journal_decode_record(where, &reader->head, reader->records, reader->count, offset,
+                                    out, err));
+    TRY(check_record(of, where, begin, out, err));
+done:
+    return status;
+}
+
+/* ---- frames ---- */
+
+/* Does a change count? *record gets the kind as which it is applied. `first`: number of the first
+ * change of this frame. */
+static nphd_status change_counts(nphdi_replay *of, nphdi_found_journal *journal,
+                                 const nphdi_journal_reader *reader, uint64_t first,
+                                 nphdi_journal_record *record, bool *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint64_t number;
+
+    *out = true;
+    if (!of->last_only) {
+        return NPHD_OK;
+    }
+    if (of->change >= of->planned) {
+        TRY(nphdi_replay_plan(of, journal, reader, first, err));
+    }
+    number = of->change++;
+    /* a file that others cut meanwhile may not have been read so far */
+    *out =
+        number >= of->planned || nphdi_last_counts(&of->last, record->key, number, &record->kind);
+    of->left_out += *out ? 0 : 1;
+done:
+    return status;
+}
+
 nphd_status nphdi_replay_frame(nphdi_replay *of, nphdi_found_journal *journal,
                                const nphdi_journal_reader *reader, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    const uint64_t first = of->change;
     nphdi_journal_record record;
     char where[NPHD_ERROR_TEXT_BYTES];
+    nphd_error why = NPHD_ERROR_INIT;
     bool more = true;
 
     (void)snprintf(where, sizeof(where), "%s: frame %llu", journal->path,
                    (unsigned long long)(reader->number - 1));
     for (uint64_t offset = 0; more && offset < reader->count;) {
         const uint64_t begin = offset;
-        nphd_error why = NPHD_ERROR_INIT;
-        status = nphdi_journal_decode_record(where, &journal->head, reader->records, reader->count,
-                                             &offset, &record, &why);
-        if (status == NPHD_OK) {
-            status = check_record(of, where, begin, &record, &why);
-        }
-        if (status == NPHD_OK) {
-            TRY(apply_record(of, &record, err));
+        bool counts = true;
+        status = nphdi_replay_take_record(of, where, reader, &offset, &record, &why);
+        if (status != NPHD_OK) {
+            nphdi_replay_salvage(of, journal, &status, &why, err);
+            TRY(status);
+            more = offset > begin; /* else nobody knows where the next one begins */
             continue;
         }
-        nphdi_replay_salvage(of, journal, &status, &why, err);
-        TRY(status);
-        more = offset > begin; /* else nobody knows where the next one begins */
+        if (nphdi_replay_is_change(&record)) {
+            TRY(change_counts(of, journal, reader, first, &record, &counts, err));
+        }
+        if (counts) {
+            TRY(apply_record(of, &record, err));
+        }
     }
     /* vectors point into the frame */
     TRY(apply_gathered(of, err));

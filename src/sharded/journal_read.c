@@ -72,6 +72,7 @@ static void accept(nphdi_journal_reader *reader, uint64_t skip, uint64_t count, 
     reader->records = reader->bytes + skip;
     reader->count = count;
     reader->number++;
+    reader->before = reader->offset;
     reader->offset += taken;
 }
 

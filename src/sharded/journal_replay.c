@@ -418,9 +418,11 @@ nphd_status nphdi_journal_replay(nphd_sharded *sharded, const nphdi_names *names
     TRY(keep_damaged(&of, err));
     if (of.applied > 0) {
         nphdi_log_write(&sharded->log, NPHD_LOG_INFO,
-                        "%s: %llu changes of the journal applied in %.3f s", sharded->path,
-                        (unsigned long long)of.applied,
-                        (double)(nphdi_clock_ms() - begin_ms) / 1000);
+                        "%s: %llu changes of the journal applied in %.3f s, %llu left out, as "
+                        "later ones replace them",
+                        sharded->path, (unsigned long long)of.applied,
+                        (double)(nphdi_clock_ms() - begin_ms) / 1000,
+                        (unsigned long long)of.left_out);
     }
 done:
     release(&of);

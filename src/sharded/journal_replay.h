@@ -3,6 +3,7 @@
 #define NPHDI_JOURNAL_REPLAY_H
 
 #include "sharded/journal.h"
+#include "sharded/journal_last.h"
 #include "sharded/sharded_internal.h"
 
 typedef struct nphdi_found_journal {
@@ -25,6 +26,11 @@ typedef struct nphdi_replay {
     nphd_vector *vectors;
     size_t count;
     uint64_t applied;
+    uint64_t left_out; /* later changes of their keys made them superfluous */
+    bool last_only;    /* of each key only the last change is applied */
+    nphdi_last last;   /* which that are, of the changes up to `planned` */
+    uint64_t planned;
+    uint64_t change; /* number of the next one */
 } nphdi_replay;
 
 /* Salvage tells of damage and goes on; *status is then NPHD_OK. Else `why` is copied to `err`. */
@@ -38,8 +44,26 @@ nphdi_found_journal *nphdi_replay_successor(const nphdi_replay *of,
 
 nphd_status nphdi_replay_begin(nphdi_replay *of, nphd_error *err); /* takes memory */
 void nphdi_replay_end(nphdi_replay *of);
+/* The record at *offset of the frame that the reader has just taken, checked, as in
+ * nphdi_journal_decode_record(). `where`: file and frame, for errors. */
+nphd_status nphdi_replay_take_record(const nphdi_replay *of, const char *where,
+                                     const nphdi_journal_reader *reader, uint64_t *offset,
+                                     nphdi_journal_record *out, nphd_error *err);
+/* Is that an add, a replacement or a removal? */
+static inline bool nphdi_replay_is_change(const nphdi_journal_record *record)
+{
+    return record->kind == NPHDI_JOURNAL_ADD || record->kind == NPHDI_JOURNAL_REPLACE ||
+           record->kind == NPHDI_JOURNAL_REMOVE;
+}
 /* Applies the records of the frame that the reader has just taken. */
 nphd_status nphdi_replay_frame(nphdi_replay *of, nphdi_found_journal *journal,
                                const nphdi_journal_reader *reader, nphd_error *err);
+
+/* ---- which changes count (journal_plan.c) ---- */
+
+/* Looks ahead, from change number of->change on, which is in the frame that the reader has just
+ * taken and whose first change has the number `first`: sets of->last and of->planned. */
+nphd_status nphdi_replay_plan(nphdi_replay *of, nphdi_found_journal *journal,
+                              const nphdi_journal_reader *reader, uint64_t first, nphd_error *err);
 
 #endif

@@ -367,6 +367,96 @@ static void test_frames_of_other_numbers(void **state)
     }
 }
 
+/* ---- the last change of each key ---- */
+
+/* Any records, such as no writer leaves too: adds of keys that are there, removals of those that
+ * are not. The state is that after all of them in order, and of what a later one replaced nothing
+ * is stored. */
+static void test_any_records_in_order(void **state)
+{
+    enum { FRAMES = 6, RECORDS = 40, KEYS = 16 };
+    dirlab *lab = *state;
+    const nphdi_journal_head base = make_base(lab);
+    uint8_t *records = malloc(RECORDS * NPHDI_JOURNAL_RECORD_MOST);
+
+    assert_non_null(records);
+    for (unsigned turn = 0; turn < 20; turn++) {
+        script first = begin(&base, 2, NULL);
+        script second = {0};
+        script *of = &first;
+        dirlab_items_free(&lab->items);
+        expect_keys(lab, 0, 10, 0);
+        for (unsigned frame = 0; frame < FRAMES; frame++) {
+            size_t bytes = 0;
+            if (frame == FRAMES / 2) {
+                put(lab, &first);
+                second = begin(&base, 3, &first);
+                of = &second;
+            }
+            for (unsigned i = 0; i < RECORDS; i++) {
+                const uint64_t key = test_random_below(&lab->random, KEYS);
+                const uint64_t what = test_random_below(&lab->random, turn % 4 == 0 ? 100 : 90);
+                uint8_t bits[8];
+                nphdi_journal_record record = {.key = nphd_key_u64(key)};
+                record.vector = dirlab_vector(key, (uint8_t)(frame * RECORDS + i), bits);
+                record.kind = what < 30   ? NPHDI_JOURNAL_ADD
+                              : what < 60 ? NPHDI_JOURNAL_REPLACE
+                              : what < 98 ? NPHDI_JOURNAL_REMOVE
+                                          : NPHDI_JOURNAL_RESET;
+                bytes += put_record(&record, records + bytes);
+                if (record.kind == NPHDI_JOURNAL_RESET) {
+                    dirlab_items_free(&lab->items);
+                } else if (record.kind == NPHDI_JOURNAL_REMOVE) {
+                    dirlab_drop(&lab->items, record.key);
+                } else if (record.kind == NPHDI_JOURNAL_REPLACE ||
+                           dirlab_find(&lab->items, record.key) == NULL) {
+                    dirlab_set(&lab->items, record.key, record.vector);
+                }
+            }
+            put_frame(of, records, bytes);
+        }
+        put(lab, &second);
+        expect_opens(lab, false);
+        const nphd_sharded_options options = with_journal(lab);
+        nphd_sharded *sharded = dirlab_open(lab, &options);
+        nphd_sharded_stats stats = dirlab_stats(sharded);
+        assert_true(stats.dirty <= 2 * KEYS);
+        dirlab_expect(lab, sharded);
+        nphd_sharded_free(sharded);
+        end(&first);
+        end(&second);
+    }
+    free(records);
+}
+
+/* The memory for looking ahead is bounded: behind half a million keys it is done again. */
+static void test_more_keys_than_are_looked_ahead_for(void **state)
+{
+    enum { KEYS = 530000 };
+    dirlab *lab = *state;
+    const nphdi_journal_head base = make_base(lab);
+    uint8_t *records = malloc((size_t)KEYS * 16);
+    script first = begin(&base, 2, NULL);
+    size_t bytes = 0;
+
+    assert_non_null(records);
+    put_keys(&first, NPHDI_JOURNAL_REPLACE, 3, 8, 1);
+    put_keys(&first, NPHDI_JOURNAL_REPLACE, 3, 8, 2);
+    for (uint64_t key = 0; key < KEYS; key++) {
+        const nphdi_journal_record record = {.kind = NPHDI_JOURNAL_REMOVE,
+                                             .key = nphd_key_u64(1000000 + key)};
+        bytes += put_record(&record, records + bytes);
+    }
+    put_frame(&first, records, bytes);
+    put_keys(&first, NPHDI_JOURNAL_REPLACE, 4, 12, 3);
+    put(lab, &first);
+    expect_keys(lab, 3, 8, 2);
+    expect_keys(lab, 4, 12, 3);
+    expect_opens(lab, false);
+    end(&first);
+    free(records);
+}
+
 /* ---- heads ---- */
 
 static void test_heads_that_salvage_passes_over(void **state)
@@ -590,6 +680,8 @@ int main(void)
         DIRLAB_TEST(test_wrong_record_among_others),
         DIRLAB_TEST(test_two_damaged_frames),
         DIRLAB_TEST(test_frames_of_other_numbers),
+        DIRLAB_TEST(test_any_records_in_order),
+        DIRLAB_TEST(test_more_keys_than_are_looked_ahead_for),
         DIRLAB_TEST(test_heads_that_salvage_passes_over),
         DIRLAB_TEST(test_wrong_length),
         DIRLAB_TEST(test_wide_numbers),
