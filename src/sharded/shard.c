@@ -331,6 +331,17 @@ done:
     return status;
 }
 
+nphd_status nphdi_sealed_replaceable(const nphd_sharded *sharded, nphd_key key,
+                                     nphd_status (*visit)(void *context, nphdi_shard *shard,
+                                                          uint32_t slot, bool hidden,
+                                                          nphd_error *err),
+                                     void *context, nphd_error *err)
+{
+    return nphdi_sharded_maybe(sharded, key)
+               ? nphdi_sealed_entries(sharded, key, visit, context, err)
+               : NPHD_OK;
+}
+
 /* What a pass over the entries of keys is for. */
 typedef struct preparation {
     bool make; /* else it only looks */
@@ -355,9 +366,7 @@ static nphd_status prepare_keys(const nphd_sharded *sharded, const nphd_key *key
     nphd_status status = NPHD_OK;
 
     for (size_t i = 0; i < count && status == NPHD_OK; i++) {
-        if (nphdi_sharded_maybe(sharded, keys[i])) {
-            status = nphdi_sealed_entries(sharded, keys[i], prepare_entry, of, err);
-        }
+        status = nphdi_sealed_replaceable(sharded, keys[i], prepare_entry, of, err);
     }
     return status;
 }

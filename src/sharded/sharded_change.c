@@ -123,16 +123,26 @@ static nphd_status hide_entry(void *context, nphdi_shard *shard, uint32_t slot, 
     return NPHD_OK;
 }
 
+/* Room is reserved. */
+static void tell_filter(const change *work)
+{
+    for (size_t i = 0; work->sharded->bloom != NULL && i < work->picked_count; i++) {
+        nphdi_bloom_add(work->sharded->bloom, work->picked[i]);
+    }
+}
+
 /* Readers are kept out from here until the new vectors are visible: they see the old ones or the
- * new ones. Finding entries was tried before and cannot fail now. */
+ * new ones. Finding entries was tried before and cannot fail now; the filter learns the keys after
+ * that, as with them it would lead to entries for which no room was made. */
 static void enter_replace(void *context)
 {
     change *work = context;
 
     nphdi_rwlock_write(&work->sharded->state_lock);
     for (size_t i = 0; i < work->picked_count; i++) {
-        (void)nphdi_sealed_entries(work->sharded, work->picked[i], hide_entry, work, NULL);
+        (void)nphdi_sealed_replaceable(work->sharded, work->picked[i], hide_entry, work, NULL);
     }
+    tell_filter(work);
 }
 
 static void leave_replace(void *context)
@@ -187,11 +197,11 @@ static nphd_status store_part(change *work, nphd_error *err)
     }
     if (sharded->bloom != NULL) {
         TRY(nphdi_bloom_reserve(sharded->bloom, work->picked_count, err));
-        for (size_t i = 0; i < work->picked_count; i++) {
-            nphdi_bloom_add(sharded->bloom, work->picked[i]);
-        }
     }
     TRY(reserve_records(work, err));
+    if (!replace) {
+        tell_filter(work);
+    }
     work->sealed_replaced = 0;
     TRY(nphdi_index_change(sharded->active, work->picked, work->rows, work->picked_count, &batch,
                            work->mode, replace ? &hooks : NULL, NULL, &counts, err));

@@ -216,6 +216,14 @@ nphd_status nphdi_sealed_entries(const nphd_sharded *sharded, nphd_key key,
                                  nphd_status (*visit)(void *context, nphdi_shard *shard,
                                                       uint32_t slot, bool hidden, nphd_error *err),
                                  void *context, nphd_error *err);
+/* The same for a key that may be visible: one that the filter calls absent has nothing to hide,
+ * whatever a damaged shard holds. Who makes room for hiding and who hides ask this one question,
+ * and the filter learns no key in between. */
+nphd_status nphdi_sealed_replaceable(const nphd_sharded *sharded, nphd_key key,
+                                     nphd_status (*visit)(void *context, nphdi_shard *shard,
+                                                          uint32_t slot, bool hidden,
+                                                          nphd_error *err),
+                                     void *context, nphd_error *err);
 /* Makes room for hiding wherever these keys have a visible entry, so that finding and hiding their
  * entries cannot fail afterwards. *out_found: entries, hidden or not. The caller holds change_lock;
  * takes state_lock. */
@@ -314,6 +322,11 @@ nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *pat
 /* Tells of something that salvage leaves out. */
 void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Looks every visible key of the sealed shards up; `damage` is told of those that are not found.
+ * Nobody else uses the index (sharded_verify_keys.c). */
+nphd_status nphdi_sharded_check_keys(const nphd_sharded *sharded, nphd_damage damage, void *context,
+                                     nphd_error *err);
 
 /* ---- shards whose files go (sharded_doomed.c) ---- */
 

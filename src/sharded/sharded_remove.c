@@ -58,7 +58,7 @@ static bool remove_key(nphd_sharded *sharded, nphd_key key)
     }
     /* neither can fail: the one is memory, and the entries of the other were all visited before */
     (void)nphd_index_remove(sharded->active, &key, 1, &active, NULL);
-    (void)nphdi_sealed_entries(sharded, key, visit_entry, &of, NULL);
+    (void)nphdi_sealed_replaceable(sharded, key, visit_entry, &of, NULL);
     if (of.found > 0 && active + of.visible > 0) {
         (void)nphdi_key_set_add(&sharded->tombstones, key);
     }

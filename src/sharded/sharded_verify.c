@@ -286,7 +286,8 @@ done:
 
 /* ---- the whole ---- */
 
-/* Opens it as a reader does: that the files belong together, and the content of the small ones. */
+/* Opens it as a reader does: that the files belong together, the content of the small ones, and
+ * that every key is found. */
 static nphd_status verify_together(verification *of, const char *path, nphd_error *err)
 {
     nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
@@ -299,6 +300,9 @@ static nphd_status verify_together(verification *of, const char *path, nphd_erro
     options.logger = say_nothing;
     of->told = 0;
     status = nphd_sharded_open(path, &options, &sharded, &why);
+    if (status == NPHD_OK) {
+        status = nphdi_sharded_check_keys(sharded, tell, of, &why);
+    }
     nphd_sharded_free(sharded);
     return settle(of, status, &why, err);
 }
