@@ -17,6 +17,27 @@ static bool same(const nphd_iscc *a, const nphd_iscc *b)
            a->bytes == b->bytes && memcmp(a->body, b->body, sizeof(a->body)) == 0;
 }
 
+/* What comes apart consists of units that are themselves, as text too. */
+static void check_units(const char *text, size_t bytes, nphd_status decoded, const nphd_iscc *unit)
+{
+    nphd_iscc units[NPHD_ISCC_MAX_UNITS];
+    char again[NPHD_ISCC_TEXT_BYTES];
+    nphd_iscc back;
+    size_t count = 99;
+
+    if (nphd_iscc_decompose(text, bytes, units, NPHD_ISCC_MAX_UNITS, &count, NULL) != NPHD_OK) {
+        FUZZ_CHECK(decoded != NPHD_OK && count == 0);
+        return;
+    }
+    FUZZ_CHECK(count >= 1 && count <= NPHD_ISCC_MAX_UNITS && (decoded == NPHD_OK) == (count == 1));
+    FUZZ_CHECK(count > 1 || same(&units[0], unit));
+    for (size_t i = 0; i < count; i++) {
+        FUZZ_CHECK(nphd_iscc_encode(&units[i], again, NULL) == NPHD_OK);
+        FUZZ_CHECK(nphd_iscc_decode(again, strlen(again), &back, NULL) == NPHD_OK);
+        FUZZ_CHECK(same(&back, &units[i]));
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     char *text = malloc(bytes + 1);
@@ -45,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         FUZZ_CHECK(nphd_iscc_decode(dashed, dashed_bytes, &other, &err) == NPHD_OK);
         FUZZ_CHECK(same(&unit, &other));
     }
+    check_units(text, bytes, status, &unit);
     free(text);
     free(dashed);
     return 0;

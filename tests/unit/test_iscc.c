@@ -188,6 +188,181 @@ static void test_composite_is_unsupported(void **state)
     }
 }
 
+/* Of an ISCC-CODE: every combination of units and every sub type, against the bytes that went in.
+ */
+static void test_iscc_decompose_every_combination(void **state)
+{
+    test_random random = {*(uint64_t *)*state};
+
+    for (unsigned sub_type = 0; sub_type <= 8; sub_type++) {
+        for (unsigned units = 0; units <= 8; units++) {
+            const bool wide = sub_type == 7;
+            const bool media = (units & 3) != 0;
+            uint8_t types[5];
+            uint8_t body[40];
+            nphd_iscc got[NPHD_ISCC_MAX_UNITS];
+            nphd_error err = NPHD_ERROR_INIT;
+            size_t expected = 0;
+            size_t count = 99;
+            const size_t bytes = wide ? 16 : 8;
+
+            for (unsigned i = 0; i < 3; i++) {
+                if ((units & (4U >> i)) != 0) {
+                    types[expected++] = (uint8_t)i; /* META, SEMANTIC, CONTENT */
+                }
+            }
+            types[expected++] = 3;
+            types[expected++] = 4;
+            test_random_fill(&random, body, sizeof(body));
+            const code text = make(5, sub_type, 0, units, body,
+                                   expected * bytes < sizeof(body) ? expected * bytes : 40);
+            const nphd_status status =
+                nphd_iscc_decompose(text.text, strlen(text.text), got, 5, &count, &err);
+            if (sub_type > 7 || units > 7) {
+                assert_int_equal(status, NPHD_UNSUPPORTED);
+                assert_int_equal(count, 0);
+                continue;
+            }
+            if ((wide && units != 0) || (media && sub_type > 4)) {
+                assert_int_equal(status, NPHD_INVALID_ARGUMENT);
+                assert_int_equal(count, 0);
+                continue;
+            }
+            if (status != NPHD_OK) {
+                fail_msg("sub type %u, units %u: %s", sub_type, units, err.text);
+            }
+            assert_int_equal(count, expected);
+            for (size_t i = 0; i < count; i++) {
+                assert_int_equal(got[i].main_type, types[i]);
+                assert_int_equal(got[i].sub_type, types[i] == 1 || types[i] == 2 ? sub_type : 0);
+                assert_int_equal(got[i].version, 0);
+                assert_int_equal(got[i].bytes, bytes);
+                assert_memory_equal(got[i].body, body + i * bytes, bytes);
+            }
+            /* with less room only the number of units is told */
+            memset(got, 0x55, sizeof(got));
+            assert_int_equal(
+                nphd_iscc_decompose(text.text, strlen(text.text), got, count - 1, &count, &err),
+                NPHD_TOO_SMALL);
+            assert_int_equal(count, expected);
+            assert_int_equal(got[0].main_type, 0x55);
+            /* cut anywhere, or longer, it is no code */
+            for (size_t length = 0; length < strlen(text.text); length++) {
+                assert_int_not_equal(nphd_iscc_decompose(text.text, length, got, 5, &count, &err),
+                                     NPHD_OK);
+                assert_int_equal(count, 0);
+            }
+        }
+    }
+}
+
+/* Codes that the standard's own tools print, with their units. */
+static void test_iscc_decompose_known(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *units[5];
+    } known[] = {
+        {"ISCC:KACYPXW445FTYNJ3CYSXHAFJMA2HUWULUNRFE3BLHRSCXYH2M5AEGQY",
+         {"ISCC:AAAYPXW445FTYNJ3", "ISCC:EAARMJLTQCUWAND2", "ISCC:GAAVVC5DMJJGYKZ4",
+          "ISCC:IAAWIK7A7JTUAQ2D"}},
+        {"ISCC:KUAG2PRCRS5LNVZVJKAFAVOJXLZZM", {"ISCC:GAAW2PRCRS5LNVZV", "ISCC:IAAUVACQKXE3V44W"}},
+        {"kuag-2prc-rs5l-nvzv-jkaf-avoj-xlzzm", {"ISCC:GAAW2PRCRS5LNVZV", "ISCC:IAAUVACQKXE3V44W"}},
+        {"ISCC:EAAUCCS7GNJKRZDP", {"ISCC:EAAUCCS7GNJKRZDP"}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        nphd_iscc got[NPHD_ISCC_MAX_UNITS];
+        size_t count = 0;
+
+        assert_int_equal(
+            nphd_iscc_decompose(known[i].text, strlen(known[i].text), got, 5, &count, NULL),
+            NPHD_OK);
+        for (size_t u = 0; u < count; u++) {
+            char text[NPHD_ISCC_TEXT_BYTES];
+
+            assert_non_null(known[i].units[u]);
+            assert_int_equal(nphd_iscc_encode(&got[u], text, NULL), NPHD_OK);
+            assert_string_equal(text, known[i].units[u]);
+        }
+        assert_true(count == 5 || known[i].units[count] == NULL);
+    }
+    assert_int_equal(nphd_iscc_decompose(NULL, 0, NULL, 0, NULL, NULL), NPHD_INVALID_ARGUMENT);
+}
+
+static void test_encode_is_the_inverse(void **state)
+{
+    test_random random = {*(uint64_t *)*state};
+    char text[NPHD_ISCC_TEXT_BYTES];
+
+    for (unsigned main_type = 0; main_type < 256; main_type++) {
+        for (unsigned bytes = 0; bytes < 256; bytes++) {
+            nphd_iscc unit = {0};
+            nphd_iscc back;
+            const bool good = main_type < 8 && main_type != 5 && bytes <= 32 &&
+                              (main_type == 6 ? bytes >= 8 : bytes >= 4 && bytes % 4 == 0);
+
+            unit.main_type = (uint8_t)main_type;
+            unit.bytes = (uint8_t)bytes;
+            test_random_fill(&random, &unit.sub_type, 1);
+            test_random_fill(&random, &unit.version, 1);
+            test_random_fill(&random, unit.body, bytes < 32 ? bytes : 32);
+            assert_int_equal(nphd_iscc_encode(&unit, text, NULL),
+                             good ? NPHD_OK : NPHD_INVALID_ARGUMENT);
+            if (good) {
+                assert_int_equal(decode(text, &back, NULL), NPHD_OK);
+                assert_memory_equal(&back, &unit, sizeof(unit));
+            } else {
+                assert_string_equal(text, "");
+            }
+        }
+    }
+    assert_int_equal(nphd_iscc_encode(NULL, text, NULL), NPHD_INVALID_ARGUMENT);
+}
+
+static void test_unit_names(void **state)
+{
+    static const char *const wrong[] = {
+        "",   "content", "content-",      "meta-",       "meta-v", "meta-v256",
+        "id", "text",    "content-text ", "content-256", "none1",  "contents"};
+    char name[NPHD_UNIT_NAME_BYTES];
+    nphd_unit unit;
+
+    (void)state;
+    assert_string_equal(nphd_unit_name(NPHD_UNIT_NONE, name), "none");
+    assert_string_equal(nphd_unit_name(NPHD_UNIT_MIXED, name), "mixed");
+    assert_string_equal(nphd_unit_name(NPHD_UNIT(2, 0, 0), name), "content-text");
+    assert_string_equal(nphd_unit_name(NPHD_UNIT(1, 4, 1), name), "semantic-mixed-v1");
+    assert_string_equal(nphd_unit_name(NPHD_UNIT(6, 1, 1), name), "type-6-1-v1");
+    assert_int_equal(nphd_unit_parse("NONE", &unit, NULL), NPHD_OK);
+    assert_int_equal(unit, NPHD_UNIT_NONE);
+    assert_int_equal(nphd_unit_parse("mixed", &unit, NULL), NPHD_OK);
+    assert_int_equal(unit, NPHD_UNIT_MIXED);
+    assert_int_equal(nphd_unit_parse("Content-Image", &unit, NULL), NPHD_OK);
+    assert_int_equal(unit, NPHD_UNIT(2, 1, 0));
+    for (unsigned main_type = 0; main_type < 256; main_type++) {
+        for (unsigned rest = 0; rest < 65536; rest += main_type < 5 ? 1 : 255) {
+            const nphd_unit made = NPHD_UNIT(main_type, rest >> 8, rest & 255U);
+
+            assert_int_equal(nphd_unit_is_valid(made), main_type < 5);
+            assert_true(strlen(nphd_unit_name(made, name)) < NPHD_UNIT_NAME_BYTES);
+            if (main_type < 5) {
+                assert_int_equal(nphd_unit_parse(name, &unit, NULL), NPHD_OK);
+                assert_int_equal(unit, made);
+            }
+        }
+    }
+    assert_false(nphd_unit_is_valid(0x02000000U));
+    assert_false(nphd_unit_is_valid(1));
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        if (nphd_unit_parse(wrong[i], &unit, NULL) != NPHD_INVALID_ARGUMENT) {
+            fail_msg("'%s' is a type", wrong[i]);
+        }
+        assert_int_equal(unit, NPHD_UNIT_NONE);
+    }
+}
+
 static void test_errors(void **state)
 {
     uint8_t body[32] = {9, 8, 7};
@@ -286,6 +461,10 @@ int main(void)
         cmocka_unit_test(test_known_unit),
         cmocka_unit_test(test_example_codes),
         cmocka_unit_test(test_composite_is_unsupported),
+        cmocka_unit_test_prestate(test_iscc_decompose_every_combination, &seed),
+        cmocka_unit_test(test_iscc_decompose_known),
+        cmocka_unit_test_prestate(test_encode_is_the_inverse, &seed),
+        cmocka_unit_test(test_unit_names),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_every_character_counts),

@@ -117,18 +117,39 @@ def hamming(a: Any, b: Any) -> Any:
 
 @dataclass(frozen=True)
 class IsccUnit:
-    """A decoded ISCC unit. bits: its body, 4 to 32 bytes, an array of uint8."""
+    """A decoded ISCC unit.
+
+    bits: its body, 4 to 32 bytes, an array of uint8. text: the unit as "ISCC:...". unit: the name
+    of its type, such as "content-text".
+    """
 
     main_type: int
     sub_type: int
     version: int
     bits: Any
+    text: str = ""
+    unit: str = ""
+
+
+def _iscc_unit(facts: tuple[int, int, int, bytes, str, str]) -> IsccUnit:
+    main_type, sub_type, version, body, text, unit = facts
+    bits = np.frombuffer(body, dtype=np.uint8)
+    return IsccUnit(main_type, sub_type, version, bits, text, unit)
 
 
 def decode_iscc(text: str) -> IsccUnit:
     """Decode an ISCC unit such as "ISCC:EADZYKUESSJWNPV2...".
 
-    Raises ValueError: no such code. NotImplementedError: a composite ISCC-CODE.
+    Raises ValueError: no such code. NotImplementedError: a composite ISCC-CODE, which decompose()
+    takes apart.
     """
-    main_type, sub_type, version, body = _core.iscc_decode(text)
-    return IsccUnit(main_type, sub_type, version, np.frombuffer(body, dtype=np.uint8))
+    return _iscc_unit(_core.iscc_decode(text))
+
+
+def decompose(text: str) -> list[IsccUnit]:
+    """Take an ISCC-CODE such as "ISCC:KACYPXW4..." apart into its units, in the order of their
+    main types; a single unit into itself.
+
+    Raises ValueError: no such code. NotImplementedError: a kind of ISCC-CODE that is not known.
+    """
+    return [_iscc_unit(facts) for facts in _core.iscc_decompose(text)]

@@ -247,6 +247,18 @@ done:
     Py_RETURN_NONE;
 }
 
+/* (main type, sub type, version, bits, text, name of its type) */
+static PyObject *iscc_facts(const nphd_iscc *iscc)
+{
+    char text[NPHD_ISCC_TEXT_BYTES];
+    char name[NPHD_UNIT_NAME_BYTES];
+
+    (void)nphd_iscc_encode(iscc, text, NULL); /* it was decoded */
+    return Py_BuildValue("(iiiy#ss)", (int)iscc->main_type, (int)iscc->sub_type, (int)iscc->version,
+                         (const char *)iscc->body, (Py_ssize_t)iscc->bytes, text,
+                         nphd_unit_name(nphd_iscc_unit(iscc), name));
+}
+
 static PyObject *iscc_decode(PyObject *module, PyObject *text)
 {
     nphd_iscc iscc;
@@ -264,8 +276,39 @@ static PyObject *iscc_decode(PyObject *module, PyObject *text)
         core_raise(status, &err);
         return NULL;
     }
-    return Py_BuildValue("(iiiy#)", (int)iscc.main_type, (int)iscc.sub_type, (int)iscc.version,
-                         (const char *)iscc.body, (Py_ssize_t)iscc.bytes);
+    return iscc_facts(&iscc);
+}
+
+static PyObject *iscc_decompose(PyObject *module, PyObject *text)
+{
+    nphd_iscc units[NPHD_ISCC_MAX_UNITS];
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+    size_t count = 0;
+    Py_ssize_t bytes = 0;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &bytes);
+    PyObject *list;
+
+    (void)module;
+    if (utf8 == NULL) {
+        return NULL;
+    }
+    status = nphd_iscc_decompose(utf8, (size_t)bytes, units, NPHD_ISCC_MAX_UNITS, &count, &err);
+    if (status != NPHD_OK) {
+        core_raise(status, &err);
+        return NULL;
+    }
+    list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *facts = iscc_facts(&units[i]);
+
+        if (facts == NULL) {
+            Py_CLEAR(list);
+        } else {
+            PyList_SET_ITEM(list, (Py_ssize_t)i, facts);
+        }
+    }
+    return list;
 }
 
 PyMethodDef core_files_methods[] = {
@@ -279,6 +322,8 @@ PyMethodDef core_files_methods[] = {
     {"distances", distances, METH_VARARGS,
      "distances(a, b, hamming, out): between vectors in the same places, 32-bit floats."},
     {"iscc_decode", iscc_decode, METH_O,
-     "iscc_decode(text) -> (main type, sub type, version, bits)"},
+     "iscc_decode(text) -> (main type, sub type, version, bits, text, name of the type)"},
+    {"iscc_decompose", iscc_decompose, METH_O,
+     "iscc_decompose(text) -> what iscc_decode() tells, of each unit"},
     {NULL, NULL, 0, NULL},
 };

@@ -384,6 +384,25 @@ def test_iscc():
     assert unit.bits.dtype == np.uint8 and len(unit.bits) == 32
     with pytest.raises(ValueError):
         nphd.decode_iscc("ISCC:!")
+    assert (unit.text[:12], unit.unit) == ("ISCC:EAD4JKA", "content-text")
+
+
+def test_iscc_decompose():
+    """A composite code comes apart into units that decode_iscc() reads."""
+    code = "ISCC:KACYPXW445FTYNJ3CYSXHAFJMA2HUWULUNRFE3BLHRSCXYH2M5AEGQY"
+    units = nphd.decompose(code)
+    assert [unit.unit for unit in units] == ["meta", "content-text", "data", "instance"]
+    assert units[0].text == "ISCC:AAAYPXW445FTYNJ3"
+    for unit in units:
+        assert len(unit.bits) == 8
+        assert (nphd.decode_iscc(unit.text).bits == unit.bits).all()
+        assert [one.text for one in nphd.decompose(unit.text)] == [unit.text]
+    with pytest.raises(NotImplementedError):
+        nphd.decode_iscc(code)
+    with pytest.raises(ValueError):
+        nphd.decompose(code[:-1])
+    with pytest.raises(TypeError):
+        nphd.decompose(7)
 
 
 def test_types_are_told():
