@@ -15,7 +15,17 @@ foreach(section RANGE 1 7)
         install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
     endif()
 endforeach()
-install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+if(TARGET nphd_man)
+    install(DIRECTORY ${NPHD_MAN_DIR} DESTINATION ${CMAKE_INSTALL_MANDIR})
+endif()
+
+# Documents as they lie in the tree, so that the links between them lead somewhere.
+set(NPHD_DOC_FILES LICENSE README.md CHANGELOG.md CONTRIBUTING.md)
+list(TRANSFORM NPHD_DOC_FILES PREPEND ${PROJECT_SOURCE_DIR}/)
+install(FILES ${NPHD_DOC_FILES} DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs ${PROJECT_SOURCE_DIR}/examples
+    DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING
+    PATTERN "*.md" PATTERN "*.png" PATTERN "*.c" PATTERN "*.csv")
 
 # pkg-config: the prefix is that of the .pc file itself, so that an installation can be moved.
 file(RELATIVE_PATH NPHD_PC_PREFIX

@@ -145,6 +145,16 @@ if(NOT CMAKE_CROSSCOMPILING)
         nphd_test_properties(install check)
     endif()
 
+    find_program(NPHD_MANDOC NAMES mandoc)
+    mark_as_advanced(NPHD_MANDOC)
+    set(mandoc)
+    if(NPHD_MANDOC)
+        set(mandoc --mandoc ${NPHD_MANDOC})
+    endif()
+    add_test(NAME check_man COMMAND Python3::Interpreter
+        ${PROJECT_SOURCE_DIR}/tests/readme/check_man.py --source-dir ${PROJECT_SOURCE_DIR} ${mandoc})
+    nphd_test_properties(check_man check)
+
     set(sample_flags)
     if(NPHD_SANITIZE)
         list(APPEND sample_flags --flag=-fsanitize=${NPHD_SANITIZE})

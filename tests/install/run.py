@@ -10,6 +10,7 @@ running the installed program.
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,18 @@ def check_by_find_package(prefix, cmake, compiler, folder, version):
         expect(run(build / name).strip() == version, f"{name} runs with version {version}")
 
 
+def check_documents(prefix):
+    """Documents and examples are there, and what they link to is."""
+    documents = only(prefix.rglob("share/doc/*/README.md"), "README.md").parent
+    for pattern in ("docs/*.md", "examples/*.c", "examples/*.csv"):
+        names = sorted(path.name for path in (HERE / "../..").resolve().glob(pattern))
+        there = sorted(path.name for path in documents.glob(pattern))
+        expect(there == names, f"{pattern} is installed")
+    for page in [documents / "README.md", *documents.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(((?:docs/|examples/)?[\w.-]+\.(?:md|png|c|csv))", page.read_text()):
+            expect((page.parent / link).exists(), f"{page.name} links to {link}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cmake", required=True)
@@ -105,7 +118,10 @@ def main():
             expect(version in run(program, "--version"), f"`nphd --version` says {version}")
             pages = sorted(path.name for path in (HERE / "../../man").resolve().glob("*.[1-7]"))
             installed = sorted(path.name for path in (prefix / "share" / "man").rglob("*.[1-7]"))
-            expect(installed == pages, f"the manual pages are installed: {pages}")
+            made = {name for name in installed if name.startswith("nphd_")}
+            expect(sorted(set(installed) - made) == pages, f"the manual pages are installed: {pages}")
+            expect("nphd_index_search.3" in made, "calls have manual pages of their own")
+        check_documents(prefix)
     print(f"nphd {version} installs, moves, and is found by pkg-config and CMake")
     return 0
 
