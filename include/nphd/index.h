@@ -236,7 +236,7 @@ NPHD_API nphd_status nphd_index_get_all(nphd_index *index, nphd_key key, uint8_t
  * Copy out the vectors of many keys, in request order.
  *
  * Shapes   out: room for `count` vectors of max_bits/8 bytes each; out_bytes: `count` lengths, 0
- *          for a key that is absent.
+ *          for a key that is absent (or whose row, in a file of others, is empty).
  * Errors   NPHD_CORRUPT (view).
  * Threads  any.
  */

@@ -23,7 +23,8 @@ extern "C" {
  * Errors   NPHD_IO, NPHD_NO_SPACE: nothing changed on disk, the index is as dirty as before; a
  *          later save writes a new file. NPHD_DURABILITY_UNKNOWN: the file is in place but its
  *          directory could not be flushed; the index stays dirty. NPHD_OUT_OF_MEMORY,
- *          NPHD_CANCELLED; NPHD_CORRUPT: the index is a view of a damaged file.
+ *          NPHD_CANCELLED; NPHD_CORRUPT: the index is a view of a damaged file. NPHD_FULL: it has
+ *          the last generation that a file can say, after 2^63 saves; a copy begins anew.
  * Threads  any; searches go on, adding threads wait.
  */
 NPHD_API nphd_status nphd_index_save(nphd_index *index, const char *path,

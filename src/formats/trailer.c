@@ -146,8 +146,7 @@ nphd_status nphdi_trailer_decode_directory(const char *name, const uint8_t *dire
     trailer->build_breadth = nphdi_get32(directory + DIRECTORY_BUILD_BREADTH);
     trailer->search_breadth = nphdi_get32(directory + DIRECTORY_SEARCH_BREADTH);
     trailer->section_count = nphdi_get32(directory + DIRECTORY_SECTION_COUNT);
-    if (trailer->generation > INT64_MAX) {
-        /* no writer counts so far, and one more must not become 0 */
+    if (trailer->generation > NPHDI_LAST_GENERATION) {
         return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer directory: generation %llu", name,
                           (unsigned long long)trailer->generation);
     }

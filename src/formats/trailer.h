@@ -31,6 +31,9 @@ enum {
     NPHDI_SECTION_MIH = 11            /* the slots by chunks of their rows */
 };
 
+/* No writer counts so far. A file may say it; what would have to count further is not written. */
+#define NPHDI_LAST_GENERATION ((uint64_t)INT64_MAX)
+
 /* A reader that does not know a section with this flag must not use the file. */
 #define NPHDI_SECTION_CRITICAL 1U
 

@@ -82,7 +82,6 @@ static nphd_status reserve_regions(nphdi_content *content, uint64_t slots, nphd_
     TRY(reserve_whole(&content->rows, allocator, slots * content->row_bytes, err));
     TRY(reserve_whole(&content->keys, allocator, slots * content->shape.key_bytes, err));
     TRY(reserve_whole(&content->live, allocator, bit_bytes, err));
-    TRY(reserve_whole(&content->used, allocator, bit_bytes, err));
 done:
     return status;
 }
@@ -92,7 +91,7 @@ static void release_regions(nphdi_content *content)
     nphdi_region_release(&content->rows, content->allocator);
     nphdi_region_release(&content->keys, content->allocator);
     nphdi_region_release(&content->live, content->allocator);
-    nphdi_region_release(&content->used, content->allocator);
+    nphdi_used_slots_release(&content->used, content->allocator);
     nphdi_graph_release(&content->graph);
 }
 
@@ -175,7 +174,7 @@ nphd_status nphdi_content_reserve(nphdi_content *content, uint64_t slots, uint64
     TRY(nphdi_region_commit(&content->keys, content->allocator, slots * content->shape.key_bytes,
                             err));
     TRY(nphdi_region_commit(&content->live, content->allocator, words, err));
-    TRY(nphdi_region_commit(&content->used, content->allocator, words, err));
+    TRY(nphdi_used_slots_reserve(&content->used, content->allocator, slots, err));
     TRY(nphdi_graph_reserve(&content->graph, slots, upper_lists, err));
 done:
     return status;
@@ -200,7 +199,7 @@ uint64_t nphdi_content_capacity(const nphdi_content *content)
 uint64_t nphdi_content_memory(const nphdi_content *content)
 {
     return sizeof(*content) + content->rows.committed_bytes + content->keys.committed_bytes +
-           content->live.committed_bytes + content->used.committed_bytes +
+           content->live.committed_bytes + nphdi_used_slots_bytes(&content->used) +
            content->graph.base_lists.committed_bytes + content->graph.levels.committed_bytes +
            content->graph.upper_index.committed_bytes + content->graph.upper_lists.committed_bytes +
            content->graph.reused.committed_bytes + nphdi_key_map_bytes(&content->map) +
@@ -216,22 +215,14 @@ uint64_t nphdi_content_free_slots(const nphdi_content *content)
     return atomic_load_explicit(&content->slots, memory_order_relaxed) - content->used_count;
 }
 
-/* The next slot without `used` bit at or after the cursor, going round; one must exist. */
-static uint32_t find_free(nphdi_content *content, uint64_t slots)
+/* The next free slot at or after the cursor, going round; one must exist. */
+static uint32_t find_free(const nphdi_content *content, uint64_t slots)
 {
-    uint64_t at = content->free_cursor < slots ? content->free_cursor : 0;
+    const uint64_t found = content->free_cursor < slots
+                               ? nphdi_used_slots_next_free(&content->used, content->free_cursor)
+                               : slots;
 
-    for (;;) {
-        const uint64_t word = bit_words(&content->used)[at / 64] | ((1ULL << (at % 64)) - 1);
-        if (word != UINT64_MAX) {
-            const uint64_t found = at / 64 * 64 + (uint64_t)__builtin_ctzll(~word);
-            if (found < slots) {
-                return (uint32_t)found;
-            }
-        }
-        at = (at / 64 + 1) * 64;
-        at = at < slots ? at : 0;
-    }
+    return (uint32_t)(found < slots ? found : nphdi_used_slots_next_free(&content->used, 0));
 }
 
 uint32_t nphdi_content_take_slot(nphdi_content *content, bool *out_reused)
@@ -248,14 +239,14 @@ uint32_t nphdi_content_take_slot(nphdi_content *content, bool *out_reused)
         nphdi_graph_place(&content->graph, slot,
                           nphdi_graph_random_level(slot, content->shape.connectivity));
     }
-    bit_set(&content->used, slot);
+    nphdi_used_slots_set(&content->used, slot);
     content->used_count++;
     return slot;
 }
 
 void nphdi_content_give_back(nphdi_content *content, uint32_t slot)
 {
-    bit_clear(&content->used, slot);
+    nphdi_used_slots_clear(&content->used, slot);
     content->used_count--;
 }
 
@@ -298,7 +289,7 @@ bool nphdi_content_adopt(nphdi_content *content, uint32_t slot, nphd_key key)
         return false;
     }
     put_key(content, slot, key);
-    bit_set(&content->used, slot);
+    nphdi_used_slots_set(&content->used, slot);
     bit_set(&content->live, slot);
     content->used_count++;
     return true;
@@ -344,7 +335,7 @@ void nphdi_content_clear(nphdi_content *content)
     const uint64_t words = (atomic_load(&content->slots) + 63) / 64 * 8;
 
     memset(content->live.base, 0, words);
-    memset(content->used.base, 0, words);
+    nphdi_used_slots_clear_all(&content->used);
     nphdi_graph_clear(&content->graph, atomic_load(&content->slots));
     nphdi_key_map_release(&content->map);
     if (atomic_load(&content->planes) != NULL) {

@@ -15,6 +15,7 @@
 #include "index/hidden.h"
 #include "index/key_map.h"
 #include "index/mapped.h"
+#include "index/used_slots.h"
 #include "kernels/kernels.h"
 #include "scan/mih.h"
 #include "scan/planes.h"
@@ -47,7 +48,7 @@ typedef struct nphdi_content {
     nphdi_region rows;
     nphdi_region keys; /* u64, or nphd_key */
     nphdi_region live; /* bits in u64 words */
-    nphdi_region used;
+    nphdi_used_slots used;
     nphdi_graph graph;
     nphdi_key_map map;
     pthread_mutex_t slot_lock; /* giving out slots, and changes of the key map */

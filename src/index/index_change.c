@@ -37,6 +37,7 @@ typedef struct batch {
     uint32_t breadth;
     bool update;
     bool replace_equal; /* with update */
+    bool carry;         /* rows as an index may hold them, not as a caller may add them */
     const nphdi_publish_hooks *hooks;
     uint64_t reused_count;
     _Atomic uint64_t next;
@@ -81,9 +82,12 @@ done:
 /* ---- plan ---- */
 
 static nphd_status check_items(const nphdi_shape *shape, const nphd_key *keys,
-                               const nphd_vector *vectors, size_t count, nphd_error *err)
+                               const nphd_vector *vectors, size_t count, bool carry,
+                               nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    /* what a length byte can say, a row can be */
+    const bool take_empty = carry && shape->prefix_bytes != 0;
 
     if (count > 0 && vectors == NULL) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "add: vectors is NULL");
@@ -96,7 +100,9 @@ static nphd_status check_items(const nphdi_shape *shape, const nphd_key *keys,
         if (keys != NULL) {
             TRY(nphdi_check_key(shape, keys[i], i, err));
         }
-        TRY(nphdi_check_vector(shape, vectors[i], i, err));
+        if (!take_empty || vectors[i].bytes > 0) {
+            TRY(nphdi_check_vector(shape, vectors[i], i, err));
+        }
     }
 done:
     return status;
@@ -115,7 +121,8 @@ static nphd_status check_batch(const batch *work, nphd_error *err)
     if (work->update && work->count == 0) {
         return NPHD_OK;
     }
-    return check_items(&work->content->shape, work->keys, work->vectors, work->count, err);
+    return check_items(&work->content->shape, work->keys, work->vectors, work->count, work->carry,
+                       err);
 }
 
 static bool same_vector(const nphdi_content *content, uint32_t slot, nphd_vector vector)
@@ -440,13 +447,14 @@ nphd_status nphdi_index_change(nphd_index *index, const nphd_key *keys, const np
     nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
     batch_item single;
     batch work;
+    const bool update = mode == NPHDI_CHANGE_UPSERT || mode == NPHDI_CHANGE_REPLACE;
 
     nphdi_error_clear(err);
     memset(&work, 0, sizeof(work));
     if (out_counts != NULL) {
         *out_counts = work.counts;
     }
-    if (mode != NPHDI_CHANGE_ADD && keys == NULL && count > 0) {
+    if (update && keys == NULL && count > 0) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "upsert: keys is NULL; it needs keys");
     }
     TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
@@ -455,7 +463,8 @@ nphd_status nphdi_index_change(nphd_index *index, const nphd_key *keys, const np
     work.vectors = vectors;
     work.count = count;
     work.options = known;
-    work.update = mode != NPHDI_CHANGE_ADD;
+    work.update = update;
+    work.carry = mode == NPHDI_CHANGE_CARRY;
     work.replace_equal = mode == NPHDI_CHANGE_REPLACE;
     work.hooks = hooks;
     work.err = err;
@@ -490,7 +499,7 @@ nphd_status nphdi_index_check(nphd_index *index, const nphd_key *keys, const nph
 
     nphdi_error_clear(err);
     nphdi_rwlock_read(&index->content_lock);
-    status = check_items(&index->content->shape, keys, vectors, count, err);
+    status = check_items(&index->content->shape, keys, vectors, count, false, err);
     nphdi_rwlock_read_end(&index->content_lock);
     return status;
 }

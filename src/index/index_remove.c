@@ -121,6 +121,8 @@ nphd_status nphd_index_rename(nphd_index *index, nphd_key from, nphd_key to, nph
     } while (slot != NO_SLOT);
     TRY(nphdi_content_reserve_map(content, vectors, err));
     rename_slots(content, from, to);
+    /* each rename leaves a deleted place behind: many of them outgrow one table after another */
+    nphdi_key_map_sweep(&content->map);
     /* a rename is a change that only a save makes durable, so it counts */
     (void)atomic_fetch_add(&index->dirty, 1);
 done:

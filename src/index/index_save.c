@@ -462,6 +462,13 @@ static nphd_status save_file(nphd_index *index, const char *path, const nphdi_sa
     TRY(plan_save(index, as, &plan, err));
     if (as == NULL) {
         TRY(ensure_identity(index, plan.trailer.identity, err));
+        if (plan.trailer.generation >= NPHDI_LAST_GENERATION) {
+            status = nphdi_fail(err, NPHD_FULL,
+                                "save: %s: generation %llu is the last one; a copy of the index "
+                                "begins anew",
+                                path, (unsigned long long)plan.trailer.generation);
+            goto done;
+        }
         plan.trailer.generation++;
     }
     TRY(nphdi_sink_begin(&to, index->allocator, &plan.trailer, err));

@@ -80,7 +80,9 @@ typedef struct nphdi_publish_hooks {
 typedef enum nphdi_change_mode {
     NPHDI_CHANGE_ADD,
     NPHDI_CHANGE_UPSERT,
-    NPHDI_CHANGE_REPLACE /* as upsert, but an equal vector is replaced, too */
+    NPHDI_CHANGE_REPLACE, /* as upsert, but an equal vector is replaced, too */
+    NPHDI_CHANGE_CARRY    /* as add, of what an index holds: rows of length 0, which files of others
+                             may have, come along */
 } nphdi_change_mode;
 
 /* nphd_index_add_many() and nphd_index_upsert() in one; hooks, options and outputs may be NULL. */

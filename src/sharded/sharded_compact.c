@@ -70,7 +70,8 @@ static nphd_status builder_flush(builder *to, nphd_error *err)
     nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
 
     batch.threads = to->options->threads;
-    TRY(nphd_index_add_many(to->index, to->keys, to->vectors, to->count, &batch, NULL, NULL, err));
+    TRY(nphdi_index_change(to->index, to->keys, to->vectors, to->count, &batch, NPHDI_CHANGE_CARRY,
+                           NULL, NULL, NULL, err));
     to->count = 0;
 done:
     return status;
@@ -199,13 +200,14 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
                                  const nphd_batch_options *options, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t generation = atomic_fetch_add(&sharded->generation, 1) + 1;
+    uint64_t generation = 0;
     nphdi_capture capture;
     nphdi_shard *shard = NULL;
     nphd_index *index = NULL;
     nphd_error why = NPHD_ERROR_INIT;
 
     memset(&capture, 0, sizeof(capture));
+    TRY(nphdi_generation_take(sharded, &generation, err));
     TRY(nphdi_doomed_reserve(sharded, of->end - of->begin, err));
     TRY(build_group(sharded, of, options, &index, err));
     keep_tables(sharded, of, index, options);

@@ -348,6 +348,10 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
                                nphdi_capture *capture, uint64_t generation,
                                const nphd_batch_options *options, uint64_t *out_file_bytes,
                                nphd_error *err);
+/* Every save, rotation and step of a compaction takes the next generation; NPHD_FULL before
+ * anything is written once there is none. */
+nphd_status nphdi_generation_check(const nphd_sharded *sharded, nphd_error *err);
+nphd_status nphdi_generation_take(nphd_sharded *sharded, uint64_t *out, nphd_error *err);
 /* Whatever is not saved, in the whole order; the caller holds change_lock and has drained. */
 nphd_status nphdi_sharded_save_now(nphd_sharded *sharded, const nphd_batch_options *options,
                                    nphd_error *err);

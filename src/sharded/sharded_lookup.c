@@ -142,9 +142,9 @@ done:
     return status;
 }
 
-/* The caller holds state_lock. *out_bytes 0: the key is absent. */
+/* The caller holds state_lock. What is found may be a row of length 0, of a file of others. */
 static nphd_status get_one(nphd_sharded *sharded, nphd_key key, uint8_t *out, size_t capacity,
-                           size_t *out_bytes, nphd_error *err)
+                           size_t *out_bytes, bool *out_found, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint8_t whole[NPHD_MAX_BYTES];
@@ -153,18 +153,21 @@ static nphd_status get_one(nphd_sharded *sharded, nphd_key key, uint8_t *out, si
     nphd_error absent = NPHD_ERROR_INIT;
 
     *out_bytes = 0;
+    *out_found = false;
     if (!nphdi_sharded_maybe(sharded, key)) {
         return NPHD_OK;
     }
     status = nphd_index_get(sharded->active, key, out, capacity, out_bytes, &absent);
     if (status != NPHD_NOT_FOUND) {
         nphdi_error_copy(err, &absent);
+        *out_found = true;
         return status;
     }
     TRY(nphdi_sealed_find(sharded, key, &shard, &slot, err));
     if (shard == NULL) {
         return NPHD_OK;
     }
+    *out_found = true;
     if (capacity >= sharded->parameters.max_bits / 8) {
         return nphdi_index_vector_at(shard->index, slot, out, out_bytes, err);
     }
@@ -184,13 +187,14 @@ nphd_status nphd_sharded_get(nphd_sharded *sharded, nphd_key key, uint8_t *out, 
                              size_t *out_bytes, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    bool found = false;
 
     nphdi_error_clear(err);
     *out_bytes = 0;
     TRY(nphdi_look_begin(sharded, err));
-    status = get_one(sharded, key, out, capacity, out_bytes, err);
+    status = get_one(sharded, key, out, capacity, out_bytes, &found, err);
     nphdi_look_end(sharded);
-    if (status == NPHD_OK && *out_bytes == 0) {
+    if (status == NPHD_OK && !found) {
         status = nphdi_fail(err, NPHD_NOT_FOUND, "get: there is no such key");
     }
 done:
@@ -219,6 +223,7 @@ nphd_status nphd_sharded_get_many(nphd_sharded *sharded, const nphd_key *keys, s
 {
     nphd_status status = NPHD_OK;
     const size_t width = sharded->parameters.max_bits / 8;
+    bool found;
 
     nphdi_error_clear(err);
     for (size_t i = 0; i < count; i++) {
@@ -226,7 +231,7 @@ nphd_status nphd_sharded_get_many(nphd_sharded *sharded, const nphd_key *keys, s
     }
     TRY(nphdi_look_begin(sharded, err));
     for (size_t i = 0; status == NPHD_OK && i < count; i++) {
-        status = get_one(sharded, keys[i], out + i * width, width, &out_bytes[i], err);
+        status = get_one(sharded, keys[i], out + i * width, width, &out_bytes[i], &found, err);
     }
     nphdi_look_end(sharded);
 done:

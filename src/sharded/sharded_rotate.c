@@ -282,6 +282,7 @@ static nphd_status begin_rotation(nphd_sharded *sharded, nphd_error *err)
     nphd_index *fresh = NULL;
     uint32_t number;
 
+    TRY(nphdi_generation_check(sharded, err));
     TRY(nphdi_active_number(sharded, &number, err));
     TRY(nphd_index_create(&sharded->parameters, &fresh, err));
     TRY(nphdi_shard_create(sharded, number, &shard, err));

@@ -349,18 +349,41 @@ done:
     return status;
 }
 
+nphd_status nphdi_generation_check(const nphd_sharded *sharded, nphd_error *err)
+{
+    const uint64_t generation = atomic_load(&sharded->generation);
+
+    return generation < NPHDI_LAST_GENERATION
+               ? NPHD_OK
+               : nphdi_fail(err, NPHD_FULL,
+                            "%s: generation %llu is the last one, nothing more can be written; "
+                            "salvage into a new directory begins anew",
+                            sharded->path, (unsigned long long)generation);
+}
+
+nphd_status nphdi_generation_take(nphd_sharded *sharded, uint64_t *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(nphdi_generation_check(sharded, err));
+    *out = atomic_fetch_add(&sharded->generation, 1) + 1;
+done:
+    return status;
+}
+
 static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *options,
                             nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint64_t generation;
+    uint64_t generation = 0;
     nphdi_capture capture;
 
     memset(&capture, 0, sizeof(capture));
     /* the record of what follows goes into the last shard, which must be writable then */
     TRY(nphdi_promote_head(sharded, err));
     TRY(nphdi_capture_take(sharded, &capture, err));
-    generation = atomic_fetch_add(&sharded->generation, NPHDI_BUG(18) ? 0 : 1) + 1;
+    TRY(nphdi_generation_take(sharded, &generation, err));
+    (void)atomic_fetch_sub(&sharded->generation, NPHDI_BUG(18) ? 1 : 0);
     if (sharded->bloom_renewed) {
         sharded->bloom_valid_from = generation;
     }
