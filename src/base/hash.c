@@ -39,3 +39,12 @@ uint64_t nphdi_hash_key_seeded(nphd_key key, uint32_t key_bytes, uint64_t seed)
     return key_bytes == 8 ? XXH3_64bits_withSeed(octets, 8, seed)
                           : XXH3_64bits_withSeed(octets, 16, seed);
 }
+
+/* With 8 bytes alone XXH3 only adds the seed to the key before a fixed permutation; behind a salt
+ * the key is multiplied with what nobody knows. */
+uint64_t nphdi_hash_key_secret(nphd_key key, uint32_t key_bytes, const nphdi_hash_secret *secret)
+{
+    const uint64_t halves[2] = {key.low, key_bytes == 8 ? secret->salt : key.high};
+
+    return XXH3_64bits_withSeed(halves, sizeof(halves), secret->seed);
+}

@@ -15,6 +15,15 @@ uint64_t nphdi_hash_key(nphd_key key, uint32_t key_bytes);
 /* The same with another seed than 0. */
 uint64_t nphdi_hash_key_seeded(nphd_key key, uint32_t key_bytes, uint64_t seed);
 
+/* The secret of one table in memory, so that nobody can choose keys that meet in it. */
+typedef struct nphdi_hash_secret {
+    uint64_t seed;
+    uint64_t salt;
+} nphdi_hash_secret;
+
+/* Hash of a key for a table in memory: another one with each secret. */
+uint64_t nphdi_hash_key_secret(nphd_key key, uint32_t key_bytes, const nphdi_hash_secret *secret);
+
 /* Maps a hash evenly onto 0..range-1 without a division (multiply and keep the high half). */
 static inline uint64_t nphdi_hash_to_range(uint64_t hash, uint64_t range)
 {

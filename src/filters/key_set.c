@@ -6,8 +6,8 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/memory.h"
+#include "platform/platform.h"
 
 #include <assert.h>
 #include <string.h>
@@ -18,7 +18,7 @@ enum { PLACE_FREE = 0, PLACE_KEY = 1, PLACE_WAS_KEY = 2 };
 
 static uint64_t set_home(const nphdi_key_set *set, nphd_key key)
 {
-    return nphdi_hash_key(key, 16) & (set->room - 1);
+    return nphdi_hash_key_secret(key, 16, &set->secret) & (set->room - 1);
 }
 
 static bool same_key(nphd_key a, nphd_key b)
@@ -60,7 +60,7 @@ static bool set_room_for(uint64_t keys, uint64_t *out_room)
 nphd_status nphdi_key_set_reserve(nphdi_key_set *set, uint64_t more, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphdi_key_set grown = {.allocator = set->allocator};
+    nphdi_key_set grown = {.allocator = set->allocator, .secret = set->secret};
     uint64_t keys;
     uint64_t place = 0;
     nphd_key key;
@@ -72,6 +72,9 @@ nphd_status nphdi_key_set_reserve(nphdi_key_set *set, uint64_t more, nphd_error 
         return nphdi_fail(err, NPHD_OUT_OF_MEMORY,
                           "a set of %llu keys and %llu more exceeds memory",
                           (unsigned long long)set->count, (unsigned long long)more);
+    }
+    if (set->room == 0) {
+        nphdi_secret_draw(&grown.secret);
     }
     TRY(nphdi_alloc(set->allocator, grown.room, sizeof(*grown.places), &grown.places, err));
     TRY(nphdi_alloc(set->allocator, grown.room, sizeof(*grown.taken), &grown.taken, err));

@@ -3,6 +3,8 @@
 #ifndef NPHDI_KEY_SET_H
 #define NPHDI_KEY_SET_H
 
+#include "base/hash.h"
+
 #include <nphd/allocator.h>
 #include <nphd/status.h>
 #include <nphd/vector.h>
@@ -16,6 +18,7 @@ typedef struct nphdi_key_set {
     uint64_t room;    /* a power of two, or 0 */
     uint64_t used;    /* places that are not free */
     uint64_t count;
+    nphdi_hash_secret secret; /* drawn with the first room */
 } nphdi_key_set;
 
 nphd_status nphdi_key_set_reserve(nphdi_key_set *set, uint64_t more, nphd_error *err);

@@ -129,6 +129,9 @@ nphd_status nphdi_content_create(const nphdi_shape *shape, bool view,
     content->view = view;
     content->row_bytes = shape->prefix_bytes + shape->payload_bytes;
     content->map.allocator = allocator;
+    if (!view) {
+        nphdi_secret_draw(&content->map.secret);
+    }
     if (pthread_mutex_init(&content->slot_lock, NULL) != 0) {
         status = nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot create a lock");
         goto done;
@@ -297,7 +300,7 @@ bool nphdi_content_adopt(nphdi_content *content, uint32_t slot, nphd_key key)
 
 static uint64_t slot_hash(const nphdi_content *content, uint32_t slot)
 {
-    return nphdi_hash_key(memory_key(content, slot), content->shape.key_bytes);
+    return nphdi_key_map_hash(&content->map, memory_key(content, slot), content->shape.key_bytes);
 }
 
 void nphdi_content_publish(nphdi_content *content, uint32_t slot)

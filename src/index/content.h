@@ -192,6 +192,7 @@ nphd_status nphdi_probe_next_stored(nphdi_probe *probe, uint32_t *out_slot, nphd
 nphd_status nphdi_content_find(nphdi_content *content, nphd_key key, uint32_t *out_slot,
                                nphd_error *err);
 
+/* By which the content's own table is asked; content in memory has a secret of its own. */
 uint64_t nphdi_content_hash(const nphdi_content *content, nphd_key key);
 
 /* Fetches the line of the key table where the probe begins, if there is a table. */

@@ -7,7 +7,8 @@
 
 uint64_t nphdi_content_hash(const nphdi_content *content, nphd_key key)
 {
-    return nphdi_hash_key(key, content->shape.key_bytes);
+    return content->view ? nphdi_hash_key(key, content->shape.key_bytes)
+                         : nphdi_key_map_hash(&content->map, key, content->shape.key_bytes);
 }
 
 nphd_status nphdi_probe_begin(nphdi_content *content, nphd_key key, uint64_t hash, nphdi_probe *out,

@@ -61,7 +61,8 @@ static nphd_status choose_items(const batch *work, bool last_wins, uint8_t *chos
 
     TRY(nphdi_alloc(work->index->allocator, room, sizeof(*table), &table, err));
     for (size_t i = 0; i < work->count; i++) {
-        uint64_t place = nphdi_hash_to_range(nphdi_hash_key(work->keys[i], key_bytes), room);
+        uint64_t place = nphdi_hash_to_range(
+            nphdi_key_map_hash(&work->content->map, work->keys[i], key_bytes), room);
         while (table[place] != 0 &&
                nphd_key_compare(work->keys[table[place] - 1], work->keys[i]) != 0) {
             place = place + 1 == room ? 0 : place + 1;

@@ -185,7 +185,8 @@ static nphd_status put_key_table(nphdi_block_sink *to, const nphdi_content *cont
             status = nphdi_mapped_broken(&content->mapped, slot, err);
             goto done;
         }
-        nphdi_slot_table_put(&filler, nphdi_content_hash(content, key), (uint32_t)slot);
+        nphdi_slot_table_put(&filler, nphdi_hash_key(key, content->shape.key_bytes),
+                             (uint32_t)slot);
     }
     nphdi_slot_table_fill_end(&filler);
     TRY(nphdi_sink_put(to, table, room * 4, err));

@@ -106,11 +106,6 @@ void nphdi_index_set_hidden(nphd_index *index, const nphdi_hidden *hidden)
 
 /* ---- lookups ---- */
 
-uint64_t nphdi_index_key_hash(const nphd_index *index, nphd_key key)
-{
-    return nphdi_content_hash(index->content, key);
-}
-
 void nphdi_index_slot_table(const nphd_index *index, nphdi_slot_table *out)
 {
     const nphdi_content *content = index->content;
@@ -120,11 +115,6 @@ void nphdi_index_slot_table(const nphd_index *index, nphdi_slot_table *out)
     } else {
         memset(out, 0, sizeof(*out));
     }
-}
-
-void nphdi_index_prefetch_key(const nphd_index *index, uint64_t hash)
-{
-    nphdi_content_prefetch(index->content, hash);
 }
 
 nphd_status nphdi_index_find_stored(nphd_index *index, nphd_key key, uint64_t hash,
@@ -137,7 +127,9 @@ nphd_status nphdi_index_find_stored(nphd_index *index, nphd_key key, uint64_t ha
 
     *out_slot = UINT32_MAX;
     *out_hidden = false;
-    TRY(nphdi_probe_begin(index->content, key, hash, &probe, err));
+    TRY(nphdi_probe_begin(index->content, key,
+                          index->content->view ? hash : nphdi_content_hash(index->content, key),
+                          &probe, err));
     do {
         TRY(nphdi_probe_next_stored(&probe, &slot, err));
         if (slot != UINT32_MAX && (hidden == NULL || !nphdi_hidden_get(hidden, slot))) {

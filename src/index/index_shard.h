@@ -138,16 +138,12 @@ nphd_status nphdi_index_check_search(nphd_index *index, const nphdi_search_reque
 
 /* ---- lookups over many shards: no lock is taken, the caller keeps the content in place ---- */
 
-uint64_t nphdi_index_key_hash(const nphd_index *index, nphd_key key);
-
 /* The key table of a mapped file, for callers that keep those of many shards side by side. *out is
  * zero (no places) for content in memory and for files whose table has to be derived. */
 void nphdi_index_slot_table(const nphd_index *index, nphdi_slot_table *out);
 
-/* Fetches the line of the key table where the probe begins. */
-void nphdi_index_prefetch_key(const nphd_index *index, uint64_t hash);
-
-/* The first visible entry of the key, else a hidden one; *out_slot UINT32_MAX: there is none. */
+/* The first visible entry of the key, else a hidden one; *out_slot UINT32_MAX: there is none.
+ * `hash`: as tables of files have it, nphdi_hash_key(). */
 nphd_status nphdi_index_find_stored(nphd_index *index, nphd_key key, uint64_t hash,
                                     uint32_t *out_slot, bool *out_hidden, nphd_error *err);
 

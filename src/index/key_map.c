@@ -61,7 +61,7 @@ nphd_status nphdi_key_map_reserve(nphdi_key_map *map, uint64_t more, uint32_t ke
     for (uint64_t i = 0; old != NULL && i < old->room; i++) {
         const uint32_t slot = atomic_load_explicit(&old->slots[i], memory_order_relaxed);
         if (slot < NPHDI_TABLE_DELETED) {
-            table_insert(table, nphdi_hash_key(slot_key(context, slot), key_bytes), slot);
+            table_insert(table, nphdi_key_map_hash(map, slot_key(context, slot), key_bytes), slot);
         }
     }
     table->older = old;

@@ -1,6 +1,6 @@
 /* Key -> slots, in memory: open addressing over slot numbers, the keys themselves staying with the
  * slots. Files hold a like table with fingerprints (slot_table.h), which a changing one could not
- * keep: the bits that they take change with the number of slots.
+ * keep: the bits that they take change with the number of slots. Here hashes depend on a secret.
  *
  * Threads: one thread changes the map at a time (the content's slot lock); any number read it
  * meanwhile without a lock. A table that was outgrown is kept until nphdi_key_map_sweep(). */
@@ -29,10 +29,17 @@ typedef struct nphdi_key_map {
     _Atomic(nphdi_key_table *) table; /* NULL: empty */
     uint64_t used;                    /* places that are not free, deleted ones included */
     uint64_t live;
+    nphdi_hash_secret secret; /* drawn by the owner before the first insert */
 } nphdi_key_map;
 
 /* How the map sees the key of a slot. */
 typedef nphd_key (*nphdi_slot_key)(const void *context, uint32_t slot);
+
+static inline uint64_t nphdi_key_map_hash(const nphdi_key_map *map, nphd_key key,
+                                          uint32_t key_bytes)
+{
+    return nphdi_hash_key_secret(key, key_bytes, &map->secret);
+}
 
 /* Places of a table for `keys` keys: a load of three quarters. */
 static inline uint64_t nphdi_key_table_room(uint64_t keys)

@@ -2,6 +2,8 @@
 #ifndef NPHDI_PLATFORM_H
 #define NPHDI_PLATFORM_H
 
+#include "base/hash.h"
+
 #include <nphd/allocator.h>
 #include <nphd/io.h>
 #include <nphd/status.h>
@@ -27,6 +29,9 @@ nphd_status nphdi_io_check_directories(const nphd_io *io, nphd_error *err);
 
 /* malloc and mmap. */
 const nphd_allocator *nphdi_allocator_system(void);
+
+/* For one table in memory: from the system, whatever I/O table its owner has. */
+void nphdi_secret_draw(nphdi_hash_secret *out);
 
 /* The memory of the machine; a guess where the system does not tell. */
 uint64_t nphdi_memory_bytes(void);

@@ -145,7 +145,8 @@ static bool enter_keys(const nphdi_content *content, uint32_t member, uint64_t l
         if (!nphdi_content_key(content, (uint32_t)slot, &key)) {
             return false;
         }
-        nphdi_group_filter_add(filter, lines, member, nphdi_content_hash(content, key));
+        nphdi_group_filter_add(filter, lines, member,
+                               nphdi_hash_key(key, content->shape.key_bytes));
     }
     return true;
 }

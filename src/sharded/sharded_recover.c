@@ -213,7 +213,7 @@ static nphd_status derive_all(nphd_sharded *sharded, bool spare_last, nphd_error
 {
     nphd_status status = NPHD_OK;
     const nphd_allocator *allocator = sharded->allocator;
-    nphdi_key_set seen = {allocator, NULL, NULL, 0, 0, 0};
+    nphdi_key_set seen = {.allocator = allocator};
     uint64_t total = 0;
     uint64_t passes;
 

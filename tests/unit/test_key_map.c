@@ -27,7 +27,7 @@ static nphd_key key_of_slot(const void *context, uint32_t slot)
 
 static uint64_t hash_of(const store *here, uint32_t slot)
 {
-    return nphdi_hash_key(nphd_key_u64(here->keys[slot]), 8);
+    return nphdi_key_map_hash(&here->map, nphd_key_u64(here->keys[slot]), 8);
 }
 
 /* As a lookup does it: from the place of the key to the first free one, over the table at hand. */

@@ -70,8 +70,7 @@ static void test_absent_keys_touch_no_node(void **state)
     OK(nphd_index_view_buffer(seen, data, bytes, NULL, NULL));
     memset(data + seen->content->mapped.head.levels_offset, 0xff, 2000);
     for (uint64_t key = 0; key < 5000; key++) {
-        const uint64_t hash = nphdi_index_key_hash(seen, nphd_key_u64(key));
-        nphdi_index_prefetch_key(seen, hash);
+        const uint64_t hash = nphdi_hash_key(nphd_key_u64(key), 8);
         const nphd_status status =
             nphdi_index_find_stored(seen, nphd_key_u64(key), hash, &slot, &hidden, NULL);
         if (key < 1000) {
@@ -108,12 +107,11 @@ static void test_find_stored(void **state)
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(nphdi_index_slots(indexes[i]), 500);
         for (uint64_t key = 0; key < 1000; key++) {
-            const uint64_t hash = nphdi_index_key_hash(indexes[i], nphd_key_u64(key));
+            const uint64_t hash = nphdi_hash_key(nphd_key_u64(key), 8);
             const nphd_key wide = {1, key};
             const bool stored = key < 500 && key % 7 != 0;
             uint32_t slot = 0;
             bool hidden = true;
-            nphdi_index_prefetch_key(indexes[i], hash);
             OK(nphdi_index_find_stored(indexes[i], nphd_key_u64(key), hash, &slot, &hidden, NULL));
             assert_int_equal(slot, stored ? key : UINT32_MAX);
             assert_false(hidden);
@@ -208,8 +206,7 @@ static void test_find_stored_of_many(void **state)
     OK(nphdi_hidden_create(&hidden, &here->allocator.table, 8, NULL));
     nphdi_index_set_hidden(index, &hidden);
     for (unsigned i = 0; i < 9; i++) {
-        OK(nphdi_index_find_stored(index, key, nphdi_index_key_hash(index, key), &slot, &was_hidden,
-                                   NULL));
+        OK(nphdi_index_find_stored(index, key, nphdi_hash_key(key, 8), &slot, &was_hidden, NULL));
         assert_true(slot < 8);
         assert_int_equal(was_hidden, i == 8);
         if (i < 8) {
