@@ -2,7 +2,11 @@
  *
  * Threads  any number of threads may search, look up, iterate, add and remove at once on one
  *          handle. Calls that replace the whole content (clear, reset, load, view) and the close
- *          wait for, or must not meet, the others as each of them says. */
+ *          wait for, or must not meet, the others as each of them says.
+ * Forks    in a child made by fork() the child's copy goes on working. If another thread was
+ *          changing the index at that moment, every call there answers NPHD_FORKED (sizes: 0), and
+ *          the close leaves its memory to the process. No call waits for a thread that is not
+ *          there. */
 #ifndef NPHD_INDEX_H
 #define NPHD_INDEX_H
 

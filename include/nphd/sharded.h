@@ -12,7 +12,12 @@
  * Threads  any number of threads may call at once on one handle. Changing calls run one after the
  *          other (a batch uses options->threads workers); searches and lookups run beside them and
  *          see each change whole: the old vector of a key or the new one, never both or neither.
- *          nphd_sharded_free() must not meet other calls. */
+ *          nphd_sharded_free() must not meet other calls.
+ * Forks    a handle that writes belongs to the process that opened it. In a child made by fork()
+ *          calls that change, commit, save, prepare or wait answer NPHD_FORKED; those that look
+ *          work on the state of the fork, or answer NPHD_FORKED (nphd_sharded_size(): 0) when
+ *          another thread was in the middle of a change; close and free let go of memory and
+ *          descriptors, and write and wait for nothing. A read-only handle goes on in the child. */
 #ifndef NPHD_SHARDED_H
 #define NPHD_SHARDED_H
 

@@ -117,6 +117,7 @@ nphd_status nphdi_index_create(const nphd_index_options *options, bool view, nph
     TRY(nphdi_alloc(known.allocator, 1, sizeof(*index), &index, err));
     index->allocator = known.allocator;
     index->io = known.io;
+    TRY(nphdi_process_note(&index->process, err));
     atomic_store(&index->build_breadth, known.build_breadth);
     atomic_store(&index->search_breadth, known.search_breadth);
     TRY(index_locks(index, err));
@@ -143,7 +144,10 @@ nphd_status nphd_index_create(const nphd_index_options *options, nphd_index **ou
 
 void nphd_index_close(nphd_index *index)
 {
-    if (index == NULL) {
+    /* what another thread was changing when the process forked cannot be taken apart: its memory
+     * stays with this process */
+    if (index == NULL ||
+        (nphdi_process_is_other(&index->process) && nphdi_index_adopt(index, NULL) != NPHD_OK)) {
         return;
     }
     nphdi_content_close(index->content);
@@ -237,6 +241,7 @@ nphd_status nphd_index_reset(nphd_index *index, nphd_error *err)
     nphdi_content *fresh = NULL;
 
     nphdi_error_clear(err);
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_write(&index->content_lock);
     status = nphdi_content_create(&index->content->shape, false, index->allocator, &fresh, err);
@@ -254,6 +259,9 @@ uint64_t nphd_index_size(nphd_index *index)
 {
     uint64_t size = 0;
 
+    if (nphdi_index_enter(index, NULL) != NPHD_OK) {
+        return 0;
+    }
     nphdi_rwlock_read(&index->content_lock);
     (void)nphdi_content_size(index->content, &size, NULL);
     nphdi_rwlock_read_end(&index->content_lock);
@@ -269,6 +277,9 @@ size_t nphd_index_max_bytes(nphd_index *index)
 {
     size_t bytes;
 
+    if (nphdi_index_enter(index, NULL) != NPHD_OK) {
+        return 0;
+    }
     nphdi_rwlock_read(&index->content_lock);
     bytes = index->content->shape.payload_bytes;
     nphdi_rwlock_read_end(&index->content_lock);
@@ -298,6 +309,7 @@ nphd_status nphd_index_reserve(nphd_index *index, uint64_t vectors, nphd_error *
     nphdi_content *content;
 
     nphdi_error_clear(err);
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
     content = index->content;
@@ -379,6 +391,7 @@ nphd_status nphd_index_get_stats(nphd_index *index, nphd_index_stats *out, nphd_
     if (out == NULL || out->struct_size < sizeof(size_t)) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "stats: use NPHD_INDEX_STATS_INIT");
     }
+    NPHDI_INDEX_ENTER(index, err);
     room = out->struct_size < sizeof(stats) ? out->struct_size : sizeof(stats);
     nphdi_rwlock_read(&index->content_lock);
     TRY(nphdi_content_stored(index->content, &stored, err));
@@ -401,6 +414,7 @@ nphd_status nphd_index_count_edges(nphd_index *index, uint64_t *out, nphd_error 
 
     nphdi_error_clear(err);
     *out = 0;
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->content_lock);
     TRY(nphdi_index_borrow(index, &scratch, err));
     status = count_edges(index->content, &scratch->scratch, out, err);

@@ -459,6 +459,7 @@ nphd_status nphdi_index_change(nphd_index *index, const nphd_key *keys, const np
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "upsert: keys is NULL; it needs keys");
     }
     TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
+    NPHDI_INDEX_ENTER(index, err);
     work.index = index;
     work.keys = keys;
     work.vectors = vectors;
@@ -499,6 +500,7 @@ nphd_status nphdi_index_check(nphd_index *index, const nphd_key *keys, const nph
     nphd_status status;
 
     nphdi_error_clear(err);
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->content_lock);
     status = check_items(&index->content->shape, keys, vectors, count, false, err);
     nphdi_rwlock_read_end(&index->content_lock);

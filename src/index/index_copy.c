@@ -96,6 +96,7 @@ nphd_status nphd_index_copy(nphd_index *index, nphd_index **out, nphd_error *err
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "out is NULL");
     }
     *out = NULL;
+    NPHDI_INDEX_ENTER(index, err);
     options.allocator = index->allocator;
     options.io = index->io;
     options.build_breadth = atomic_load(&index->build_breadth);

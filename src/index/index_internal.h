@@ -29,6 +29,7 @@ typedef struct nphdi_pooled_scratch {
 } nphdi_pooled_scratch;
 
 struct nphd_index {
+    nphdi_process process;
     const nphd_allocator *allocator;
     const nphd_io *io;
     nphdi_rwlock change_lock;
@@ -55,6 +56,22 @@ nphd_status nphdi_options_read(const void *options, size_t known_bytes, void *de
  * and waits to be replaced; it can be closed, and opened into, but not used. */
 nphd_status nphdi_index_create(const nphd_index_options *options, bool view, nphd_index **out,
                                nphd_error *err);
+
+/* Begins every public call: in a child process that has inherited the index by a fork, the first
+ * one makes it usable there (index_process.c). NPHD_FORKED: it was being changed. */
+nphd_status nphdi_index_adopt(nphd_index *index, nphd_error *err);
+static inline nphd_status nphdi_index_enter(nphd_index *index, nphd_error *err)
+{
+    return nphdi_process_is_same(&index->process) ? NPHD_OK : nphdi_index_adopt(index, err);
+}
+/* The same, and returns what fails. */
+#define NPHDI_INDEX_ENTER(index, err)                                                              \
+    do {                                                                                           \
+        const nphd_status entered = nphdi_index_enter(index, err);                                 \
+        if (entered != NPHD_OK) {                                                                  \
+            return entered;                                                                        \
+        }                                                                                          \
+    } while (0)
 
 /* A path from a caller must be there and not empty. */
 nphd_status nphdi_check_path(const char *path, nphd_error *err);

@@ -402,6 +402,7 @@ static nphd_status open_locked(nphd_index *index, const char *path, const void *
 
     nphdi_error_clear(err);
     memset(&source, 0, sizeof(source));
+    NPHDI_INDEX_ENTER(index, err);
     TRY(nphdi_options_read(options, sizeof(known), &known, "open options", err));
     if (known.build_breadth > NPHDI_MAX_BREADTH || known.search_breadth > NPHDI_MAX_BREADTH) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "a breadth must be 1 to %u",

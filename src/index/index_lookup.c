@@ -12,6 +12,7 @@ nphd_status nphd_index_contains(nphd_index *index, nphd_key key, bool *out, nphd
 
     nphdi_error_clear(err);
     *out = false;
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->content_lock);
     TRY(nphdi_content_find(index->content, key, &slot, err));
     *out = slot != UINT32_MAX;
@@ -27,6 +28,10 @@ nphd_status nphd_index_contains_many(nphd_index *index, const nphd_key *keys, si
     uint32_t slots[NPHDI_FIND_MOST];
 
     nphdi_error_clear(err);
+    status = nphdi_index_enter(index, err);
+    if (status != NPHD_OK) {
+        goto refused;
+    }
     nphdi_rwlock_read(&index->content_lock);
     for (size_t begin = 0; begin < count; begin += NPHDI_FIND_MOST) {
         const size_t part = count - begin < NPHDI_FIND_MOST ? count - begin : NPHDI_FIND_MOST;
@@ -37,6 +42,7 @@ nphd_status nphd_index_contains_many(nphd_index *index, const nphd_key *keys, si
     }
 done:
     nphdi_rwlock_read_end(&index->content_lock);
+refused:
     for (size_t i = 0; status != NPHD_OK && i < count; i++) {
         out[i] = false;
     }
@@ -72,6 +78,7 @@ nphd_status nphd_index_count(nphd_index *index, nphd_key key, size_t *out, nphd_
 
     nphdi_error_clear(err);
     *out = 0;
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->content_lock);
     status = count_key(index->content, key, out, err);
     nphdi_rwlock_read_end(&index->content_lock);
@@ -88,6 +95,7 @@ nphd_status nphd_index_get(nphd_index *index, nphd_key key, uint8_t *out, size_t
 
     nphdi_error_clear(err);
     *out_bytes = 0;
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->content_lock);
     TRY(nphdi_probe_begin(index->content, key, nphdi_content_hash(index->content, key), &probe,
                           err));
@@ -124,6 +132,7 @@ nphd_status nphd_index_get_all(nphd_index *index, nphd_key key, uint8_t *out, si
 
     nphdi_error_clear(err);
     *out_count = 0;
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->content_lock);
     const size_t stride = index->content->shape.payload_bytes;
     TRY(nphdi_probe_begin(index->content, key, nphdi_content_hash(index->content, key), &probe,
@@ -156,6 +165,10 @@ nphd_status nphd_index_get_many(nphd_index *index, const nphd_key *keys, size_t 
     uint32_t slots[NPHDI_FIND_MOST];
 
     nphdi_error_clear(err);
+    status = nphdi_index_enter(index, err);
+    if (status != NPHD_OK) {
+        goto refused;
+    }
     nphdi_rwlock_read(&index->content_lock);
     const size_t stride = index->content->shape.payload_bytes;
     for (size_t begin = 0; begin < count; begin += NPHDI_FIND_MOST) {
@@ -172,6 +185,7 @@ nphd_status nphd_index_get_many(nphd_index *index, const nphd_key *keys, size_t 
     }
 done:
     nphdi_rwlock_read_end(&index->content_lock);
+refused:
     for (size_t i = 0; status != NPHD_OK && i < count; i++) {
         out_bytes[i] = 0;
     }
@@ -221,6 +235,7 @@ nphd_status nphd_cursor_next(nphd_cursor *cursor, nphd_key *out_key, uint8_t *ou
     if (out_bytes != NULL) {
         *out_bytes = 0;
     }
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->content_lock);
     const nphdi_content *content = index->content;
     const uint64_t slots = nphdi_content_slots(content);

@@ -36,6 +36,7 @@ nphd_status nphd_index_prepare(nphd_index *index, uint32_t threads, nphd_error *
     nphd_status status = NPHD_OK;
 
     nphdi_error_clear(err);
+    TRY(nphdi_index_enter(index, err));
     TRY(nphdi_index_make_tables(index, threads, err));
     nphdi_rwlock_read(&index->content_lock);
     nphdi_content_make_planes(index->content);

@@ -27,6 +27,7 @@ nphd_status nphd_index_remove(nphd_index *index, const nphd_key *keys, size_t co
     if (keys == NULL && count > 0) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "remove: keys is NULL");
     }
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
     nphdi_content *content = index->content;
@@ -68,6 +69,7 @@ nphd_status nphd_index_isolate(nphd_index *index, nphd_error *err)
     nphd_status status = NPHD_OK;
 
     nphdi_error_clear(err);
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
     TRY(refuse_view(index, "isolate", err));
@@ -96,6 +98,7 @@ nphd_status nphd_index_rename(nphd_index *index, nphd_key from, nphd_key to, nph
     size_t vectors = 0;
 
     nphdi_error_clear(err);
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_write(&index->content_lock);
     nphdi_content *content = index->content;
@@ -137,6 +140,7 @@ nphd_status nphd_index_clear(nphd_index *index, nphd_error *err)
     uint64_t removed = 0;
 
     nphdi_error_clear(err);
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_write(&index->content_lock);
     TRY(refuse_view(index, "clear", err));

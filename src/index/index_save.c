@@ -502,6 +502,7 @@ nphd_status nphdi_index_save_as(nphd_index *index, const char *path, const nphdi
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "save: the path is empty");
     }
     TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
     status = save_file(index, path, as, &known, err);
@@ -527,6 +528,7 @@ nphd_status nphd_index_save_buffer(nphd_index *index, void *buffer, size_t capac
     nphdi_error_clear(err);
     *out_bytes = 0;
     memset(&to, 0, sizeof(to));
+    NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
     TRY(plan_save(index, NULL, &plan, err));

@@ -306,6 +306,7 @@ nphd_status nphdi_search_run(nphdi_search_job *job, nphd_error *err)
     nphd_index *index = job->index;
     nphdi_search_request *ask = &job->ask;
 
+    NPHDI_INDEX_ENTER(index, err);
     if (pthread_mutex_init(&job->lock, NULL) != 0) {
         return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot create a lock");
     }

@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <sched.h>
+#include <string.h>
 
 /* Looks at a held spin lock before giving the processor away. A section under it is tens of
  * nanoseconds long; a holder that takes longer has lost its processor, and waiting for it costs
@@ -72,6 +73,29 @@ void nphdi_rwlock_destroy(nphdi_rwlock *lock)
     lock_check(pthread_cond_destroy(&lock->drained));
     lock_check(pthread_cond_destroy(&lock->admitted));
     lock_check(pthread_mutex_destroy(&lock->mutex));
+}
+
+bool nphdi_mutex_adopt(pthread_mutex_t *mutex)
+{
+    const bool was_free = pthread_mutex_trylock(mutex) == 0;
+
+    if (was_free) {
+        lock_check(pthread_mutex_unlock(mutex));
+    } else {
+        lock_check(pthread_mutex_init(mutex, NULL));
+    }
+    return was_free;
+}
+
+/* Nothing is destroyed: a condition would wait for the threads that wait for it. */
+void nphdi_rwlock_adopt(nphdi_rwlock *lock, bool *out_reader, bool *out_writer)
+{
+    const unsigned state = atomic_load(&lock->state);
+
+    *out_reader = (state & ~NPHDI_RWLOCK_WRITER) != 0;
+    *out_writer = (state & NPHDI_RWLOCK_WRITER) != 0;
+    memset(lock, 0, sizeof(*lock));
+    lock_check(nphdi_rwlock_init(lock, NULL) == NPHD_OK ? 0 : 1);
 }
 
 /* The writer counts the readers under the mutex and sleeps without it, so taking it here makes sure

@@ -36,7 +36,46 @@ void nphdi_secret_draw(nphdi_hash_secret *out);
 /* The memory of the machine; a guess where the system does not tell. */
 uint64_t nphdi_memory_bytes(void);
 
+/* ---- processes ---- */
+
+/* The process that a handle belongs to. Zero: none was noted. */
+typedef struct nphdi_process {
+    _Atomic uint64_t *mark; /* a number that is another one in every child process */
+    _Atomic uint64_t born;  /* the number where the handle is at home */
+} nphdi_process;
+
+/* This process. */
+nphd_status nphdi_process_note(nphdi_process *out, nphd_error *err);
+
+/* Is this still the process that was noted, or that has adopted the handle since? */
+static inline bool nphdi_process_is_same(const nphdi_process *process)
+{
+    return atomic_load_explicit(process->mark, memory_order_relaxed) ==
+           atomic_load_explicit(&process->born, memory_order_acquire);
+}
+
+/* Was it noted, and is this another process? */
+static inline bool nphdi_process_is_other(const nphdi_process *process)
+{
+    return process->mark != NULL && !nphdi_process_is_same(process);
+}
+
+typedef enum nphdi_adoption {
+    NPHDI_ADOPTION_DONE,  /* the handle is usable here */
+    NPHDI_ADOPTION_BEGUN, /* the caller makes it so, while others wait: nphdi_process_adopted() */
+    NPHDI_ADOPTION_TORN   /* it can not be made so */
+} nphdi_adoption;
+
+/* Makes a handle that was inherited by a fork usable in this process. Its locks may be held by
+ * threads that do not exist here, so they are made anew. */
+nphdi_adoption nphdi_process_adopt(nphdi_process *process);
+/* whole: false when a thread that does not exist here was in the middle of a change. */
+void nphdi_process_adopted(nphdi_process *process, bool whole);
+
 /* ---- locks ---- */
+
+/* Makes a mutex of the process before the fork new. Returns whether nobody held it. */
+bool nphdi_mutex_adopt(pthread_mutex_t *mutex);
 
 /* A read-write lock that starves nobody: a waiting writer holds new readers back, a writer that
  * ends lets in all readers that wait before the next writer, and writers come in the order of their
@@ -59,6 +98,9 @@ nphd_status nphdi_rwlock_init(nphdi_rwlock *lock, nphd_error *err);
 
 /* After every other call on the lock has returned. */
 void nphdi_rwlock_destroy(nphdi_rwlock *lock);
+/* Makes a lock of the process before the fork new. *out_reader, *out_writer: somebody had it for
+ * reading; somebody had it for writing, or was next. */
+void nphdi_rwlock_adopt(nphdi_rwlock *lock, bool *out_reader, bool *out_writer);
 void nphdi_rwlock_write(nphdi_rwlock *lock);
 void nphdi_rwlock_write_end(nphdi_rwlock *lock);
 
@@ -108,6 +150,7 @@ typedef struct nphdi_signal {
 
 nphd_status nphdi_signal_init(nphdi_signal *signal, nphd_error *err);
 void nphdi_signal_destroy(nphdi_signal *signal);
+void nphdi_signal_adopt(nphdi_signal *signal); /* of the process before the fork: makes it new */
 void nphdi_signal_lock(nphdi_signal *signal);
 void nphdi_signal_unlock(nphdi_signal *signal);
 void nphdi_signal_broadcast(nphdi_signal *signal); /* wakes all that wait; with or without lock */

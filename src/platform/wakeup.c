@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
 static void signal_check(int os_error)
@@ -50,6 +51,13 @@ void nphdi_signal_destroy(nphdi_signal *signal)
 {
     signal_check(pthread_cond_destroy(&signal->cond));
     signal_check(pthread_mutex_destroy(&signal->mutex));
+}
+
+/* The condition is not destroyed: that would wait for the threads that wait for it. */
+void nphdi_signal_adopt(nphdi_signal *signal)
+{
+    memset(signal, 0, sizeof(*signal));
+    signal_check(nphdi_signal_init(signal, NULL) == NPHD_OK ? 0 : 1);
 }
 
 void nphdi_signal_lock(nphdi_signal *signal)

@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "platform/platform.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -94,6 +95,11 @@ void nphdi_planes_close(nphdi_planes *planes)
         (void)pthread_mutex_destroy(&planes->lock);
     }
     nphdi_free(planes->allocator, planes, 1, sizeof(*planes));
+}
+
+bool nphdi_planes_adopt(nphdi_planes *planes)
+{
+    return nphdi_mutex_adopt(&planes->lock);
 }
 
 void nphdi_planes_clear(nphdi_planes *planes)

@@ -57,6 +57,9 @@ nphd_status nphdi_planes_create(uint32_t payload_bytes, uint64_t most_slots,
                                 const nphd_allocator *allocator, nphdi_planes **out,
                                 nphd_error *err);
 void nphdi_planes_close(nphdi_planes *planes); /* takes NULL */
+/* In a child process, whose copy of the lock may be held by a thread that does not exist there.
+ * false: it was, and the planes are not whole. */
+bool nphdi_planes_adopt(nphdi_planes *planes);
 
 /* Enters the rows of slots below `slots` that have no entry yet. On failure those before the one
  * that found no memory are entered. */

@@ -148,6 +148,8 @@ nphd_status nphdi_sharded_open_once(const char *path, const nphd_sharded_options
     *out = NULL;
     TRY(nphdi_alloc(known->allocator, 1, sizeof(*sharded), &sharded, err));
     sharded->allocator = known->allocator;
+    TRY(nphdi_process_note(&sharded->process, err));
+    sharded->home = atomic_load(&sharded->process.born);
     sharded->options = *known;
     take_options(sharded, known);
     TRY(make_locks(sharded, err));
@@ -191,8 +193,7 @@ done:
 
 /* ---- closing ---- */
 
-/* Lets go of all shards and filters. Nobody may be looking. */
-static void release_content(nphd_sharded *sharded)
+void nphdi_sharded_release(nphd_sharded *sharded)
 {
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
         nphdi_shard_close(sharded->sealed[i]);
@@ -213,6 +214,7 @@ nphd_status nphd_sharded_close(nphd_sharded *sharded, nphd_error *err)
     nphd_status status = NPHD_OK;
 
     nphdi_error_clear(err);
+    nphdi_sharded_abandon(sharded);
     nphdi_journal_stop(sharded);
     (void)pthread_mutex_lock(&sharded->change_lock);
     if (sharded->closed) {
@@ -228,7 +230,7 @@ nphd_status nphd_sharded_close(nphd_sharded *sharded, nphd_error *err)
     nphdi_rotation_stop(sharded);
     nphdi_rwlock_write(&sharded->state_lock);
     sharded->closed = true;
-    release_content(sharded);
+    nphdi_sharded_release(sharded);
     nphdi_rwlock_write_end(&sharded->state_lock);
 done:
     if (status != NPHD_OK) {
@@ -243,13 +245,14 @@ void nphd_sharded_free(nphd_sharded *sharded)
     if (sharded == NULL) {
         return;
     }
+    nphdi_sharded_abandon(sharded);
     nphdi_journal_stop(sharded);
     if (sharded->queue_made) {
         nphdi_rotation_stop(sharded);
         nphdi_signal_destroy(&sharded->queue);
     }
     if (!sharded->closed) {
-        release_content(sharded);
+        nphdi_sharded_release(sharded);
     }
     nphdi_journal_release(sharded);
     if (sharded->state_lock_made) {
@@ -268,6 +271,7 @@ nphd_status nphdi_drain_begin(nphd_sharded *sharded, const char *what, nphd_erro
 {
     nphd_status status = NPHD_OK;
 
+    TRY(nphdi_sharded_enter_change(sharded, what, err));
     (void)pthread_mutex_lock(&sharded->change_lock);
     if (sharded->closed) {
         status = nphdi_fail(err, NPHD_CLOSED, "%s: the index is closed", what);
@@ -278,6 +282,7 @@ nphd_status nphdi_drain_begin(nphd_sharded *sharded, const char *what, nphd_erro
     if (status != NPHD_OK) {
         (void)pthread_mutex_unlock(&sharded->change_lock);
     }
+done:
     return status;
 }
 
@@ -306,12 +311,16 @@ nphd_status nphdi_change_commit(nphd_sharded *sharded, nphd_error *err)
 
 nphd_status nphdi_look_begin(nphd_sharded *sharded, nphd_error *err)
 {
+    nphd_status status = NPHD_OK;
+
+    TRY(nphdi_sharded_enter(sharded, err));
     nphdi_rwlock_read(&sharded->state_lock);
     if (sharded->closed) {
         nphdi_rwlock_read_end(&sharded->state_lock);
-        return nphdi_fail(err, NPHD_CLOSED, "the index is closed");
+        status = nphdi_fail(err, NPHD_CLOSED, "the index is closed");
     }
-    return NPHD_OK;
+done:
+    return status;
 }
 
 void nphdi_look_end(nphd_sharded *sharded)
@@ -384,6 +393,10 @@ nphd_status nphd_sharded_set_breadth(nphd_sharded *sharded, uint32_t build_bread
     nphd_status status = NPHD_OK;
 
     nphdi_error_clear(err);
+    status = nphdi_sharded_enter_change(sharded, "set_breadth", err);
+    if (status != NPHD_OK) {
+        return status;
+    }
     (void)pthread_mutex_lock(&sharded->change_lock);
     if (sharded->closed) {
         status = nphdi_fail(err, NPHD_CLOSED, "set_breadth: the index is closed");
@@ -444,6 +457,10 @@ nphd_status nphd_sharded_shards(nphd_sharded *sharded, nphd_shard_info *out, siz
 
     nphdi_error_clear(err);
     *out_count = 0;
+    status = nphdi_sharded_enter(sharded, err);
+    if (status != NPHD_OK) {
+        return status;
+    }
     (void)pthread_mutex_lock(&sharded->change_lock);
     TRY(nphdi_look_begin(sharded, err));
     /* a reader has one when there is a journal to apply */

@@ -88,6 +88,8 @@ typedef struct nphdi_rotation {
 } nphdi_rotation;
 
 struct nphd_sharded {
+    nphdi_process process; /* in which lookups are answered */
+    uint64_t home;         /* the number of the process that opened it, which may change it */
     const nphd_allocator *allocator;
     const nphd_io *io;
     nphdi_log log;
@@ -160,6 +162,12 @@ struct nphd_sharded {
     nphdi_thread thread;
     bool thread_runs;
     bool thread_stop;
+
+    /* in a child process: what another thread was in the middle of when it was forked, and what
+     * therefore cannot be freed */
+    bool change_cut;
+    bool commit_cut;
+    bool rotation_cut;
 };
 
 /* ---- names of shards (shard_names.c) ---- */
@@ -385,6 +393,25 @@ nphd_status nphdi_replay_vectors(nphd_sharded *sharded, const nphd_key *keys,
 nphd_status nphdi_replay_removal(nphd_sharded *sharded, const nphd_key *keys, size_t count,
                                  nphd_error *err);
 nphd_status nphdi_replay_reset(nphd_sharded *sharded, nphd_error *err);
+
+/* ---- in another process than the one that opened it (sharded_process.c) ---- */
+
+/* Is this the process that opened it, or one that may do all that this handle can? */
+bool nphdi_sharded_is_at_home(const nphd_sharded *sharded);
+/* Makes it usable for lookups in a child process. NPHD_FORKED: a thread that is not there was in
+ * the middle of a change. */
+nphd_status nphdi_sharded_adopt(nphd_sharded *sharded, nphd_error *err);
+/* Begins every call that only looks. */
+static inline nphd_status nphdi_sharded_enter(nphd_sharded *sharded, nphd_error *err)
+{
+    return nphdi_process_is_same(&sharded->process) ? NPHD_OK : nphdi_sharded_adopt(sharded, err);
+}
+/* Begins every other call: NPHD_FORKED in a child process, unless it is read-only. */
+nphd_status nphdi_sharded_enter_change(nphd_sharded *sharded, const char *what, nphd_error *err);
+/* Begins closing and freeing: in a child process it frees, and writes and waits for nothing. */
+void nphdi_sharded_abandon(nphd_sharded *sharded);
+/* Lets go of all shards and filters, and of the lock. Nobody may be looking (sharded.c). */
+void nphdi_sharded_release(nphd_sharded *sharded);
 
 /* ---- the frame of a changing call (sharded.c) ---- */
 

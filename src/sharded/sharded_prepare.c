@@ -11,6 +11,10 @@ nphd_status nphd_sharded_prepare(nphd_sharded *sharded, uint32_t threads, nphd_e
     nphd_status status = NPHD_OK;
 
     nphdi_error_clear(err);
+    status = nphdi_sharded_enter_change(sharded, "prepare", err);
+    if (status != NPHD_OK) {
+        return status;
+    }
     (void)pthread_mutex_lock(&sharded->change_lock);
     if (sharded->closed) {
         status = nphdi_fail(err, NPHD_CLOSED, "prepare: the index is closed");

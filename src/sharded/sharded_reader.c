@@ -189,6 +189,10 @@ nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_
     if (out_changed != NULL) {
         *out_changed = false;
     }
+    status = nphdi_sharded_enter_change(sharded, "refresh", err);
+    if (status != NPHD_OK) {
+        return status;
+    }
     (void)pthread_mutex_lock(&sharded->change_lock);
     if (sharded->closed) {
         status = nphdi_fail(err, NPHD_CLOSED, "refresh: the index is closed");

@@ -363,6 +363,10 @@ nphd_status nphd_sharded_drain(nphd_sharded *sharded, uint64_t timeout_ms, nphd_
     nphd_status status = NPHD_OK;
 
     nphdi_error_clear(err);
+    status = nphdi_sharded_enter_change(sharded, "drain", err);
+    if (status != NPHD_OK) {
+        return status;
+    }
     (void)pthread_mutex_lock(&sharded->change_lock);
     if (sharded->closed) {
         status = nphdi_fail(err, NPHD_CLOSED, "drain: the index is closed");

@@ -176,6 +176,10 @@ nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_
     if (path == NULL || path[0] == '\0') {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "snapshot: the path is empty");
     }
+    status = nphdi_sharded_enter_change(sharded, "snapshot", err);
+    if (status != NPHD_OK) {
+        return status;
+    }
     (void)pthread_mutex_lock(&sharded->change_lock);
     if (sharded->closed) {
         status = nphdi_fail(err, NPHD_CLOSED, "snapshot: the index is closed");

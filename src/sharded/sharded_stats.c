@@ -68,6 +68,10 @@ nphd_status nphd_sharded_get_stats(nphd_sharded *sharded, nphd_sharded_stats *ou
     if (out == NULL || out->struct_size < sizeof(size_t)) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "stats: use NPHD_SHARDED_STATS_INIT");
     }
+    status = nphdi_sharded_enter(sharded, err);
+    if (status != NPHD_OK) {
+        return status;
+    }
     /* what files there are and how full the active shard is changes under this lock */
     (void)pthread_mutex_lock(&sharded->change_lock);
     TRY(nphdi_look_begin(sharded, err));

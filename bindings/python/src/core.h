@@ -25,6 +25,9 @@ int core_raise(nphd_status status, const nphd_error *err);
 /* The same; returns NULL. */
 PyObject *core_raised(nphd_status status, const nphd_error *err);
 
+/* Forks between the process that loaded the module and this one. */
+extern _Atomic unsigned core_forks;
+
 /* ---- arguments (core_arguments.c) ---- */
 
 typedef struct core_keys {
@@ -89,6 +92,8 @@ void core_log_take(void *context, nphd_log_level level, const char *text);
 void core_log_deliver(void);
 /* From now on messages wait for the next call instead of waking the main thread. */
 PyObject *core_log_close(PyObject *module, PyObject *unused);
+/* In a child process: what was queued is told by the parent. */
+void core_log_forked(void);
 extern PyObject *core_log_receiver; /* called with (level, text), or NULL */
 
 /* ---- indexes (core_store.c) ---- */
@@ -129,7 +134,7 @@ typedef struct core_store {
     void *handle;
     uint32_t key_bits;
     bool closed;            /* of a sharded index */
-    pid_t process;          /* that made it */
+    unsigned forks;         /* core_forks when its locks were made */
     pthread_rwlock_t width; /* read: by every call that relies on the width of the vectors; write:
                                by those that may change it */
     Py_buffer pinned;       /* what a view of memory looks at; obj NULL: nothing */
@@ -152,6 +157,9 @@ core_store *core_store_wrap(PyTypeObject *type, const core_calls *calls, void *h
                             uint32_t key_bits);
 /* What is left to do for the types built on this one, once their handle is freed. */
 void core_store_free(core_store *store);
+/* Before its lock is taken, with the interpreter's: in a child process after a fork it may be held
+ * by a thread that is not there, and is made anew. */
+void core_store_here(core_store *store);
 /* Refuses an index that was closed: -1. */
 int core_store_check(const core_store *store);
 PyObject *core_store_search(PyObject *self, PyObject *arguments);
@@ -164,6 +172,7 @@ extern const char core_radius_stream_doc[];
  * width of the vectors; then gives the messages of the library to Python. */
 #define CORE_CALL(store, call)                                                                     \
     do {                                                                                           \
+        core_store_here(store);                                                                    \
         Py_BEGIN_ALLOW_THREADS;                                                                    \
         (void)pthread_rwlock_rdlock(&(store)->width);                                              \
         call;                                                                                      \

@@ -18,6 +18,7 @@
 typedef struct bloom_object {
     PyObject_HEAD nphdi_bloom *bloom;
     pthread_mutex_t lock; /* of all calls, since the width of the key is set before each */
+    unsigned forks;       /* core_forks when it was made */
 } bloom_object;
 
 /* ---- making one ---- */
@@ -65,6 +66,7 @@ static PyObject *bloom_from_image(PyTypeObject *type, bloom_image *image, uint64
         return NULL;
     }
     object->bloom = bloom;
+    object->forks = atomic_load(&core_forks);
     (void)pthread_mutex_init(&object->lock, NULL); /* cannot fail on the systems we build for */
     return (PyObject *)object;
 }
@@ -159,6 +161,25 @@ static int bloom_keys_read(PyObject *object, Py_ssize_t width, bloom_keys *out)
     return 0;
 }
 
+/* In a child process a lock that a thread of the parent held is never let go: -1. */
+static int bloom_here(bloom_object *object)
+{
+    static const nphd_error cut = {
+        .struct_size = sizeof(cut),
+        .status = NPHD_FORKED,
+        .text = "the filter was in use by another thread when this process was forked"};
+
+    if (object->forks == atomic_load(&core_forks)) {
+        return 0;
+    }
+    if (pthread_mutex_trylock(&object->lock) != 0) {
+        return core_raise(NPHD_FORKED, &cut);
+    }
+    (void)pthread_mutex_unlock(&object->lock);
+    object->forks = atomic_load(&core_forks);
+    return 0;
+}
+
 static nphd_status add_each(bloom_object *object, const bloom_keys *keys, nphd_error *err)
 {
     const nphd_status status = nphdi_bloom_reserve(object->bloom, keys->count, err);
@@ -180,7 +201,7 @@ static PyObject *bloom_add(PyObject *self, PyObject *arguments)
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
 
-    if (!PyArg_ParseTuple(arguments, "On:add", &key_object, &width) ||
+    if (!PyArg_ParseTuple(arguments, "On:add", &key_object, &width) || bloom_here(object) != 0 ||
         bloom_keys_read(key_object, width, &keys) != 0) {
         return NULL;
     }
@@ -206,7 +227,7 @@ static PyObject *bloom_contains(PyObject *self, PyObject *arguments)
     Py_buffer out;
 
     if (!PyArg_ParseTuple(arguments, "OnO:contains", &key_object, &width, &out_object) ||
-        bloom_keys_read(key_object, width, &keys) != 0) {
+        bloom_here(object) != 0 || bloom_keys_read(key_object, width, &keys) != 0) {
         return NULL;
     }
     if (core_output(out_object, keys.count, sizeof(bool), &out) != 0) {
@@ -239,6 +260,9 @@ static PyObject *bloom_state(PyObject *self, PyObject *unused)
     uint32_t filters;
 
     (void)unused;
+    if (bloom_here(object) != 0) {
+        return NULL;
+    }
     Py_BEGIN_ALLOW_THREADS;
     (void)pthread_mutex_lock(&object->lock);
     filters = nphdi_bloom_filters(bloom);
@@ -275,6 +299,9 @@ static PyObject *bloom_file(PyObject *self, PyObject *unused)
     PyObject *bytes = NULL;
 
     (void)unused;
+    if (bloom_here(object) != 0) {
+        return NULL;
+    }
     if (file_bytes > PY_SSIZE_T_MAX) {
         return PyErr_NoMemory();
     }

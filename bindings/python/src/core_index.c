@@ -408,6 +408,7 @@ static PyObject *index_open(PyObject *self, PyObject *arguments)
         return NULL;
     }
     memset(&old, 0, sizeof(old));
+    core_store_here(store);
     Py_BEGIN_ALLOW_THREADS;
     (void)pthread_rwlock_wrlock(&store->width);
     status = open_run(store, &call, &err);
@@ -437,6 +438,7 @@ static PyObject *index_reset(PyObject *self, PyObject *unused)
 
     (void)unused;
     memset(&old, 0, sizeof(old));
+    core_store_here(store);
     Py_BEGIN_ALLOW_THREADS;
     (void)pthread_rwlock_wrlock(&store->width);
     status = nphd_index_reset(store->handle, &err);

@@ -82,6 +82,15 @@ static void lock_sides(core_store *left, core_store *right)
     }
 }
 
+/* Before that, with the interpreter's lock. */
+static void sides_here(core_store *left, core_store *right)
+{
+    core_store_here(left);
+    if (right != NULL) {
+        core_store_here(right);
+    }
+}
+
 static void unlock_sides(core_store *left, core_store *right)
 {
     if (right != NULL && right != left) {
@@ -98,6 +107,7 @@ static nphd_status join_run(core_store *left, core_store *right, float radius,
     const nphd_join_side right_side = join_side(right != NULL ? right : left);
     nphd_status status;
 
+    sides_here(left, right);
     Py_BEGIN_ALLOW_THREADS;
     lock_sides(left, right);
     status = nphd_join(&left_side, right != NULL ? &right_side : NULL, radius, options, take_pairs,
@@ -262,6 +272,7 @@ static PyObject *open_pairs(PyObject *module, PyObject *arguments)
     given.options.progress_context = &self->watch;
     const nphd_join_side left_side = join_side(given.left);
     const nphd_join_side right_side = join_side(given.right != NULL ? given.right : given.left);
+    sides_here(given.left, given.right);
     Py_BEGIN_ALLOW_THREADS;
     lock_sides(given.left, given.right);
     status = nphd_pairs_open(&left_side, given.right != NULL ? &right_side : NULL, given.radius,
@@ -324,6 +335,7 @@ static PyObject *read_pairs(core_pairs *self, size_t capacity)
         PyErr_NoMemory();
         goto done;
     }
+    sides_here(self->left, self->right);
     Py_BEGIN_ALLOW_THREADS;
     lock_sides(self->left, self->right);
     status = nphd_pairs_next(self->pairs, room, capacity, &count, &report, &err);

@@ -73,6 +73,15 @@ void core_log_take(void *context, nphd_log_level level, const char *text)
     }
 }
 
+void core_log_forked(void)
+{
+    (void)pthread_mutex_init(&queue_lock, NULL);
+    queue_first = NULL;
+    queue_end = &queue_first;
+    atomic_store(&queue_filled, false);
+    atomic_store(&wake_asked, false);
+}
+
 void core_log_deliver(void)
 {
     PyObject *type;

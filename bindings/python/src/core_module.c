@@ -59,6 +59,14 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+_Atomic unsigned core_forks;
+
+static void forked(void)
+{
+    (void)atomic_fetch_add(&core_forks, 1);
+    core_log_forked();
+}
+
 static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
                               const char *name)
 {
@@ -107,7 +115,8 @@ PyMODINIT_FUNC PyInit__core(void)
     core_pairs_type = core_cursor_type ? add_type(module, &core_pairs_spec, NULL, "Pairs") : NULL;
     if (core_pairs_type == NULL || add_type(module, &core_bloom_spec, NULL, "Bloom") == NULL ||
         PyModule_AddFunctions(module, core_files_methods) != 0 ||
-        PyModule_AddFunctions(module, core_join_methods) != 0 || add_constants(module) != 0) {
+        PyModule_AddFunctions(module, core_join_methods) != 0 || add_constants(module) != 0 ||
+        pthread_atfork(NULL, NULL, forked) != 0) {
         Py_DECREF(module);
         return NULL;
     }

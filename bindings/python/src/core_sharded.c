@@ -2,7 +2,6 @@
 #include "core.h"
 
 #include <string.h>
-#include <unistd.h>
 
 /* ---- the calls it shares with one index ---- */
 
@@ -160,18 +159,14 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     return (PyObject *)store;
 }
 
-/* Waits for the rotation thread, which may be in the middle of a file. In a child process after a
- * fork there is no such thread and locks may be held by nobody: the handle stays, with its parent.
- */
+/* Waits for the rotation thread, which may be in the middle of a file. */
 static void sharded_dealloc(PyObject *self)
 {
     core_store *store = (core_store *)self;
 
-    if (store->process == getpid()) {
-        Py_BEGIN_ALLOW_THREADS;
-        nphd_sharded_free(store->handle);
-        Py_END_ALLOW_THREADS;
-    }
+    Py_BEGIN_ALLOW_THREADS;
+    nphd_sharded_free(store->handle);
+    Py_END_ALLOW_THREADS;
     core_store_free(store);
 }
 

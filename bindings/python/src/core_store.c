@@ -2,7 +2,6 @@
 #include "core.h"
 
 #include <string.h>
-#include <unistd.h>
 
 /* ---- life ---- */
 
@@ -18,7 +17,7 @@ core_store *core_store_wrap(PyTypeObject *type, const core_calls *calls, void *h
     store->handle = handle;
     store->key_bits = key_bits;
     store->closed = false;
-    store->process = getpid();
+    store->forks = atomic_load(&core_forks);
     memset(&store->pinned, 0, sizeof(store->pinned));
     (void)pthread_rwlock_init(&store->width, NULL); /* cannot fail on the systems we build for */
     return store;
@@ -28,10 +27,22 @@ void core_store_free(core_store *store)
 {
     PyTypeObject *type = Py_TYPE(store);
 
+    core_store_here(store);
     PyBuffer_Release(&store->pinned);
     (void)pthread_rwlock_destroy(&store->width);
     PyObject_Free(store);
     Py_DECREF(type);
+}
+
+void core_store_here(core_store *store)
+{
+    const unsigned forks = atomic_load(&core_forks);
+
+    if (store->forks != forks) {
+        store->forks = forks;
+        memset(&store->width, 0, sizeof(store->width));
+        (void)pthread_rwlock_init(&store->width, NULL);
+    }
 }
 
 int core_store_check(const core_store *store)
