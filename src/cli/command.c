@@ -89,6 +89,12 @@ bool cli_take_file_option(cli_store_options *store, cli_input_options *input, in
     if (option == CLI_OPT_VECTOR_COLUMN) {
         return cli_option_column("--vector-column", value, &input->vector_column);
     }
+    if (option == CLI_OPT_ENCODING) {
+        return cli_option_encoding("--encoding", value, &input->notation.encoding);
+    }
+    if (option == CLI_OPT_UNIT) {
+        return cli_option_unit("--unit", value, &input->notation.unit);
+    }
     return cli_take_store_option(store, option);
 }
 

@@ -21,6 +21,7 @@ enum {
     CLI_OPT_BYTES,
     CLI_OPT_CLUSTERS,
     CLI_OPT_CONNECTIVITY,
+    CLI_OPT_ENCODING,
     CLI_OPT_EXACT,
     CLI_OPT_EXPLAIN,
     CLI_OPT_FIRST_KEY,
@@ -49,6 +50,7 @@ enum {
     CLI_OPT_TABLES,
     CLI_OPT_THREADS,
     CLI_OPT_TSV,
+    CLI_OPT_UNIT,
     CLI_OPT_UPDATE,
     CLI_OPT_VARIANTS,
     CLI_OPT_VECTOR_COLUMN
@@ -97,7 +99,8 @@ bool cli_take_options(int argc, char **argv, const char *shorts, const struct op
 /* Takes --legacy-nphd, --salvage, --no-bloom and --journal. Returns true. */
 bool cli_take_store_option(cli_store_options *store, int option);
 
-/* The same and --format, --bytes and --vector-column, for commands that read input files. */
+/* The same and --format, --bytes, --vector-column, --encoding and --unit, for commands that read
+ * input files. */
 bool cli_take_file_option(cli_store_options *store, cli_input_options *input, int option,
                           const char *value);
 

@@ -21,6 +21,7 @@
 typedef struct search_query {
     char source[CLI_SOURCE_BYTES];
     uint8_t bytes[NPHD_MAX_BYTES];
+    cli_notation read;
 } search_query;
 
 typedef struct search_job {
@@ -49,6 +50,26 @@ typedef struct search_job {
     cli_exit idle_result; /* of what was answered while the input had nothing more */
 } search_job;
 
+/* How the vectors of one query were read, each once for those in a row that were read alike. */
+static void search_describe(const search_job *job, size_t first,
+                            char out[NPHD_MAX_VARIANTS * CLI_NOTATION_BYTES])
+{
+    char last[CLI_NOTATION_BYTES] = "";
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (size_t i = first; i < first + job->search.variants; i++) {
+        char one[CLI_NOTATION_BYTES];
+
+        (void)cli_describe_notation(job->queries[i].read, job->vectors[i].bytes, one);
+        if (strcmp(one, last) != 0) {
+            used += (size_t)snprintf(out + used, NPHD_MAX_VARIANTS * CLI_NOTATION_BYTES - used,
+                                     "%s%s", used > 0 ? "; " : "", one);
+            memcpy(last, one, sizeof(last));
+        }
+    }
+}
+
 /* Answers the queries that have all their variants, and keeps the others for the next time. */
 static cli_exit search_flush(search_job *job)
 {
@@ -68,7 +89,10 @@ static cli_exit search_flush(search_job *job)
         const bool matched = job->reports[i].count > 0;
 
         if (matched || !job->found_only) {
-            cli_print_answer(&job->printer, job->answered, job->queries[i * variants].source,
+            char read[NPHD_MAX_VARIANTS * CLI_NOTATION_BYTES];
+
+            search_describe(job, i * variants, read);
+            cli_print_answer(&job->printer, job->answered, job->queries[i * variants].source, read,
                              job->matches + i * job->capacity, &job->reports[i]);
             job->printer.printed++;
         }
@@ -110,6 +134,7 @@ static bool search_collect(search_job *job, const cli_record *record, cli_proble
     assert(job->queries != NULL && job->count < job->batch * job->search.variants);
     memcpy(query->bytes, record->vector, record->bytes);
     memcpy(query->source, record->source, sizeof(query->source));
+    query->read = record->read;
     job->vectors[job->count].data = query->bytes;
     job->vectors[job->count].bytes = record->bytes;
     job->count++;
@@ -124,8 +149,8 @@ static cli_exit search_arguments(search_job *job, char **texts, int count)
     for (int i = 0; i < count && result == CLI_SUCCESS; i++) {
         cli_record record = {.source = ""};
 
-        if (!cli_parse_vector(CLI_ENCODING_GUESS, texts[i], strlen(texts[i]), record.vector,
-                              &record.bytes, &problem) ||
+        if (!cli_parse_vector(job->input.notation, texts[i], strlen(texts[i]), record.vector,
+                              &record.bytes, &record.read, &problem) ||
             !search_collect(job, &record, &problem)) {
             return cli_usage("query '%s': %s", texts[i], problem.text);
         }
@@ -363,6 +388,7 @@ cli_exit cli_search(int argc, char **argv)
         {"breadth", required_argument, NULL, CLI_OPT_BREADTH},
         {"budget", required_argument, NULL, CLI_OPT_BUDGET},
         {"bytes", required_argument, NULL, CLI_OPT_BYTES},
+        {"encoding", required_argument, NULL, CLI_OPT_ENCODING},
         {"exact", no_argument, NULL, CLI_OPT_EXACT},
         {"explain", no_argument, NULL, CLI_OPT_EXPLAIN},
         {"format", required_argument, NULL, CLI_OPT_FORMAT},
@@ -377,6 +403,7 @@ cli_exit cli_search(int argc, char **argv)
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"tsv", no_argument, NULL, CLI_OPT_TSV},
+        {"unit", required_argument, NULL, CLI_OPT_UNIT},
         {"variants", required_argument, NULL, CLI_OPT_VARIANTS},
         {"vector-column", required_argument, NULL, CLI_OPT_VECTOR_COLUMN},
         {NULL, 0, NULL, 0},

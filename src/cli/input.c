@@ -117,6 +117,7 @@ cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_opti
     memset(input, 0, sizeof(*input));
     input->columns.purpose = purpose;
     input->columns.number = options->number;
+    input->notation = &options->notation;
     if (options->key_column != NULL) {
         cli_name_set(&input->columns.key, options->key_column, strlen(options->key_column));
     }
@@ -157,6 +158,7 @@ cli_next cli_input_next(cli_input *input, cli_record *out)
     out->has_key = false;
     out->key = nphd_key_u64(0);
     out->bytes = 0;
+    out->read = (cli_notation){CLI_ENCODING_GUESS, NPHD_UNIT_NONE};
     out->source[0] = '\0';
     return input->decoder->next(input, out);
 }
@@ -213,6 +215,18 @@ bool cli_input_note_key(cli_input *input, bool has_key)
         return false;
     }
     return true;
+}
+
+bool cli_input_vector(cli_input *input, cli_column column, const char *text, size_t length,
+                      cli_record *out)
+{
+    cli_notation asked = *input->notation;
+
+    if (asked.encoding == CLI_ENCODING_GUESS) {
+        asked.encoding = cli_column_encoding(column);
+    }
+    return cli_parse_vector(asked, text, length, out->vector, &out->bytes, &out->read,
+                            &input->problem);
 }
 
 void cli_input_copy_source(cli_record *out, const char *text, size_t length)

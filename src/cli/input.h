@@ -26,6 +26,7 @@ typedef struct cli_record {
     nphd_key key;
     size_t bytes; /* of the vector */
     uint8_t vector[NPHD_MAX_BYTES];
+    cli_notation read;             /* how it was written */
     char source[CLI_SOURCE_BYTES]; /* "" when the file has none */
 } cli_record;
 
@@ -48,7 +49,8 @@ typedef struct cli_decoder {
 struct cli_input {
     cli_reader reader;
     cli_columns columns;
-    uint32_t row_bytes; /* of raw rows; 0: not said */
+    const cli_notation *notation; /* of the options that it was opened with */
+    uint32_t row_bytes;           /* of raw rows; 0: not said */
     const cli_decoder *decoder;
     void *state;   /* of the decoder; NULL until it is made */
     uint64_t line; /* where the current record begins; of npy and raw: its row, from 1 */
@@ -69,6 +71,7 @@ typedef struct cli_input_options {
     uint32_t row_bytes;        /* of raw rows; 0: not said */
     const char *key_column;    /* as the file names it; NULL: key */
     const char *vector_column; /* NULL: iscc, hex or base64 */
+    cli_notation notation;     /* of vectors in text; may change from record to record */
     bool number;               /* make keys where there is no column of that name */
 } cli_input_options;
 
@@ -78,8 +81,8 @@ bool cli_option_format(const char *name, const char *text, cli_format *out);
 /* The name of a column; complains as a usage error when it is none. */
 bool cli_option_column(const char *name, const char *text, const char **out);
 
-/* Opens `path` ("-": standard input). Returns CLI_SUCCESS, or another status after a complaint;
- * cli_input_close() follows either way. */
+/* Opens `path` ("-": standard input); the options stay until it is closed. Returns CLI_SUCCESS, or
+ * another status after a complaint; cli_input_close() follows either way. */
 cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_options *options,
                         cli_purpose purpose);
 
@@ -102,6 +105,10 @@ bool cli_input_fail(cli_input *input, const char *format, ...)
 /* For decoders: notes whether the record has a key; false, with a problem, when that differs from
  * the records before. */
 bool cli_input_note_key(cli_input *input, bool has_key);
+
+/* For decoders: reads the text of a vector in `column`; false with a problem. */
+bool cli_input_vector(cli_input *input, cli_column column, const char *text, size_t length,
+                      cli_record *out);
 
 /* For decoders: copies a source text of any length. */
 void cli_input_copy_source(cli_record *out, const char *text, size_t length);

@@ -4,7 +4,7 @@
 #ifndef NPHD_CLI_INPUT_COLUMNS_H
 #define NPHD_CLI_INPUT_COLUMNS_H
 
-#include "parse.h"
+#include "vector_text.h"
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -292,8 +292,7 @@ static bool csv_decode_vector(cli_input *input, const csv_text *text, cli_record
         cli_problem_set(&input->problem, "the vector has more than %d bytes", NPHD_MAX_BYTES);
         return false;
     }
-    return cli_parse_vector(cli_column_encoding(state->vector), text->bytes, text->length,
-                            out->vector, &out->bytes, &input->problem);
+    return cli_input_vector(input, state->vector, text->bytes, text->length, out);
 }
 
 static bool csv_is_blank_byte(char c)

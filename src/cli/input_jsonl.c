@@ -83,8 +83,7 @@ static bool jsonl_decode_vector(cli_input *input, cli_column column, const cli_j
         cli_problem_set(&input->problem, "the vector has more than %d bytes", NPHD_MAX_BYTES);
         return false;
     }
-    return cli_parse_vector(cli_column_encoding(column), text, length, out->vector, &out->bytes,
-                            &input->problem);
+    return cli_input_vector(input, column, text, length, out);
 }
 
 /* Does this file lack keys? Not asked of a record that only differs from those before. */

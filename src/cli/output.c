@@ -79,14 +79,15 @@ static void output_matches(const cli_printer *printer, const nphd_match *matches
 }
 
 static void output_table(const cli_printer *printer, uint64_t query, const char *source,
-                         const nphd_match *matches, const nphd_search_report *report)
+                         const char *read, const nphd_match *matches,
+                         const nphd_search_report *report)
 {
     printf("%squery %llu", printer->printed > 0 ? "\n" : "", (unsigned long long)query);
     if (source[0] != '\0') {
         fputs("  ", stdout);
         output_clean(source);
     }
-    printf("  (%s)\n", report->exact ? "exact" : "approximate");
+    printf("  %s  (%s)\n", read, report->exact ? "exact" : "approximate");
     if (report->count == 0) {
         puts("  nothing found");
     } else {
@@ -144,11 +145,11 @@ static void output_jsonl(const cli_printer *printer, uint64_t query, const nphd_
 }
 
 void cli_print_answer(const cli_printer *printer, uint64_t query, const char *source,
-                      const nphd_match *matches, const nphd_search_report *report)
+                      const char *read, const nphd_match *matches, const nphd_search_report *report)
 {
     switch (printer->layout) {
     case CLI_LAYOUT_TABLE:
-        output_table(printer, query, source, matches, report);
+        output_table(printer, query, source, read, matches, report);
         break;
     case CLI_LAYOUT_TSV:
         output_tsv(printer, query, matches, report);

@@ -25,9 +25,11 @@ typedef struct cli_printer {
 /* "auto", "scan", "tables", "graph" or "mixed". */
 const char *cli_plan_name(nphd_search_plan plan);
 
-/* The answers to query number `query`, from 0. `source` names the query in the table; "": none. */
+/* The answers to query number `query`, from 0. For the table: `source` names the query ("": nothing
+ * does), `read` says how it was read. */
 void cli_print_answer(const cli_printer *printer, uint64_t query, const char *source,
-                      const nphd_match *matches, const nphd_search_report *report);
+                      const char *read, const nphd_match *matches,
+                      const nphd_search_report *report);
 
 /* Lower-case hex digits. */
 void cli_print_hex(const uint8_t *bytes, size_t count);

@@ -1,19 +1,14 @@
-/* Strict readers of the small texts in arguments and input files: numbers, keys and vectors. */
+/* Strict readers of the small texts in arguments and input files: numbers and keys. */
 #include "parse.h"
 
 #include "message.h"
 #include <errno.h>
 #include <math.h>
-#include <nphd/iscc.h>
-#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#define ISCC_PREFIX "ISCC:"
-#define ISCC_PREFIX_BYTES (sizeof(ISCC_PREFIX) - 1)
 #define KEY_HEX_DIGITS 32
 #define UUID_TEXT_BYTES 36
 
@@ -32,7 +27,7 @@ static bool parse_is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-static int parse_hex_digit(char c)
+int cli_hex_digit(char c)
 {
     if (parse_is_digit(c)) {
         return c - '0';
@@ -46,10 +41,10 @@ static int parse_hex_digit(char c)
     return -1;
 }
 
-static bool parse_all_hex(const char *text, size_t length)
+bool cli_all_hex(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
-        if (parse_hex_digit(text[i]) < 0) {
+        if (cli_hex_digit(text[i]) < 0) {
             return false;
         }
     }
@@ -158,32 +153,46 @@ static bool parse_key_hex(const char *text, size_t length, nphd_key *out)
 {
     nphd_key key = {0, 0};
 
-    if (length == 0 || length > KEY_HEX_DIGITS || !parse_all_hex(text, length)) {
+    if (length == 0 || length > KEY_HEX_DIGITS || !cli_all_hex(text, length)) {
         return false;
     }
     for (size_t i = 0; i < length; i++) {
         key.high = key.high << 4 | key.low >> 60;
-        key.low = key.low << 4 | (uint64_t)parse_hex_digit(text[i]);
+        key.low = key.low << 4 | (uint64_t)cli_hex_digit(text[i]);
     }
     *out = key;
     return true;
 }
 
-static bool parse_key_uuid(const char *text, nphd_key *out)
+/* The digits of a UUID; false: it is none. */
+static bool parse_uuid_digits(const char *text, size_t length, char out[KEY_HEX_DIGITS])
 {
-    char digits[KEY_HEX_DIGITS];
     size_t used = 0;
 
-    for (size_t i = 0; i < UUID_TEXT_BYTES; i++) {
+    for (size_t i = 0; length == UUID_TEXT_BYTES && i < UUID_TEXT_BYTES; i++) {
         if (i == 8 || i == 13 || i == 18 || i == 23) {
             if (text[i] != '-') {
                 return false;
             }
         } else {
-            digits[used++] = text[i];
+            out[used++] = text[i];
         }
     }
-    return parse_key_hex(digits, used, out);
+    return used == KEY_HEX_DIGITS && cli_all_hex(out, used);
+}
+
+bool cli_is_uuid(const char *text, size_t length)
+{
+    char digits[KEY_HEX_DIGITS];
+
+    return parse_uuid_digits(text, length, digits);
+}
+
+static bool parse_key_uuid(const char *text, size_t length, nphd_key *out)
+{
+    char digits[KEY_HEX_DIGITS];
+
+    return parse_uuid_digits(text, length, digits) && parse_key_hex(digits, sizeof(digits), out);
 }
 
 bool cli_parse_key(const char *text, size_t length, nphd_key *out, cli_problem *problem)
@@ -194,7 +203,7 @@ bool cli_parse_key(const char *text, size_t length, nphd_key *out, cli_problem *
     if (length == KEY_HEX_DIGITS) {
         good = parse_key_hex(text, length, out);
     } else if (length == UUID_TEXT_BYTES) {
-        good = parse_key_uuid(text, out);
+        good = parse_key_uuid(text, length, out);
     } else if (length > 2 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) {
         good = parse_key_hex(text + 2, length - 2, out);
     } else {
@@ -228,93 +237,4 @@ void cli_format_key(nphd_key key, uint32_t key_bits, char out[CLI_KEY_TEXT_BYTES
     } else {
         snprintf(out, CLI_KEY_TEXT_BYTES, "%llu", (unsigned long long)key.low);
     }
-}
-
-static bool parse_too_long(cli_problem *problem)
-{
-    cli_problem_set(problem, "the vector has more than %d bytes", NPHD_MAX_BYTES);
-    return false;
-}
-
-static bool parse_vector_iscc(const char *text, size_t length, uint8_t *out, size_t *out_bytes,
-                              cli_problem *problem)
-{
-    nphd_iscc iscc;
-    nphd_error err = NPHD_ERROR_INIT;
-
-    if (nphd_iscc_decode(text, length, &iscc, &err) != NPHD_OK) {
-        cli_problem_set(problem, "%s", err.text);
-        return false;
-    }
-    memcpy(out, iscc.body, iscc.bytes);
-    *out_bytes = iscc.bytes;
-    return true;
-}
-
-static bool parse_vector_hex(const char *text, size_t length, uint8_t *out, size_t *out_bytes,
-                             cli_problem *problem)
-{
-    if (length > 2 * (size_t)NPHD_MAX_BYTES) {
-        return parse_too_long(problem);
-    }
-    if (length % 2 != 0 || !parse_all_hex(text, length)) {
-        cli_problem_set(problem, "the vector is not an even number of hex digits");
-        return false;
-    }
-    /* libsodium's codecs keep no state and need no sodium_init(). */
-    return sodium_hex2bin(out, NPHD_MAX_BYTES, text, length, NULL, out_bytes, NULL) == 0;
-}
-
-/* Both alphabets of RFC 4648, with or without padding, but not two of them mixed. */
-static bool parse_vector_base64(const char *text, size_t length, uint8_t *out, size_t *out_bytes,
-                                cli_problem *problem)
-{
-    const bool url = memchr(text, '-', length) != NULL || memchr(text, '_', length) != NULL;
-    const bool padded = memchr(text, '=', length) != NULL;
-    const char *end = NULL;
-    int variant = 0;
-
-    if (length > ((size_t)NPHD_MAX_BYTES + 2) / 3 * 4) {
-        return parse_too_long(problem);
-    }
-    if (url) {
-        variant = padded ? sodium_base64_VARIANT_URLSAFE : sodium_base64_VARIANT_URLSAFE_NO_PADDING;
-    } else {
-        variant =
-            padded ? sodium_base64_VARIANT_ORIGINAL : sodium_base64_VARIANT_ORIGINAL_NO_PADDING;
-    }
-    if (sodium_base642bin(out, NPHD_MAX_BYTES, text, length, NULL, out_bytes, &end, variant) != 0 ||
-        end != text + length) {
-        cli_problem_set(problem, "the vector is not base64");
-        return false;
-    }
-    return true;
-}
-
-static cli_encoding parse_guess_encoding(const char *text, size_t length)
-{
-    if (length >= ISCC_PREFIX_BYTES && strncasecmp(text, ISCC_PREFIX, ISCC_PREFIX_BYTES) == 0) {
-        return CLI_ENCODING_ISCC;
-    }
-    return length % 2 == 0 && parse_all_hex(text, length) ? CLI_ENCODING_HEX : CLI_ENCODING_BASE64;
-}
-
-bool cli_parse_vector(cli_encoding encoding, const char *text, size_t length,
-                      uint8_t out[NPHD_MAX_BYTES], size_t *out_bytes, cli_problem *problem)
-{
-    *out_bytes = 0;
-    if (length == 0) {
-        cli_problem_set(problem, "the vector is empty");
-        return false;
-    }
-    if (encoding == CLI_ENCODING_GUESS) {
-        encoding = parse_guess_encoding(text, length);
-    }
-    if (encoding == CLI_ENCODING_ISCC) {
-        return parse_vector_iscc(text, length, out, out_bytes, problem);
-    }
-    if (encoding == CLI_ENCODING_HEX) {
-        return parse_vector_hex(text, length, out, out_bytes, problem);
-    }
-    return parse_vector_base64(text, length, out, out_bytes, problem);
 }

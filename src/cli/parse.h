@@ -1,5 +1,5 @@
-/* Strict readers of the small texts in arguments and input files: numbers, keys and vectors. What
- * is not wholly understood is refused; nothing is cut, trimmed or rounded into range. */
+/* Strict readers of the small texts in arguments and input files: numbers and keys. What is not
+ * wholly understood is refused; nothing is cut, trimmed or rounded into range. */
 #ifndef NPHD_CLI_PARSE_H
 #define NPHD_CLI_PARSE_H
 
@@ -10,15 +10,6 @@
 
 /* Room for a key as text: 32 hex digits and the closing zero. */
 #define CLI_KEY_TEXT_BYTES 33
-
-/* How the text of a vector is written. GUESS: "ISCC:" in front is ISCC, an even number of hex
- * digits and nothing else is hex, the rest is base64. */
-typedef enum cli_encoding {
-    CLI_ENCODING_GUESS,
-    CLI_ENCODING_ISCC,
-    CLI_ENCODING_HEX,
-    CLI_ENCODING_BASE64
-} cli_encoding;
 
 /* Why a text was refused, in a few words. */
 typedef struct cli_problem {
@@ -56,7 +47,11 @@ bool cli_key_fits(nphd_key key, uint32_t key_bits, cli_problem *problem);
 /* Decimal for keys of 64 bits, 32 hex digits for those of 128. */
 void cli_format_key(nphd_key key, uint32_t key_bits, char out[CLI_KEY_TEXT_BYTES]);
 
-bool cli_parse_vector(cli_encoding encoding, const char *text, size_t length,
-                      uint8_t out[NPHD_MAX_BYTES], size_t *out_bytes, cli_problem *problem);
+/* -1: no hex digit. */
+int cli_hex_digit(char c);
+bool cli_all_hex(const char *text, size_t length);
+
+/* 32 hex digits with dashes where a UUID has them? */
+bool cli_is_uuid(const char *text, size_t length);
 
 #endif
