@@ -20,6 +20,7 @@ help:
 	@echo "make demo      index the example data, save it, map it and answer 200 queries"
 	@echo "make test      build with asserts and run all tests"
 	@echo "make check     everything that CI checks: compilers, sanitizers, other processors"
+	@echo "make check-long  the tests that try everything, of which the others try samples (an hour)"
 	@echo "make python-test  build the Python package and run its tests"
 	@echo "make interop   our package and the reference open and change each other's files"
 	@echo "make bench     run the benchmarks"
@@ -44,6 +45,17 @@ test:
 
 check:
 	@.ci/run
+
+# Every bit and every cut of the files of each kind of directory, and what else has a large scale.
+LONG_TESTS = hostile_bit_flips
+
+check-long:
+	@tools/install_packages test
+	@cmake --preset dev
+	@$(CMAKE_BUILD) --preset dev -j $(JOBS)
+	@for test in $(LONG_TESTS); do \
+	    echo "== $$test"; NPHD_TEST_SCALE=large build/dev/tests/$$test || exit 1; \
+	done
 
 python-test:
 	@tools/python_test
@@ -112,5 +124,5 @@ install:
 clean:
 	@rm -rf build
 
-.PHONY: help demo test check python-test interop bench-reference bench crash crash-bite fuzz \
+.PHONY: help demo test check check-long python-test interop bench-reference bench crash crash-bite fuzz \
         coverage format format-check lint release install clean

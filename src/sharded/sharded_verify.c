@@ -208,6 +208,21 @@ static void tell_torn(const verification *of, const nphdi_journal_reader *reader
     }
 }
 
+/* The same of the head: nothing was ever committed to such a journal, unless it was cut. */
+static void tell_headless(const verification *of, const nphdi_journal_reader *reader)
+{
+    nphd_error text = NPHD_ERROR_INIT;
+
+    (void)nphdi_fail(
+        &text, NPHD_OK,
+        "%s: the head is not whole: a journal whose making was interrupted, unless the "
+        "file was cut",
+        reader->source.name);
+    if (of->options->damage != NULL) {
+        of->options->damage(of->options->damage_context, text.text);
+    }
+}
+
 static nphd_status verify_frames(verification *of, nphdi_journal_reader *reader, uint64_t limit,
                                  nphd_error *err)
 {
@@ -255,6 +270,8 @@ static nphd_status verify_journal(verification *of, const char *path, uint64_t l
     }
     if (status == NPHD_OK && valid) {
         status = verify_frames(of, &reader, limit, &why);
+    } else if (status == NPHD_OK) {
+        tell_headless(of, &reader);
     }
     nphdi_journal_reader_close(&reader);
     return settle(of, status, &why, err);
