@@ -297,6 +297,11 @@ NPHD_API nphd_status nphd_sharded_save(nphd_sharded *sharded, const nphd_batch_o
  * save: they are appended to the journal as one frame, which is flushed. The next opening applies
  * them onto the last save. Threads that commit at once share one flush.
  *
+ * A commit after which the journals are longer than 1 MiB and than twice the file of the active
+ * shard and the bloom filter together saves as well, which ends them: it takes as long as
+ * nphd_sharded_save(), at most the time to write a shard of shard_bytes. That such a save fails is
+ * told to the log alone, as the journal is durable. It waits for no rotation.
+ *
  * Without options.journal, and after a flush of the journal failed, a commit is a save. The
  * reference does not know the journal and sees the last save.
  *

@@ -10,6 +10,9 @@
 
 #define NAME_ROOM 32
 
+/* Journals of up to so many bytes are applied in no time. */
+#define FOLD_LEAST ((uint64_t)1 << 20)
+
 /* ---- life ---- */
 
 nphd_status nphdi_journal_init(nphdi_journal *journal, nphd_error *err)
@@ -333,21 +336,71 @@ nphd_status nphdi_journal_commit(nphd_sharded *sharded, bool *out_save, nphd_err
     return status;
 }
 
-nphd_status nphd_sharded_commit(nphd_sharded *sharded, nphd_error *err)
+/* Does it pay to save what the journals have? When they have become longer than what a save writes,
+ * twice over, so that saves cost no more than the commits between them have. Not while shards are
+ * on their way to disk, which make journals superfluous by themselves. */
+static bool is_long(nphd_sharded *sharded, uint64_t bytes)
+{
+    uint64_t written;
+    bool waits;
+
+    if (bytes <= FOLD_LEAST || bytes <= atomic_load(&sharded->journal.fold_after)) {
+        return false;
+    }
+    nphdi_signal_lock(&sharded->queue);
+    waits = sharded->rotation_count > 0;
+    nphdi_signal_unlock(&sharded->queue);
+    if (waits || nphdi_drain_begin(sharded, "commit", NULL) != NPHD_OK) {
+        return false;
+    }
+    written = nphdi_index_foreign_bytes(sharded->active) + atomic_load(&sharded->bloom_file_bytes);
+    nphdi_change_end(sharded);
+    return bytes / 2 > written;
+}
+
+/* Everything is durable already: what fails here is tried again when the journals are twice as
+ * long. */
+static void fold(nphd_sharded *sharded)
+{
+    const uint64_t bytes = nphdi_journal_disk_bytes(sharded);
+    nphd_error why = NPHD_ERROR_INIT;
+
+    if (!is_long(sharded, bytes)) {
+        return;
+    }
+    if (nphd_sharded_save(sharded, NULL, &why) != NPHD_OK) {
+        atomic_store(&sharded->journal.fold_after, 2 * bytes);
+        nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
+                        "%s: the journal is durable, but saving it into a shard failed: %s",
+                        sharded->path, why.text);
+        return;
+    }
+    atomic_store(&sharded->journal.fold_after, 0);
+}
+
+static nphd_status commit_all(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     bool save = false;
 
-    nphdi_error_clear(err);
-    TRY(nphdi_drain_begin(sharded, "commit", err));
-    nphdi_change_end(sharded);
-    if (!sharded->journal.on) {
-        return nphd_sharded_save(sharded, NULL, err);
-    }
     TRY(nphdi_journal_commit(sharded, &save, err));
     if (save) {
         TRY(nphd_sharded_save(sharded, NULL, err));
+    } else {
+        fold(sharded);
     }
+done:
+    return status;
+}
+
+nphd_status nphd_sharded_commit(nphd_sharded *sharded, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    nphdi_error_clear(err);
+    TRY(nphdi_drain_begin(sharded, "commit", err));
+    nphdi_change_end(sharded);
+    TRY(sharded->journal.on ? commit_all(sharded, err) : nphd_sharded_save(sharded, NULL, err));
 done:
     return status;
 }
@@ -370,13 +423,8 @@ static void commit_thread(void *context)
         }
         nphdi_signal_unlock(&journal->lock);
         nphd_error err = NPHD_ERROR_INIT;
-        bool save = false;
         /* not the call of the API, which would take the report of a failed rotation from it */
-        nphd_status status = nphdi_journal_commit(sharded, &save, &err);
-        if (status == NPHD_OK && save) {
-            status = nphd_sharded_save(sharded, NULL, &err);
-        }
-        if (status != NPHD_OK) {
+        if (commit_all(sharded, &err) != NPHD_OK) {
             nphdi_log_write(&sharded->log, NPHD_LOG_ERROR, "commit: %s", err.text);
         }
         nphdi_signal_lock(&journal->lock);

@@ -54,7 +54,8 @@ typedef struct nphdi_journal {
     uint64_t durable;  /* of those */
     uint64_t base;     /* generation that new records continue; 0: none, a save must come first */
     uint64_t next_sequence;
-    nphdi_journal_file *files; /* oldest first */
+    nphdi_journal_file *files;   /* oldest first */
+    _Atomic uint64_t fold_after; /* bytes of all files: folding failed with fewer */
     nphdi_thread thread;
     bool thread_runs;
     bool thread_stop;

@@ -183,6 +183,29 @@ done:
 }
 
 /* Invariant (3) holds for the new filter at once: nobody changes the index meanwhile. */
+nphd_status nphdi_bloom_expect(nphd_sharded *sharded, const nphd_key *keys, size_t count,
+                               nphd_error *err)
+{
+    uint64_t fresh = 0;
+
+    if (sharded->bloom == NULL) {
+        return NPHD_OK;
+    }
+    for (size_t i = 0; i < count; i++) {
+        fresh += nphdi_bloom_maybe(sharded->bloom, keys[i]) ? 0 : 1;
+    }
+    return nphdi_bloom_reserve(sharded->bloom, fresh, err);
+}
+
+void nphdi_bloom_take(nphd_sharded *sharded, const nphd_key *keys, size_t count)
+{
+    for (size_t i = 0; sharded->bloom != NULL && i < count; i++) {
+        if (!nphdi_bloom_maybe(sharded->bloom, keys[i])) {
+            nphdi_bloom_add(sharded->bloom, keys[i]);
+        }
+    }
+}
+
 nphd_status nphdi_bloom_renew(nphd_sharded *sharded, uint64_t *out_keys, nphd_error *err)
 {
     nphd_status status = NPHD_OK;

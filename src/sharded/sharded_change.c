@@ -123,14 +123,6 @@ static nphd_status hide_entry(void *context, nphdi_shard *shard, uint32_t slot, 
     return NPHD_OK;
 }
 
-/* Room is reserved. */
-static void tell_filter(const change *work)
-{
-    for (size_t i = 0; work->sharded->bloom != NULL && i < work->picked_count; i++) {
-        nphdi_bloom_add(work->sharded->bloom, work->picked[i]);
-    }
-}
-
 /* Readers are kept out from here until the new vectors are visible: they see the old ones or the
  * new ones. Finding entries was tried before and cannot fail now; the filter learns the keys after
  * that, as with them it would lead to entries for which no room was made. */
@@ -142,7 +134,7 @@ static void enter_replace(void *context)
     for (size_t i = 0; i < work->picked_count; i++) {
         (void)nphdi_sealed_replaceable(work->sharded, work->picked[i], hide_entry, work, NULL);
     }
-    tell_filter(work);
+    nphdi_bloom_take(work->sharded, work->picked, work->picked_count);
 }
 
 static void leave_replace(void *context)
@@ -195,12 +187,10 @@ static nphd_status store_part(change *work, nphd_error *err)
     if (replace) {
         TRY(nphdi_sealed_prepare(sharded, work->picked, work->picked_count, &found, err));
     }
-    if (sharded->bloom != NULL) {
-        TRY(nphdi_bloom_reserve(sharded->bloom, work->picked_count, err));
-    }
+    TRY(nphdi_bloom_expect(sharded, work->picked, work->picked_count, err));
     TRY(reserve_records(work, err));
     if (!replace) {
-        tell_filter(work);
+        nphdi_bloom_take(sharded, work->picked, work->picked_count);
     }
     work->sealed_replaced = 0;
     TRY(nphdi_index_change(sharded->active, work->picked, work->rows, work->picked_count, &batch,

@@ -301,6 +301,12 @@ nphd_status nphdi_bloom_save(nphd_sharded *sharded, uint64_t generation, nphd_er
  * index. */
 nphd_status nphdi_bloom_make(const nphd_sharded *sharded, nphdi_bloom **out, uint64_t *out_keys,
                              nphd_error *err);
+/* Makes room in the filter, if there is one, for those of the keys that it does not have: a filter
+ * that counted every replacement would grow without end. */
+nphd_status nphdi_bloom_expect(nphd_sharded *sharded, const nphd_key *keys, size_t count,
+                               nphd_error *err);
+/* Adds them. */
+void nphdi_bloom_take(nphd_sharded *sharded, const nphd_key *keys, size_t count);
 /* Puts a filter made anew in the place of the one in use. */
 nphd_status nphdi_bloom_renew(nphd_sharded *sharded, uint64_t *out_keys, nphd_error *err);
 /* The same for one that has grown a long chain; takes some time, so that a call that should be
