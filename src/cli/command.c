@@ -77,6 +77,18 @@ bool cli_take_store_option(cli_store_options *store, int option)
     return true;
 }
 
+bool cli_take_column_option(cli_input_options *input, int option, const char *value)
+{
+    switch (option) {
+    case CLI_OPT_KEY_COLUMN:
+        return cli_option_column("--key-column", value, &input->key_column);
+    case CLI_OPT_VECTOR_COLUMN:
+        return cli_option_column("--vector-column", value, &input->vector_column);
+    default:
+        return cli_option_column("--source-column", value, &input->source_column);
+    }
+}
+
 bool cli_take_file_option(cli_store_options *store, cli_input_options *input, int option,
                           const char *value)
 {
@@ -86,8 +98,9 @@ bool cli_take_file_option(cli_store_options *store, cli_input_options *input, in
     if (option == CLI_OPT_BYTES) {
         return cli_option_u32("--bytes", value, 1, NPHD_MAX_BYTES, &input->row_bytes);
     }
-    if (option == CLI_OPT_VECTOR_COLUMN) {
-        return cli_option_column("--vector-column", value, &input->vector_column);
+    if (option == CLI_OPT_KEY_COLUMN || option == CLI_OPT_VECTOR_COLUMN ||
+        option == CLI_OPT_SOURCE_COLUMN) {
+        return cli_take_column_option(input, option, value);
     }
     if (option == CLI_OPT_ENCODING) {
         return cli_option_encoding("--encoding", value, &input->notation.encoding);

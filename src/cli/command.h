@@ -47,6 +47,7 @@ enum {
     CLI_OPT_SALVAGE,
     CLI_OPT_SHARD_SIZE,
     CLI_OPT_SKIP_BAD,
+    CLI_OPT_SOURCE_COLUMN,
     CLI_OPT_TABLES,
     CLI_OPT_THREADS,
     CLI_OPT_TSV,
@@ -99,8 +100,11 @@ bool cli_take_options(int argc, char **argv, const char *shorts, const struct op
 /* Takes --legacy-nphd, --salvage, --no-bloom and --journal. Returns true. */
 bool cli_take_store_option(cli_store_options *store, int option);
 
-/* The same and --format, --bytes, --vector-column, --encoding and --unit, for commands that read
- * input files. */
+/* Takes --key-column, --vector-column and --source-column; false after a complaint. */
+bool cli_take_column_option(cli_input_options *input, int option, const char *value);
+
+/* Takes the options of the store and of input files: columns, --format, --bytes, --encoding and
+ * --unit. */
 bool cli_take_file_option(cli_store_options *store, cli_input_options *input, int option,
                           const char *value);
 

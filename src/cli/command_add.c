@@ -351,8 +351,6 @@ static bool add_option(void *context, int option, const char *text)
         return true;
     case CLI_OPT_THREADS:
         return cli_take_threads(text, &job->threads);
-    case CLI_OPT_KEY_COLUMN:
-        return cli_option_column("--key-column", text, &job->input.key_column);
     case CLI_OPT_NUMBER:
         job->input.number = true;
         return true;

@@ -22,6 +22,7 @@ typedef struct join_job {
     const char *labels_path;       /* of the left index */
     const char *right_labels_path; /* of the right one: its keys have nothing to do with those */
     cli_store_options open;
+    cli_input_options columns; /* of the labels */
     cli_layout layout;
     bool clusters;
     bool has_radius;
@@ -254,10 +255,10 @@ static cli_exit join_run(join_job *job)
     cli_exit result = CLI_SUCCESS;
 
     if (job->labels_path != NULL) {
-        result = cli_labels_read(&job->labels, job->labels_path);
+        result = cli_labels_read(&job->labels, job->labels_path, &job->columns);
     }
     if (result == CLI_SUCCESS && job->right_labels_path != NULL) {
-        result = cli_labels_read(&job->right_labels, job->right_labels_path);
+        result = cli_labels_read(&job->right_labels, job->right_labels_path, &job->columns);
     }
     if (result == CLI_SUCCESS) {
         result = cli_store_open(&job->left, job->left_path, CLI_READ, &job->open);
@@ -295,6 +296,9 @@ static bool join_option(void *context, int option, const char *text)
     case CLI_OPT_RADIUS:
         job->has_radius = true;
         return cli_option_radius("--radius", text, &job->radius);
+    case CLI_OPT_KEY_COLUMN:
+    case CLI_OPT_SOURCE_COLUMN:
+        return cli_take_column_option(&job->columns, option, text);
     case CLI_OPT_THREADS:
         return cli_take_threads(text, &job->threads);
     case CLI_OPT_TSV:
@@ -328,6 +332,10 @@ static cli_exit join_check_options(const join_job *job)
     if (job->right_labels_path != NULL && job->right_path == NULL) {
         return cli_usage("--labels-right is for the second of two indexes");
     }
+    if (!join_has_labels(job) &&
+        (job->columns.key_column != NULL || job->columns.source_column != NULL)) {
+        return cli_usage("--key-column and --source-column are for --labels");
+    }
     if (join_has_labels(job) && job->layout != CLI_LAYOUT_TABLE) {
         return cli_usage("--labels is for the table, not for --tsv or --jsonl");
     }
@@ -340,12 +348,14 @@ cli_exit cli_join(int argc, char **argv)
         {"clusters", no_argument, NULL, CLI_OPT_CLUSTERS},
         {"help", no_argument, NULL, 'h'},
         {"jsonl", no_argument, NULL, CLI_OPT_JSONL},
+        {"key-column", required_argument, NULL, CLI_OPT_KEY_COLUMN},
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
         {"labels-right", required_argument, NULL, CLI_OPT_LABELS_RIGHT},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"limit", required_argument, NULL, CLI_OPT_LIMIT},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
+        {"source-column", required_argument, NULL, CLI_OPT_SOURCE_COLUMN},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"tsv", no_argument, NULL, CLI_OPT_TSV},
         {NULL, 0, NULL, 0},

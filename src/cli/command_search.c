@@ -247,7 +247,7 @@ static cli_exit search_run(search_job *job, char **texts, int count)
     cli_exit result = CLI_SUCCESS;
 
     if (job->labels_path != NULL) {
-        result = cli_labels_read(&job->labels, job->labels_path);
+        result = cli_labels_read(&job->labels, job->labels_path, &job->input);
     }
     if (result == CLI_SUCCESS) {
         result = cli_store_open(&job->store, job->path, CLI_READ, &job->open);
@@ -305,6 +305,9 @@ static cli_exit search_check(const search_job *job)
 
     if (job->labels_path != NULL && job->printer.layout != CLI_LAYOUT_TABLE) {
         return cli_usage("--labels is for the table, not for --tsv or --jsonl");
+    }
+    if (job->labels_path == NULL && job->input.key_column != NULL) {
+        return cli_usage("--key-column is for --labels");
     }
     if (job->printer.explain && job->printer.layout == CLI_LAYOUT_TSV) {
         return cli_usage("--explain is for the table and --jsonl, not for --tsv");
@@ -395,12 +398,14 @@ cli_exit cli_search(int argc, char **argv)
         {"found-only", no_argument, NULL, CLI_OPT_FOUND_ONLY},
         {"help", no_argument, NULL, 'h'},
         {"jsonl", no_argument, NULL, CLI_OPT_JSONL},
+        {"key-column", required_argument, NULL, CLI_OPT_KEY_COLUMN},
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"plan", required_argument, NULL, CLI_OPT_PLAN},
         {"queries", required_argument, NULL, CLI_OPT_QUERIES},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
+        {"source-column", required_argument, NULL, CLI_OPT_SOURCE_COLUMN},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"tsv", no_argument, NULL, CLI_OPT_TSV},
         {"unit", required_argument, NULL, CLI_OPT_UNIT},

@@ -136,7 +136,7 @@ cli_exit cli_facts_print(json_t *facts, bool as_json)
 {
     if (!as_json) {
         facts_print_text(facts);
-    } else if (json_dumpf(facts, stdout, JSON_INDENT(2)) == 0) {
+    } else if (json_dumpf(facts, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) == 0) {
         putchar('\n');
     }
     return CLI_SUCCESS; /* a failed write shows when standard output is closed */

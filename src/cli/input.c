@@ -108,6 +108,14 @@ static const cli_decoder *input_decoder(cli_format format)
     return NULL;
 }
 
+/* NULL: not given. */
+static void input_set_name(cli_name *out, const char *text)
+{
+    if (text != NULL) {
+        cli_name_set(out, text, strlen(text));
+    }
+}
+
 cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_options *options,
                         cli_purpose purpose)
 {
@@ -118,14 +126,10 @@ cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_opti
     input->columns.purpose = purpose;
     input->columns.number = options->number;
     input->notation = &options->notation;
-    if (options->key_column != NULL) {
-        cli_name_set(&input->columns.key, options->key_column, strlen(options->key_column));
-    }
-    if (options->vector_column != NULL) {
-        cli_name_set(&input->columns.vector, options->vector_column,
-                     strlen(options->vector_column));
-    }
     input->row_bytes = options->row_bytes;
+    input_set_name(&input->columns.key, options->key_column);
+    input_set_name(&input->columns.vector, options->vector_column);
+    input_set_name(&input->columns.source, options->source_column);
     if (format == CLI_FORMAT_GUESS && !is_stdin) {
         format = input_guess_by_name(path);
         if (format == CLI_FORMAT_GUESS) {

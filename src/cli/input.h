@@ -71,6 +71,7 @@ typedef struct cli_input_options {
     uint32_t row_bytes;        /* of raw rows; 0: not said */
     const char *key_column;    /* as the file names it; NULL: key */
     const char *vector_column; /* NULL: iscc, hex or base64 */
+    const char *source_column; /* NULL: source */
     cli_notation notation;     /* of vectors in text; may change from record to record */
     bool number;               /* make keys where there is no column of that name */
 } cli_input_options;

@@ -58,29 +58,36 @@ static bool names_equal(const cli_name *a, const cli_name *b)
     return a->length == b->length && memcmp(a->text, b->text, a->length) == 0;
 }
 
+static bool name_is_given(const cli_name *name, const cli_name *option)
+{
+    return option->length > 0 && names_equal(name, option);
+}
+
 /* What the name says; of a name that is known but stands back behind an option, CLI_COLUMNS with
  * *out_known. */
 static cli_column column_of(const cli_columns *columns, const cli_name *name, bool *out_known)
 {
-    const bool is_vector = columns->vector.length > 0 && names_equal(name, &columns->vector);
-    const bool is_key = columns->key.length > 0 && names_equal(name, &columns->key);
+    const bool is_vector = name_is_given(name, &columns->vector);
+    const bool is_key = name_is_given(name, &columns->key);
+    const bool is_source = name_is_given(name, &columns->source);
 
     *out_known = true;
     for (cli_column column = CLI_COLUMN_KEY; column < CLI_COLUMNS; column++) {
         const bool encoded = column >= CLI_COLUMN_ISCC && column <= CLI_COLUMN_BASE64;
 
-        if (column == CLI_COLUMN_VECTOR || is_key || (is_vector && !encoded) ||
+        if (column == CLI_COLUMN_VECTOR || is_key || is_source || (is_vector && !encoded) ||
             !name_is(name, column_names[column])) {
             continue;
         }
         if ((column == CLI_COLUMN_KEY && columns->key.length > 0) ||
+            (column == CLI_COLUMN_SOURCE && columns->source.length > 0) ||
             (encoded && columns->vector.length > 0 && !is_vector)) {
             return CLI_COLUMNS;
         }
         return column;
     }
-    if (is_key || is_vector) {
-        return is_key ? CLI_COLUMN_KEY : CLI_COLUMN_VECTOR;
+    if (is_key || is_vector || is_source) {
+        return is_key ? CLI_COLUMN_KEY : is_vector ? CLI_COLUMN_VECTOR : CLI_COLUMN_SOURCE;
     }
     *out_known = false;
     return CLI_COLUMNS;
@@ -175,6 +182,20 @@ static bool columns_check_vector(const cli_columns *columns, const cli_columns_m
     return false;
 }
 
+/* Is the column there that an option names? */
+static bool columns_check_given(const cli_columns *columns, const cli_columns_met *met,
+                                cli_column column, const char *whose, cli_problem *problem)
+{
+    const cli_name *given = column == CLI_COLUMN_KEY ? &columns->key : &columns->source;
+
+    if (given->length == 0 || met->count[column] > 0 || !columns_take(columns->purpose, column)) {
+        return true;
+    }
+    cli_problem_set(problem, "%s does not name '%.*s', as --%s-column says", whose,
+                    (int)given->length, given->text, column_names[column]);
+    return false;
+}
+
 bool cli_columns_check(const cli_columns *columns, const cli_columns_met *met, const char *whose,
                        cli_column *out_vector, cli_problem *problem)
 {
@@ -185,18 +206,20 @@ bool cli_columns_check(const cli_columns *columns, const cli_columns_met *met, c
             return false;
         }
     }
+    if (!columns_check_given(columns, met, CLI_COLUMN_KEY, whose, problem) ||
+        (columns->purpose == CLI_FOR_LABELS && /* queries may do without */
+         !columns_check_given(columns, met, CLI_COLUMN_SOURCE, whose, problem))) {
+        return false;
+    }
     if (columns->purpose == CLI_FOR_LABELS) {
         if (met->count[CLI_COLUMN_KEY] == 0 || met->count[CLI_COLUMN_SOURCE] == 0) {
-            cli_problem_set(problem, "%s does not name the columns key and source", whose);
+            cli_problem_set(problem,
+                            "%s does not name the columns key and source: say which they are by "
+                            "--key-column and --source-column",
+                            whose);
             return false;
         }
         return true;
-    }
-    if (columns->purpose == CLI_FOR_ADD && columns->key.length > 0 &&
-        met->count[CLI_COLUMN_KEY] == 0) {
-        cli_problem_set(problem, "%s does not name '%.*s', as --key-column says", whose,
-                        (int)columns->key.length, columns->key.text);
-        return false;
     }
     return columns_check_vector(columns, met, whose, out_vector, problem);
 }

@@ -39,6 +39,7 @@ typedef struct cli_columns {
     bool number;     /* without a key column, keys are made, whatever else there is */
     cli_name key;    /* of --key-column */
     cli_name vector; /* of --vector-column */
+    cli_name source; /* of --source-column */
 } cli_columns;
 
 /* The columns of one header, or the members of one object, met so far. */

@@ -1,7 +1,6 @@
 /* Names for keys, from a CSV file with the columns `key` and `source`. */
 #include "labels.h"
 
-#include "input.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,9 +33,13 @@ static int labels_compare(const void *a, const void *b)
     return nphd_key_compare(((const cli_label *)a)->key, ((const cli_label *)b)->key);
 }
 
-cli_exit cli_labels_read(cli_labels *labels, const char *path)
+cli_exit cli_labels_read(cli_labels *labels, const char *path, const cli_input_options *columns)
 {
-    const cli_input_options options = {.format = CLI_FORMAT_CSV};
+    const cli_input_options options = {
+        .format = CLI_FORMAT_CSV,
+        .key_column = columns->key_column,
+        .source_column = columns->source_column,
+    };
     cli_input input;
     cli_record record;
     cli_next got = CLI_NEXT_FAILED;
