@@ -22,7 +22,7 @@ extern "C" {
  *
  * Shapes   queries: query_count * variants vectors. out: room for query_count * capacity matches,
  *          those of query i from out + i * capacity. reports: query_count reports.
- * Units    radius: as a match's distance, itself included.
+ * Units    radius: as a match's distance, itself included; INFINITY: no limit.
  * Errors   as nphd_index_search_many().
  * Threads  as nphd_index_search_many().
  */

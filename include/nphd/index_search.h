@@ -45,10 +45,11 @@ typedef bool (*nphd_filter)(void *context, nphd_key key);
 typedef struct nphd_search_options {
     size_t struct_size;
     nphd_search_mode mode;
-    uint32_t breadth;   /* graph candidates for this call; 0: as the index has it */
-    uint32_t threads;   /* worker threads; 0 and 1: the calling thread alone */
-    bool use_radius;    /* leave out what is farther than `radius` */
-    float radius;       /* largest distance accepted, itself included */
+    uint32_t breadth; /* graph candidates for this call; 0: as the index has it */
+    uint32_t threads; /* worker threads; 0 and 1: the calling thread alone */
+    bool use_radius;  /* leave out what is farther than `radius` */
+    float radius;     /* largest distance accepted, itself included; 0 or more, of an NPHD index up
+                         to 1, or INFINITY: no limit */
     nphd_filter filter; /* NULL: every key */
     void *filter_context;
     nphd_progress progress; /* called between queries, and within a long exact scan */

@@ -75,10 +75,10 @@ typedef struct nphd_join_report {
  * nphd_index_prepare(), and stays so.
  *
  * Shapes   both sides: same metric, width and key width. options, report: may be NULL.
- * Units    radius: as a match's distance, itself included.
+ * Units    radius: as a match's distance, itself included; INFINITY: no limit.
  * Returns  NPHD_OK, also when the sink ended the call; then report->more is set.
  * Errors   NPHD_INVALID_ARGUMENT: a side with none or two, sides that do not fit each other, a
- *          radius below 0. NPHD_CANCELLED by progress. Else as nphd_index_search_many(). What was
+ *          radius below 0 or (NPHD) above 1. NPHD_CANCELLED by progress. Else as nphd_index_search_many(). What was
  *          handed over before an error stands, and the report tells of it.
  * Threads  any number of joins and searches at once. Vectors that other threads add, replace or
  *          remove meanwhile are in or not. The sink is called by the calling thread, without any

@@ -84,6 +84,9 @@ nphd_status nphdi_check_key(const nphdi_shape *shape, nphd_key key, uint64_t num
 nphd_status nphdi_check_vector(const nphdi_shape *shape, nphd_vector vector, uint64_t number,
                                nphd_error *err);
 
+/* Can a distance of this metric be compared with it? Infinity is no limit. */
+nphd_status nphdi_check_radius(nphd_metric metric, float radius, const char *what, nphd_error *err);
+
 /* Replaces the content under both locks, which the caller holds for writing. */
 void nphdi_index_replace(nphd_index *index, nphdi_content *content);
 

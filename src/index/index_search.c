@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "index/index_search_job.h"
 
+#include <math.h>
 #include <string.h>
 
 nphdi_query nphdi_search_query(const nphdi_search_job *job, size_t number, uint32_t variant)
@@ -117,9 +118,6 @@ static nphd_status check_options(const nphd_search_options *options, nphd_error 
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: breadth is %u; it must be 1 to %u",
                           options->breadth, NPHDI_MAX_BREADTH);
     }
-    if (options->use_radius && !(options->radius >= 0)) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: radius is not 0 or more");
-    }
     if (options->mode > NPHD_SEARCH_APPROXIMATE) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: mode %d is not known",
                           (int)options->mode);
@@ -141,6 +139,20 @@ static nphd_status check_options(const nphd_search_options *options, nphd_error 
     return NPHD_OK;
 }
 
+nphd_status nphdi_check_radius(nphd_metric metric, float radius, const char *what, nphd_error *err)
+{
+    if (!(radius >= 0)) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "%s: the radius is %g; it must be 0 or more",
+                          what, (double)radius);
+    }
+    if (metric == NPHD_METRIC_NPHD && radius > 1 && !isinf(radius)) {
+        return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
+                          "%s: the radius is %g; distances of this index are fractions from 0 to 1",
+                          what, (double)radius);
+    }
+    return NPHD_OK;
+}
+
 static nphd_status check_search(const nphdi_shape *shape, const nphdi_search_request *ask,
                                 nphd_error *err)
 {
@@ -156,6 +168,9 @@ static nphd_status check_search(const nphdi_shape *shape, const nphdi_search_req
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "search: queries, out or reports is NULL");
     }
     TRY(check_options(&ask->options, err));
+    TRY(ask->options.use_radius
+            ? nphdi_check_radius(shape->metric, ask->options.radius, "search", err)
+            : NPHD_OK);
     for (size_t i = 0; i < ask->query_count * variants; i++) {
         const nphd_vector query = ask->queries[i];
         if (query.data == NULL || query.bytes == 0 || query.bytes > NPHD_MAX_BYTES ||

@@ -75,10 +75,8 @@ static nphd_status check_arguments(join_run *run, const nphd_join_side *left,
     nphd_status status = NPHD_OK;
     nphdi_join_shape shape;
 
-    if (!(run->radius >= 0)) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "join: radius is not 0 or more");
-    }
     TRY(nphdi_join_side_shape(left, "left", &run->shape, err));
+    TRY(nphdi_check_radius(run->shape.metric, run->radius, "join", err));
     if (right != NULL) {
         TRY(nphdi_join_side_shape(right, "right", &shape, err));
         TRY(nphdi_join_side_fit(&run->shape, &shape, err));

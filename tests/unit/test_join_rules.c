@@ -52,8 +52,9 @@ static void test_arguments(void **state)
     refused(&none, NULL, 0, NULL, joinlab_take, "the left side is no index");
     refused(&two, NULL, 0, NULL, joinlab_take, "the left side is an index and a sharded index");
     refused(&side.side, &none, 0, NULL, joinlab_take, "the right side is no index");
-    refused(&side.side, NULL, -0.5F, NULL, joinlab_take, "radius is not 0 or more");
-    refused(&side.side, NULL, NAN, NULL, joinlab_take, "radius is not 0 or more");
+    refused(&side.side, NULL, -0.5F, NULL, joinlab_take, "the radius is -0.5");
+    refused(&side.side, NULL, NAN, NULL, joinlab_take, "it must be 0 or more");
+    refused(&side.side, NULL, 1.5F, NULL, joinlab_take, "fractions from 0 to 1");
     options.struct_size = 1;
     refused(&side.side, NULL, 0, &options, joinlab_take, "struct_size");
     joinlab_close(&side);

@@ -219,6 +219,37 @@ static void test_refused(void **state)
     lab_end(&here);
 }
 
+/* A radius that no fraction reaches is a mistake, a number of bits as a rule. */
+static void test_radius_above_one(void **state)
+{
+    const float wrong[] = {1.5F, 31, -1, -INFINITY, NAN};
+    uint8_t data[8] = {0};
+    const nphd_vector query = {data, sizeof(data)};
+    nphd_search_options options = NPHD_SEARCH_OPTIONS_INIT;
+    nphd_search_report report;
+    nphd_match match;
+    nphd_error err = NPHD_ERROR_INIT;
+    lab here;
+
+    (void)state;
+    lab_begin(&here, 64, NPHD_METRIC_NPHD, false, NULL);
+    add(&here, 3);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(nphd_index_radius(here.target.index, &query, 1, wrong[i], 1, NULL, &match,
+                                           &report, &err),
+                         NPHD_INVALID_ARGUMENT);
+        assert_non_null(strstr(err.text, "radius"));
+        options.use_radius = true;
+        options.radius = wrong[i];
+        assert_int_equal(
+            nphd_index_search(here.target.index, query, 1, &options, &match, &report, NULL),
+            NPHD_INVALID_ARGUMENT);
+    }
+    OK(nphd_index_radius(here.target.index, &query, 1, INFINITY, 1, NULL, &match, &report, NULL));
+    OK(nphd_index_radius(here.target.index, &query, 1, 1, 1, NULL, &match, &report, NULL));
+    lab_end(&here);
+}
+
 /* ---- ends and failures ---- */
 
 static int refuse(void *context, uint64_t done, uint64_t total)
@@ -412,9 +443,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_changes_and_files), cmocka_unit_test(test_planes),
         cmocka_unit_test(test_all_equal),         cmocka_unit_test(test_all_distances_equal),
-        cmocka_unit_test(test_refused),           cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_workers_that_wait), cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_stream_memory),
+        cmocka_unit_test(test_radius_above_one),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cancelled),         cmocka_unit_test(test_workers_that_wait),
+        cmocka_unit_test(test_no_memory),         cmocka_unit_test(test_stream_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

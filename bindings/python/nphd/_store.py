@@ -79,6 +79,11 @@ class Store:
     def __len__(self) -> int:
         return self._core.size()
 
+    # index[0], index[1], ... are lookups by key, which never end: without these, Python would take
+    # them for a sequence. One goes through `keys` or `vectors`.
+    __iter__: ClassVar[None] = None
+    __reversed__: ClassVar[None] = None
+
     @property
     def dirty(self) -> int:
         """Vectors really added plus really removed since the last save."""

@@ -1,6 +1,8 @@
 """Lazy views of the keys and vectors of an index.
 
-A view holds no copy and always shows the index as it is. Going through it reads a piece at a time.
+A view holds no copy and always shows the index as it is. Going through it reads a piece at a time;
+as with a dict, an index that changes its size meanwhile ends that with a RuntimeError.
+numpy.asarray() of a view takes what is there, beside whatever other threads do.
 A place is found by going there from the start, because removed entries leave gaps: a loop costs
 least as `for key in index.keys`.
 """
@@ -45,6 +47,10 @@ class _View:
                 return
             yield keys[:count], rows, lengths
 
+    def _check_size(self, size: int) -> None:
+        if len(self) != size:
+            raise RuntimeError("the index changed size during iteration")
+
     def _place(self, place: Any) -> tuple[int, int]:
         """Of an entry: the piece and the place in it. IndexError when there is none."""
         number = operator.index(place)
@@ -66,11 +72,12 @@ class IndexedKeys(_View):
     """
 
     def __iter__(self) -> Iterator[int | bytes]:
+        size = len(self)
         for keys, _, _ in self._pieces(vectors=False):
-            if self._store._keys.bits == 64:
-                yield from keys.tolist()
-            else:
-                yield from (key_to_python(key) for key in keys)
+            plain = self._store._keys.bits == 64
+            for key in keys.tolist() if plain else map(key_to_python, keys):
+                yield key
+                self._check_size(size)
 
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
@@ -97,13 +104,19 @@ class IndexedVectors(_View):
     """
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        size = len(self)
+        for vector in self._items():
+            yield vector
+            self._check_size(size)
+
+    def _items(self) -> Iterator[npt.NDArray[np.uint8]]:
         for keys, rows, lengths in self._pieces(vectors=True):
             for i in range(len(keys)):
                 yield rows[i, : int(lengths[i])].copy()
 
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
-            items = list(self)[place]
+            items = list(self._items())[place]
             return self._matrix(items) if self._store._fixed else items
         piece, offset = self._place(place)
         for number, (keys, rows, lengths) in enumerate(self._pieces(vectors=True)):
@@ -120,5 +133,5 @@ class IndexedVectors(_View):
         return np.stack(items)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        matrix = self._matrix(list(self))
+        matrix = self._matrix(list(self._items()))
         return matrix if dtype is None else matrix.astype(dtype)
