@@ -4,6 +4,7 @@
 #include "support/allocator_fault.h"
 #include "support/radius_check.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
