@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Vectors of one batch: 17 MB at the widest, and long enough for all threads to have work. */
 #define BATCH_VECTORS ((size_t)65536)
@@ -411,6 +412,10 @@ cli_exit cli_add(int argc, char **argv)
     }
     if (job.update && job.open.multi) {
         return cli_usage("--update and --multi exclude each other");
+    }
+    if (job.input.key_column != NULL && job.input.vector_column != NULL &&
+        strcasecmp(job.input.key_column, job.input.vector_column) == 0) {
+        return cli_usage("--key-column and --vector-column name the same column");
     }
     if (cli_take_path(argc, argv, &job.path) != CLI_SUCCESS) {
         return CLI_USAGE;
