@@ -64,13 +64,15 @@ typedef struct nphd_sharded_options {
     const nphd_io *io;               /* NULL: files of the operating system; likewise */
     bool tables; /* full shards are written with hash tables, see nphd_index_prepare(); half as
                     large again they find what is within a small radius many times faster */
+    bool reference_wrote_last; /* the files are as the reference saved them, whatever of ours beside
+                                  them says otherwise; a journal is not applied */
 } nphd_sharded_options;
 
 #ifdef __cplusplus
 #define NPHD_SHARDED_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(nphd_sharded_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, 0, 0, false, false,      \
-            false, 0, false, false, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL, false         \
+            false, 0, false, false, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL, false, false  \
     }
 #else
 #define NPHD_SHARDED_OPTIONS_INIT                                                                  \
@@ -93,8 +95,9 @@ typedef struct nphd_sharded_options {
  * Returns  NPHD_OK with *out, to be closed with nphd_sharded_close() and freed with
  *          nphd_sharded_free().
  * Errors   NPHD_INVALID_ARGUMENT: an option out of range. NPHD_MISMATCH: an option or a shard
- *          contradicts the other shards; the text names both. NPHD_NOT_FOUND: read_only and no
- *          shard there. NPHD_BUSY: another handle or process has the directory open for writing.
+ *          contradicts the other shards, or the files do not agree whether the reference saved last
+ *          (options->reference_wrote_last decides); the text names both. NPHD_NOT_FOUND: read_only
+ * and no shard there. NPHD_BUSY: another handle or process has the directory open for writing.
  *          NPHD_CORRUPT: a shard or the tombstone file is damaged or missing; the text names it,
  *          and salvage opens the rest. NPHD_UNSUPPORTED, NPHD_IO, NPHD_OUT_OF_MEMORY.
  * Threads  any.

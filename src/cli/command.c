@@ -72,6 +72,7 @@ bool cli_take_store_option(cli_store_options *store, int option)
 {
     store->legacy_nphd = store->legacy_nphd || option == CLI_OPT_LEGACY_NPHD;
     store->salvage = store->salvage || option == CLI_OPT_SALVAGE;
+    store->reference = store->reference || option == CLI_OPT_REFERENCE;
     store->no_bloom = store->no_bloom || option == CLI_OPT_NO_BLOOM;
     store->journal = store->journal || option == CLI_OPT_JOURNAL;
     return true;

@@ -394,6 +394,7 @@ cli_exit cli_add(int argc, char **argv)
         {"metric", required_argument, NULL, CLI_OPT_METRIC},
         {"multi", no_argument, NULL, CLI_OPT_MULTI},
         {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
+        {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {"number", no_argument, NULL, CLI_OPT_NUMBER},
         {"shard-size", required_argument, NULL, CLI_OPT_SHARD_SIZE},
         {"skip-bad", no_argument, NULL, CLI_OPT_SKIP_BAD},

@@ -45,6 +45,7 @@ cli_exit cli_dump(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
+        {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {NULL, 0, NULL, 0},
     };
     cli_store_options options = {0};

@@ -283,6 +283,7 @@ cli_exit cli_info(int argc, char **argv)
         {"json", no_argument, NULL, CLI_OPT_JSON},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
+        {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {NULL, 0, NULL, 0},
     };
     info_job job = {.as_json = false};

@@ -356,6 +356,7 @@ cli_exit cli_join(int argc, char **argv)
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"source-column", required_argument, NULL, CLI_OPT_SOURCE_COLUMN},
+        {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {"threads", required_argument, NULL, CLI_OPT_THREADS},
         {"tsv", no_argument, NULL, CLI_OPT_TSV},
         {NULL, 0, NULL, 0},

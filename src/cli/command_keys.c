@@ -182,6 +182,7 @@ static cli_exit keys_run(cli_access access, int argc, char **argv, cli_exit (*wo
         {"help", no_argument, NULL, 'h'},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
+        {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {NULL, 0, NULL, 0},
     };
     static const struct option longs_change[] = {
@@ -189,6 +190,7 @@ static cli_exit keys_run(cli_access access, int argc, char **argv, cli_exit (*wo
         {"journal", no_argument, NULL, CLI_OPT_JOURNAL},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
+        {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {NULL, 0, NULL, 0},
     };
     const struct option *longs = access == CLI_READ ? longs_read : longs_change;

@@ -31,6 +31,7 @@ static const char *const help_add[] = {
     "  --shard-size N     bytes after which a shard is full, with K, M or G (default 1G)",
     "  --background       write full shards while adding goes on",
     "  --no-bloom         keep no bloom filter",
+    "  --reference-wrote-last  of a directory: the reference did, whatever else is there",
     "  --journal          commit every batch to the journal, and save nothing at the end",
     "",
     "Of a new index; an existing one must agree:",
@@ -76,6 +77,7 @@ static const char *const help_search[] = {
     "  --bytes N          length of a raw row",
     "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
     "  --salvage          of a damaged directory, use what can be read",
+    "  --reference-wrote-last  of a directory: the reference did, whatever else is there",
     NULL,
 };
 
@@ -100,6 +102,7 @@ static const char *const help_join[] = {
     "  --source-column NAME  of the labels, where the name is (default: source)",
     "  --legacy-nphd      the files say Hamming but were written as NPHD by an old version",
     "  --salvage          of a damaged directory, use what can be read",
+    "  --reference-wrote-last  of a directory: the reference did, whatever else is there",
     NULL,
 };
 
@@ -111,6 +114,7 @@ static const char *const help_get[] = {
     "",
     "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
     "  --salvage          of a damaged directory, use what can be read",
+    "  --reference-wrote-last  of a directory: the reference did, whatever else is there",
     NULL,
 };
 
@@ -122,6 +126,7 @@ static const char *const help_contains[] = {
     "",
     "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
     "  --salvage          of a damaged directory, use what can be read",
+    "  --reference-wrote-last  of a directory: the reference did, whatever else is there",
     NULL,
 };
 
@@ -133,6 +138,7 @@ static const char *const help_remove[] = {
     "",
     "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
     "  --no-bloom         of a directory: keep no bloom filter",
+    "  --reference-wrote-last  of a directory: the reference did, whatever else is there",
     "  --journal          of a directory: commit to the journal, and save nothing",
     NULL,
 };
@@ -146,6 +152,7 @@ static const char *const help_info[] = {
     "  --json             print one JSON object",
     "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
     "  --salvage          of a damaged directory, use what can be read",
+    "  --reference-wrote-last  of a directory: the reference did, whatever else is there",
     NULL,
 };
 
@@ -214,6 +221,7 @@ static const char *const help_dump[] = {
     "",
     "  --legacy-nphd      the file says Hamming but was written as NPHD by an old version",
     "  --salvage          of a damaged directory, use what can be read",
+    "  --reference-wrote-last  of a directory: the reference did, whatever else is there",
     NULL,
 };
 

@@ -170,6 +170,7 @@ static cli_exit store_open_directory(cli_store *store, cli_access access,
     open.read_only = access == CLI_READ;
     open.background_rotation = options->background;
     open.salvage = options->salvage;
+    open.reference_wrote_last = options->reference;
     open.journal = options->journal;
     open.tables = options->tables;
     open.threads = options->threads;
@@ -189,9 +190,10 @@ cli_exit cli_store_check_options(const char *path, const cli_store_options *opti
                    : CLI_SUCCESS;
     }
     if (options->salvage || options->background || options->no_bloom || options->journal ||
-        options->shard_bytes > 0) {
+        options->reference || options->shard_bytes > 0) {
         return cli_usage("%s is for directories, and '%s' is a file",
                          options->salvage      ? "--salvage"
+                         : options->reference  ? "--reference-wrote-last"
                          : options->journal    ? "--journal"
                          : options->background ? "--background"
                          : options->no_bloom   ? "--no-bloom"

@@ -35,6 +35,7 @@ typedef struct cli_store_options {
     uint32_t build_breadth;
     bool legacy_nphd; /* of files alone */
     bool salvage;     /* of directories alone, and the rest too */
+    bool reference;   /* saved last */
     bool background;
     bool no_bloom;
     uint64_t shard_bytes;

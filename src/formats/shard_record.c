@@ -92,15 +92,21 @@ nphd_status nphdi_hidden_decode_head(const char *name, const uint8_t *section, u
     return NPHD_OK;
 }
 
-void nphdi_filter_section_encode(uint64_t valid_from, uint8_t out[NPHDI_FILTER_SECTION_BYTES])
+void nphdi_filter_section_encode(uint64_t valid_from, bool over_reference,
+                                 uint8_t out[NPHDI_FILTER_SECTION_BYTES])
 {
     nphdi_put64(out, valid_from);
-    nphdi_put64(out + 8, 0);
+    nphdi_put64(out + 8, over_reference ? 1 : 0);
 }
 
 uint64_t nphdi_filter_section_decode(const uint8_t section[NPHDI_FILTER_SECTION_BYTES])
 {
     return nphdi_get64(section);
+}
+
+bool nphdi_filter_section_over_reference(const uint8_t section[NPHDI_FILTER_SECTION_BYTES])
+{
+    return (nphdi_get64(section + 8) & 1) != 0;
 }
 
 /* offsets in the head of a group's filter */

@@ -62,9 +62,12 @@ nphd_status nphdi_hidden_decode_head(const char *name, const uint8_t *section, u
 
 #define NPHDI_FILTER_SECTION_BYTES 16
 
-/* The filter knows every key of generation `valid_from` and later ones. */
-void nphdi_filter_section_encode(uint64_t valid_from, uint8_t out[NPHDI_FILTER_SECTION_BYTES]);
+/* The filter knows every key of generation `valid_from` and later ones. `over_reference`: when it
+ * was written, the shards were still those that the reference had saved. */
+void nphdi_filter_section_encode(uint64_t valid_from, bool over_reference,
+                                 uint8_t out[NPHDI_FILTER_SECTION_BYTES]);
 uint64_t nphdi_filter_section_decode(const uint8_t section[NPHDI_FILTER_SECTION_BYTES]);
+bool nphdi_filter_section_over_reference(const uint8_t section[NPHDI_FILTER_SECTION_BYTES]);
 
 /* The filter of a group of shards: a head, padding, then lines of 64 bytes. */
 #define NPHDI_GROUP_SHARDS 16

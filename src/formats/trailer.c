@@ -50,6 +50,13 @@ bool nphdi_trailer_is_mark(const uint8_t *bytes, size_t available)
            memcmp(bytes, trailer_mark, NPHDI_TRAILER_MARK_BYTES) == 0;
 }
 
+bool nphdi_trailer_begins(const uint8_t *bytes, size_t available)
+{
+    const size_t room = available < NPHDI_TRAILER_MARK_BYTES ? available : NPHDI_TRAILER_MARK_BYTES;
+
+    return room > 0 && memcmp(bytes, trailer_mark, room) == 0;
+}
+
 nphd_status nphdi_trailer_decode_footer(const char *name,
                                         const uint8_t footer[NPHDI_TRAILER_FOOTER_BYTES],
                                         uint64_t file_bytes, nphdi_trailer *out, bool *out_found,

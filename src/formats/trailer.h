@@ -65,6 +65,8 @@ typedef struct nphdi_trailer {
 /* The mark at the start of a trailer; says that a file that lost its footer had one. */
 void nphdi_trailer_encode_mark(uint8_t out[NPHDI_TRAILER_MARK_BYTES]);
 bool nphdi_trailer_is_mark(const uint8_t *bytes, size_t available);
+/* The mark, or what is left of one where a file was cut inside it. */
+bool nphdi_trailer_begins(const uint8_t *bytes, size_t available);
 
 /* *out_found false: these are not the last bytes of a file of ours. Errors: NPHD_CORRUPT (the
  * footer is ours and damaged), NPHD_UNSUPPORTED (a later version). */

@@ -82,6 +82,14 @@ static void fill_defaults(nphd_index_options *options)
     }
 }
 
+nphd_status nphdi_index_check_options(const nphd_index_options *options, nphd_error *err)
+{
+    nphd_index_options known = *options;
+
+    fill_defaults(&known);
+    return check_options(&known, err);
+}
+
 static nphd_status index_locks(nphd_index *index, nphd_error *err)
 {
     nphd_status status = NPHD_OK;

@@ -52,6 +52,8 @@ struct nphd_index {
 nphd_status nphdi_options_read(const void *options, size_t known_bytes, void *defaults,
                                const char *what, nphd_error *err);
 
+/* Are they in range? All fields are known. */
+nphd_status nphdi_index_check_options(const nphd_index_options *options, nphd_error *err);
 /* As nphd_index_create(). `view`: the content is that of a view of nothing, which takes no memory
  * and waits to be replaced; it can be closed, and opened into, but not used. */
 nphd_status nphdi_index_create(const nphd_index_options *options, bool view, nphd_index **out,

@@ -229,9 +229,11 @@ static nphd_status load_end(load *from, const nphdi_trailer *trailer, uint64_t l
         return nphdi_block_reader_take(&from->reader, NULL,
                                        from->reader.covered - from->reader.offset, err);
     }
-    if (from->reader.covered - from->reader.offset >= sizeof(mark)) {
-        TRY(nphdi_block_reader_take(&from->reader, mark, sizeof(mark), err));
-        if (nphdi_trailer_is_mark(mark, sizeof(mark))) {
+    if (from->reader.covered > from->reader.offset) {
+        const uint64_t rest = from->reader.covered - from->reader.offset;
+        const size_t room = rest < sizeof(mark) ? (size_t)rest : sizeof(mark);
+        TRY(nphdi_block_reader_take(&from->reader, mark, room, err));
+        if (nphdi_trailer_begins(mark, room)) {
             status = nphdi_fail(err, NPHD_CORRUPT,
                                 "%s: the file has a trailer but its end is missing or damaged",
                                 from->name);

@@ -223,8 +223,8 @@ static nphd_status open_reference(nphdi_mapped *mapped, nphd_error *err)
                           mapped->name, (unsigned long long)mapped->bytes);
     }
     mapped->nodes_bytes = base_bytes + lists * nphdi_list_upper_bytes(shape);
-    if (nphdi_trailer_is_mark(mapped->nodes + mapped->nodes_bytes,
-                              (size_t)(room - mapped->nodes_bytes))) {
+    if (nphdi_trailer_begins(mapped->nodes + mapped->nodes_bytes,
+                             (size_t)(room - mapped->nodes_bytes))) {
         return nphdi_fail(err, NPHD_CORRUPT,
                           "%s: the file has a trailer but its end is missing or damaged",
                           mapped->name);

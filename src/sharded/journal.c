@@ -192,8 +192,9 @@ void nphdi_journal_doubt(nphd_sharded *sharded)
 static nphd_status clear_away(const nphd_sharded *sharded, const nphdi_journal_file *file,
                               nphd_error *err)
 {
-    return file->damaged ? nphdi_sharded_set_aside(sharded, file->path, err)
-                         : nphdi_file_remove(sharded->io, file->path, false, err);
+    return file->damaged     ? nphdi_sharded_set_aside(sharded, file->path, "damaged", err)
+           : file->unapplied ? nphdi_sharded_set_aside(sharded, file->path, "unapplied", err)
+                             : nphdi_file_remove(sharded->io, file->path, false, err);
 }
 
 void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)

@@ -29,6 +29,7 @@ typedef struct nphdi_journal_file {
     bool created;                /* the file exists, with its head, durably */
     bool closed;                 /* found at opening: nothing is added to it */
     bool broken;                 /* a flush failed: only a save helps */
+    bool unapplied;              /* the shards do not continue it: put aside likewise */
     bool damaged;                /* salvage read it: put aside where others are deleted */
     nphdi_journal_head head;     /* as it was written */
     uint64_t written_bytes;      /* that count: head and whole frames */

@@ -106,10 +106,13 @@ done:
 
 /* ---- applying ---- */
 
+/* What becomes of a journal once a save has made it superfluous: it is deleted, or put aside. */
+typedef enum journal_fate { JOURNAL_APPLIED, JOURNAL_DAMAGED, JOURNAL_UNAPPLIED } journal_fate;
+
 /* What was read of a journal, kept so that its successor can name it. */
 static nphd_status remember(nphd_sharded *sharded, const char *path, uint64_t base,
-                            uint64_t sequence, uint64_t bytes, uint64_t file_bytes, bool damaged,
-                            nphd_error *err)
+                            uint64_t sequence, uint64_t bytes, uint64_t file_bytes,
+                            journal_fate fate, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_journal_file **end = &sharded->journal.files;
@@ -127,7 +130,8 @@ static nphd_status remember(nphd_sharded *sharded, const char *path, uint64_t ba
     file->sequence = sequence;
     file->created = true;
     file->closed = true;
-    file->damaged = damaged;
+    file->damaged = fate == JOURNAL_DAMAGED;
+    file->unapplied = fate == JOURNAL_UNAPPLIED;
     file->written_bytes = bytes;
     atomic_store(&file->file_bytes, file_bytes);
 done:
@@ -226,7 +230,7 @@ static nphd_status apply_journal(nphdi_replay *of, nphdi_found_journal *journal,
     journal->used = true;
     if (!journal->damaged) {
         TRY(remember(of->sharded, journal->path, journal->head.base, journal->head.sequence,
-                     reader.offset, reader.source.bytes, false, err));
+                     reader.offset, reader.source.bytes, JOURNAL_APPLIED, err));
     }
 done:
     nphdi_journal_reader_close(&reader);
@@ -331,7 +335,7 @@ static nphd_status keep_damaged(const nphdi_replay *of, nphd_error *err)
             nphdi_journal_doubt(of->sharded);
             of->sharded->unsaved = true;
             TRY(remember(of->sharded, journal->path, journal->head.base, journal->head.sequence, 0,
-                         0, true, err));
+                         0, JOURNAL_DAMAGED, err));
         }
     }
 done:
@@ -362,7 +366,7 @@ static void release(nphdi_replay *of)
     nphdi_replay_end(of);
 }
 
-/* Journals that the shards do not continue: not applied, and gone with the next save, whose
+/* Journals that the shards do not continue: not applied, and put aside with the next save, whose
  * generation may be any. */
 static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, nphd_error *err)
 {
@@ -379,9 +383,12 @@ static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, np
             sharded->journal.next_sequence = sequence + 1;
         }
         TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &path, &room, err));
-        nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
-                        "%s: not applied, as the shards were not written by us since", path);
-        TRY(remember(sharded, path, 0, sequence, 0, 0, false, err));
+        nphdi_log_write(
+            &sharded->log, NPHD_LOG_WARNING,
+            "%s: not applied, as the shards were not written by us since; the next save puts "
+            "it aside as .unapplied",
+            path);
+        TRY(remember(sharded, path, 0, sequence, 0, 0, JOURNAL_UNAPPLIED, err));
         nphdi_free(sharded->allocator, path, room, 1);
         path = NULL;
         room = 0;

@@ -13,17 +13,22 @@
 
 /* ---- opening ---- */
 
+/* All of them, before anything is made on the disk. */
 static nphd_status check_options(const nphd_sharded_options *options, nphd_error *err)
 {
+    nphd_index_options parameters = NPHD_INDEX_OPTIONS_INIT;
+
     if (options->multi > 2) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "multi is %u; it must be 0, 1 or 2",
                           options->multi);
     }
-    if (options->build_breadth > NPHDI_MAX_BREADTH || options->search_breadth > NPHDI_MAX_BREADTH) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "a breadth must be 1 to %u",
-                          NPHDI_MAX_BREADTH);
-    }
-    return NPHD_OK;
+    parameters.max_bits = options->max_bits;
+    parameters.key_bits = options->key_bits;
+    parameters.metric = options->metric;
+    parameters.connectivity = options->connectivity;
+    parameters.build_breadth = options->build_breadth;
+    parameters.search_breadth = options->search_breadth;
+    return nphdi_index_check_options(&parameters, err);
 }
 
 /* The caller's path without slashes at its end. */

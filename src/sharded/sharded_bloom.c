@@ -258,7 +258,8 @@ static nphd_status write_file(nphd_sharded *sharded, const char *path, uint64_t 
     nphdi_trailed_file file;
 
     memset(&file, 0, sizeof(file));
-    nphdi_filter_section_encode(sharded->bloom_valid_from, section);
+    nphdi_filter_section_encode(sharded->bloom_valid_from, atomic_load(&sharded->over_reference),
+                                section);
     TRY(nphdi_trailed_begin(&file, sharded->io, sharded->allocator, path, bytes, &extra, 1, err));
     TRY(nphdi_bloom_write(sharded->bloom, bytes, put_bytes, &file, err));
     TRY(nphdi_trailed_commit(&file, sharded->identity, generation, err));

@@ -130,6 +130,7 @@ struct nphd_sharded {
 
     nphdi_bloom *bloom; /* NULL: none */
     uint64_t bloom_valid_from;
+    _Atomic bool over_reference; /* the files are the reference's until a shard of ours is there */
     bool bloom_renewed; /* it lacks keys that the files still have, until the next shard is written
                          */
     nphdi_key_set tombstones;
@@ -282,6 +283,7 @@ nphd_status nphdi_sharded_open_once(const char *path, const nphd_sharded_options
 typedef struct nphdi_stamp {
     uint64_t files;   /* another one after every save, rotation and compaction */
     uint64_t commits; /* and after every commit too */
+    bool shards;      /* there is one */
 } nphdi_stamp;
 /* Errors: NPHD_NOT_FOUND (no such directory), NPHD_BUSY (a file that was listed is gone). */
 nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *allocator,
@@ -330,9 +332,10 @@ nphd_status nphdi_tombstones_save(nphd_sharded *sharded, const nphdi_capture *ca
                                   uint64_t generation, nphd_error *err);
 nphd_key nphdi_key_from_file(const uint8_t *octets, uint32_t key_bytes);
 
-/* A damaged file is put aside under a name that no other file has, so that nothing we do touches
- * it; not by readers. */
-nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, nphd_error *err);
+/* A file is put aside under a name that no other file has (`path.why`, `path.why.2`, ...), so that
+ * nothing we do touches it, and the log says which; not by readers. */
+nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, const char *why,
+                                    nphd_error *err);
 /* Tells of something that salvage leaves out. */
 void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

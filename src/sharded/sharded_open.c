@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ".damaged.", ten digits and the closing zero. */
-#define ASIDE_ROOM 20
+/* A dot, ten digits and the closing zero. */
+#define ASIDE_ROOM 12
 
 /* ---- names ---- */
 
@@ -63,7 +63,7 @@ static nphd_status map_shard(nphdi_opening *of, nphdi_shard *shard, nphd_error *
     nphd_sharded *sharded = of->sharded;
     nphd_open_options first = NPHD_OPEN_OPTIONS_INIT;
 
-    if (sharded->sealed_count > 0) {
+    if (sharded->sealed_count > 0 || of->parameters_known) {
         TRY(nphdi_shard_map(sharded, shard, &shard->index, err));
     } else {
         first.max_bits = of->options->max_bits;
@@ -75,6 +75,7 @@ static nphd_status map_shard(nphdi_opening *of, nphdi_shard *shard, nphd_error *
         TRY(nphd_index_restore(shard->path, true, &first, &shard->index, err));
     }
     note_parameters(sharded, shard->index);
+    of->parameters_known = true;
     shard->file_bytes = shard->index->content->mapped.bytes;
     if (shard->index->content->mapped.has_trailer &&
         nphdi_trailer_find(&shard->index->content->mapped.trailer, NPHDI_SECTION_SHARDS) != NULL) {
@@ -101,10 +102,11 @@ static nphd_status is_there(const nphd_sharded *sharded, const char *path, bool 
     return status;
 }
 
-nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, nphd_error *err)
+nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *path, const char *why,
+                                    nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const size_t room = strlen(path) + ASIDE_ROOM;
+    const size_t room = strlen(path) + 1 + strlen(why) + ASIDE_ROOM;
     char *aside = NULL;
     bool taken = true;
     int failed;
@@ -113,16 +115,18 @@ nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *pat
         return NPHD_OK;
     }
     TRY(nphdi_alloc(sharded->allocator, room, 1, &aside, err));
-    (void)snprintf(aside, room, "%s.damaged", path);
+    (void)snprintf(aside, room, "%s.%s", path, why);
     TRY(is_there(sharded, aside, &taken, err));
     for (uint32_t number = 2; taken; number++) {
-        (void)snprintf(aside, room, "%s.damaged.%u", path, number);
+        (void)snprintf(aside, room, "%s.%s.%u", path, why, number);
         TRY(is_there(sharded, aside, &taken, err));
     }
     failed = sharded->io->rename(sharded->io->context, path, aside);
     if (failed != 0) {
         status = nphdi_fail_os(err, failed, "%s: rename to %s", path, aside);
+        goto done;
     }
+    nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s: kept as %s", path, aside);
 done:
     nphdi_free(sharded->allocator, aside, room, 1);
     return status;
@@ -141,10 +145,11 @@ static nphd_status open_shard(nphdi_opening *of, uint32_t number, nphd_error *er
     if (status == NPHD_OK) {
         sharded->sealed[sharded->sealed_count++] = shard;
         shard = NULL;
-    } else if (sharded->salvage && (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED)) {
+    } else if (sharded->salvage && (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED ||
+                                    (status == NPHD_MISMATCH && of->parameters_known))) {
         nphdi_sharded_damage(sharded, "%s: left out", why.text);
         of->damaged++;
-        status = nphdi_sharded_set_aside(sharded, shard->path, err);
+        status = nphdi_sharded_set_aside(sharded, shard->path, "damaged", err);
     } else {
         nphdi_error_copy(err, &why);
     }
@@ -176,6 +181,44 @@ done:
     return status;
 }
 
+/* Salvage takes the parameters from the shard that was saved last, as the first may be the one that
+ * does not belong here. */
+static nphd_status settle_parameters(nphdi_opening *of, const uint32_t *numbers, size_t count,
+                                     nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_sharded *sharded = of->sharded;
+    const nphd_sharded_options *asked = of->options;
+    nphd_metadata best = NPHD_METADATA_INIT;
+
+    for (size_t i = 0; i < count; i++) {
+        nphd_metadata found = NPHD_METADATA_INIT;
+        char *path = NULL;
+        size_t room = 0;
+        TRY(nphdi_shard_path(sharded->allocator, sharded->path, numbers[i], &path, &room, err));
+        /* one that cannot be read is told of when it is opened */
+        if (nphd_file_metadata(path, sharded->io, &found, NULL) == NPHD_OK &&
+            found.metric != NPHD_METRIC_DEFAULT && found.generation >= best.generation) {
+            best = found;
+        }
+        nphdi_free(sharded->allocator, path, room, 1);
+    }
+    if (best.metric == NPHD_METRIC_DEFAULT ||
+        (asked->max_bits != 0 && asked->max_bits != best.max_bits) ||
+        (asked->key_bits != 0 && asked->key_bits != best.key_bits) ||
+        (asked->metric != NPHD_METRIC_DEFAULT && asked->metric != best.metric) ||
+        (asked->multi != 0 && (asked->multi == 2) != best.multi)) {
+        return NPHD_OK; /* the caller wants another index: the first shard says so */
+    }
+    sharded->parameters.max_bits = best.max_bits;
+    sharded->parameters.key_bits = best.key_bits;
+    sharded->parameters.metric = best.metric;
+    sharded->parameters.multi = best.multi;
+    of->parameters_known = true;
+done:
+    return status;
+}
+
 static nphd_status open_shards(nphdi_opening *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -185,6 +228,7 @@ static nphd_status open_shards(nphdi_opening *of, nphd_error *err)
 
     TRY(tidy_names(of, err));
     TRY(nphdi_shard_numbers(sharded->allocator, &of->names, &numbers, &count, err));
+    TRY(sharded->salvage ? settle_parameters(of, numbers, count, err) : NPHD_OK);
     for (size_t i = 0; i < count; i++) {
         TRY(open_shard(of, numbers[i], err));
         of->last_number = numbers[i];
@@ -318,6 +362,7 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
     TRY(make_active(sharded, err));
     TRY(nphdi_sharded_recover(sharded, of->reference ? NULL : of->newest, of->flags,
                               of->damaged > 0, err));
+    atomic_store(&sharded->over_reference, of->reference && sharded->sealed_count > 0);
     TRY(open_bloom(of, err));
     TRY(new_identity(sharded, err));
     sharded->next_number = of->last_number == NPHDI_NO_NUMBER ? 0 : of->last_number + 1;
@@ -330,8 +375,8 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
         sharded->record_is_right = !of->reference && last == of->newest &&
                                    (of->flags & NPHDI_RECORD_TOMBSTONES) == 0 && of->damaged == 0;
     }
-    TRY(nphdi_journal_replay(sharded, &of->names, of->newest != NULL ? of->newest->generation : 0,
-                             of->reference, of->options->threads, err));
+    TRY(nphdi_journal_replay(sharded, &of->names, of->base, of->reference, of->options->threads,
+                             err));
     if (sharded->read_only) {
         atomic_store(&sharded->dirty, 0);
     } else {

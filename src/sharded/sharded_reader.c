@@ -13,6 +13,10 @@
 /* A writer that rotates all the time is outrun in far fewer. */
 #define ATTEMPTS 200
 
+/* A journal that comes and goes within one attempt, again and again, is the work of many writers.
+ */
+#define ATTEMPTS_FOR_A_NAME 20
+
 /* ---- the stamp ---- */
 
 bool nphdi_directory_is_data(const char *name)
@@ -65,7 +69,7 @@ nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *alloc
 {
     nphd_status status = NPHD_OK;
     nphdi_names names;
-    nphdi_stamp stamp = {0, 0};
+    nphdi_stamp stamp = {0, 0, false};
 
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(io, path, allocator, &names, err));
@@ -83,6 +87,7 @@ nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *alloc
                 nphdi_fail(err, NPHD_BUSY, "%s/%s: went away while it was looked at", path, name);
         }
         TRY(status);
+        stamp.shards = stamp.shards || nphdi_shard_number(name) != NPHDI_NO_NUMBER;
         stamp_add(&stamp.commits, nphdi_hash_bytes(name, strlen(name)));
         stamp_add(&stamp.commits, file);
         stamp_add(&stamp.files, nphdi_hash_bytes(name, strlen(name)));
@@ -115,8 +120,10 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
         /* a commit that is being written is no damage by the time it is written */
         const bool again =
             status == NPHD_CORRUPT && before.commits != after.commits && attempt + 1 < ATTEMPTS;
-        /* a file that went away between being listed and looked at says nothing of the others */
-        if (first == second && first != NPHD_BUSY && before.files == after.files && !again) {
+        /* a file that went away between being listed and looked at says nothing of the others; one
+         * that came and went between the stamps was a journal that nobody committed to */
+        if (first == second && first != NPHD_BUSY && before.files == after.files && !again &&
+            !(status == NPHD_NOT_FOUND && before.shards && attempt + 1 < ATTEMPTS_FOR_A_NAME)) {
             if (status == NPHD_OK) {
                 /* from before the journal was read: later commits are for a refresh */
                 (*out)->stamp = before.commits;

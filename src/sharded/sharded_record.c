@@ -11,32 +11,6 @@
 
 /* ---- the record in force ---- */
 
-/* Did the reference write the bloom filter, as it does in each of its saves? */
-static nphd_status look_at_bloom(nphdi_opening *of, bool *out_reference, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphd_sharded *sharded = of->sharded;
-    nphdi_trailer trailer;
-    char *path = NULL;
-    size_t room = 0;
-    bool found = false;
-    nphd_error why = NPHD_ERROR_INIT;
-
-    *out_reference = false;
-    TRY(nphdi_path_join(sharded->allocator, sharded->path, NPHDI_BLOOM_NAME, &path, &room, err));
-    status = nphdi_file_trailer(sharded->io, path, &trailer, &found, &why);
-    *out_reference = status == NPHD_OK && !found;
-    /* a missing or damaged one is made anew later; what cannot be read at all is an error */
-    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED || status == NPHD_NOT_FOUND) {
-        status = NPHD_OK;
-    } else if (status != NPHD_OK) {
-        nphdi_error_copy(err, &why);
-    }
-done:
-    nphdi_free(sharded->allocator, path, room, 1);
-    return status;
-}
-
 static uint64_t listed_number_at(const void *record, uint64_t place)
 {
     return nphdi_record_shard_at(record, (uint32_t)place).number;
@@ -96,19 +70,17 @@ static nphd_status leave_out(nphdi_opening *of, nphdi_shard *shard, nphd_status 
     }
     nphdi_sharded_damage(sharded, "%s: left out", why->text);
     of->damaged++;
-    TRY(nphdi_sharded_set_aside(sharded, shard->path, err));
+    TRY(nphdi_sharded_set_aside(sharded, shard->path, "damaged", err));
     take_out(sharded, shard);
 done:
     return status;
 }
 
-/* The record of the newest shard must list that shard: a copy under another number does not. */
 static nphd_status read_own_record(nphdi_opening *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphd_sharded *sharded = of->sharded;
     const nphdi_shard *newest = of->newest;
-    nphdi_record_shard entry;
     void *record = NULL;
     bool found = false;
 
@@ -119,36 +91,47 @@ static nphd_status read_own_record(nphdi_opening *of, nphd_error *err)
     of->record = record;
     TRY(nphdi_record_decode_head(newest->path, of->record, of->record_bytes, &of->flags,
                                  &of->listed, err));
-    if (!of->reference &&
-        (!find_listed(of, newest->number, &entry) || entry.generation != newest->generation)) {
-        status = nphdi_fail(err, NPHD_MISMATCH,
-                            "%s: does not list itself, a copy of another shard; move it away",
-                            newest->path);
-    }
 done:
     return status;
+}
+
+/* The record of the newest shard must list that shard: a copy under another number does not. */
+static nphd_status check_own_record(const nphdi_opening *of, nphd_error *err)
+{
+    const nphdi_shard *newest = of->newest;
+    nphdi_record_shard entry;
+
+    if (!of->reference &&
+        (!find_listed(of, newest->number, &entry) || entry.generation != newest->generation)) {
+        return nphdi_fail(err, NPHD_MISMATCH,
+                          "%s: does not list itself, a copy of another shard; move it away",
+                          newest->path);
+    }
+    return NPHD_OK;
 }
 
 nphd_status nphdi_opening_read_record(nphdi_opening *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
-    bool bloom_reference = false;
 
     for (bool settled = false; !settled;) {
         nphd_error why = NPHD_ERROR_INIT;
         of->newest = find_newest(sharded);
         if (of->newest == NULL) {
-            of->reference = sharded->sealed_count > 0;
+            of->listed = 0;
+            TRY(nphdi_opening_decide(of, err));
             return NPHD_OK;
         }
         memcpy(sharded->identity, of->newest->index->identity, sizeof(sharded->identity));
         atomic_store(&sharded->generation, of->newest->generation);
         atomic_store(&sharded->newest_generation, of->newest->generation);
-        TRY(look_at_bloom(of, &bloom_reference, err));
-        of->reference =
-            sharded->sealed[sharded->sealed_count - 1]->generation == 0 || bloom_reference;
+        of->base = of->newest->generation;
         status = read_own_record(of, &why);
+        if (status == NPHD_OK) {
+            TRY(nphdi_opening_decide(of, err));
+            status = check_own_record(of, &why);
+        }
         settled = status == NPHD_OK;
         if (!settled) {
             TRY(leave_out(of, of->newest, status, &why, err));
@@ -261,8 +244,12 @@ static nphd_status check_missing(nphdi_opening *of, nphd_error *err)
 static nphd_status check_shard(const nphdi_opening *of, nphdi_shard *shard, uint32_t last_listed,
                                nphd_error *err)
 {
+    const nphd_sharded *sharded = of->sharded;
     nphdi_record_shard listed;
 
+    if (of->cut && shard == sharded->sealed[sharded->sealed_count - 1]) {
+        return NPHD_OK; /* it was told of */
+    }
     if (find_listed(of, shard->number, &listed)) {
         return check_listed(of, shard, &listed, err);
     }

@@ -338,7 +338,7 @@ static nphd_status recover_ours(nphd_sharded *sharded, const nphdi_shard *newest
         nphdi_sharded_damage(sharded, "%s", why.text);
         return recover_incomplete(sharded, newest, file, err);
     }
-    if ((flags & NPHDI_RECORD_TOMBSTONES) == 0) {
+    if ((flags & NPHDI_RECORD_TOMBSTONES) == 0 && !incomplete) {
         /* nothing was deleted then; a file of an older generation goes with the next save */
         sharded->unsaved = file->found;
         return NPHD_OK;

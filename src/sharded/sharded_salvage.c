@@ -22,6 +22,9 @@ typedef struct salvage {
     nphd_damage damage;
     void *damage_context;
     nphd_salvage_report report;
+    nphdi_names names; /* of the damaged directory */
+    uint32_t *numbers; /* of its shards */
+    size_t number_count;
     size_t count;
     nphd_key keys[ENTER_AT_ONCE];
     nphd_vector vectors[ENTER_AT_ONCE];
@@ -70,7 +73,11 @@ static nphd_status enter(salvage *of, nphd_index *index, uint32_t slot, nphd_key
         TRY(enter_gathered(of, err));
     }
     TRY(nphdi_index_vector_at(index, slot, of->bits[of->count], &bytes, err));
-    if (bytes > 0) {
+    if (bytes > of->to->parameters.max_bits / 8 ||
+        (of->to->parameters.metric == NPHD_METRIC_HAMMING &&
+         bytes != of->to->parameters.max_bits / 8)) {
+        of->report.unreadable++; /* of another width, which the new directory cannot have too */
+    } else if (bytes > 0) {
         of->keys[of->count] = key;
         of->vectors[of->count].data = of->bits[of->count];
         of->vectors[of->count++].bytes = bytes;
@@ -235,11 +242,22 @@ done:
     return status;
 }
 
+/* Left out since its parameters are not those of the others; its vectors may fit all the same. */
+static bool is_of_another_kind(const salvage *of, const nphd_index *index)
+{
+    const nphdi_shape *shape = &index->content->shape;
+    const nphd_index_options *others = &of->from->parameters;
+
+    return shape->key_bytes == others->key_bits / 8 &&
+           (shape->payload_bytes != others->max_bits / 8 || shape->metric != others->metric ||
+            shape->multi != others->multi);
+}
+
 /* Is a shard that was left out worth a look? It was told of already. An older one that opens is
  * what an interruption left, or contradicts the others; the newest has only lost its record. */
 static bool is_wanted(const salvage *of, const nphd_index *index)
 {
-    return of->from == NULL ||
+    return of->from == NULL || is_of_another_kind(of, index) ||
            (index->generation > atomic_load(&of->from->newest_generation) &&
             memcmp(index->identity, of->from->identity, sizeof(index->identity)) == 0);
 }
@@ -290,6 +308,28 @@ done:
 
 /* ---- the whole ---- */
 
+/* Vectors of all shards shall fit, also of one that is wider than the others. */
+static nphd_status find_widest(const salvage *of, uint32_t key_bits, uint32_t *max_bits,
+                               nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    for (size_t i = 0; i < of->number_count; i++) {
+        nphd_metadata found = NPHD_METADATA_INIT;
+        char *path = NULL;
+        size_t room = 0;
+        TRY(nphdi_shard_path(of->allocator, of->path, of->numbers[i], &path, &room, err));
+        if (nphd_file_metadata(path, of->io, &found, NULL) == NPHD_OK &&
+            found.metric == NPHD_METRIC_NPHD && found.key_bits == key_bits &&
+            found.max_bits > *max_bits) {
+            *max_bits = found.max_bits;
+        }
+        nphdi_free(of->allocator, path, room, 1);
+    }
+done:
+    return status;
+}
+
 static nphd_status open_new(salvage *of, const char *new_path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -309,6 +349,9 @@ static nphd_status open_new(salvage *of, const char *new_path, nphd_error *err)
         options.metric = metadata.metric;
         options.multi = metadata.multi ? 2 : 1;
     }
+    if (options.metric != NPHD_METRIC_HAMMING) {
+        TRY(find_widest(of, options.key_bits, &options.max_bits, err));
+    }
     options.io = of->io;
     TRY(nphdi_directory_make_empty(of->io, of->allocator, new_path, err));
     TRY(nphd_sharded_open(new_path, &options, &of->to, err));
@@ -316,27 +359,38 @@ done:
     return status;
 }
 
+/* Every shard that is open must still be there to be taken. */
+static nphd_status check_listed(const salvage *of, nphd_error *err)
+{
+    const uint32_t *numbers = of->numbers;
+    const size_t count = of->number_count;
+    size_t at = 0;
+
+    for (uint64_t i = 0; of->from != NULL && i < of->from->sealed_count; i++) {
+        const nphdi_shard *shard = of->from->sealed[i];
+        while (at < count && numbers[at] < shard->number) {
+            at++;
+        }
+        if (at == count || numbers[at] != shard->number) {
+            return nphdi_fail(err, NPHD_NOT_FOUND, "%s: went away meanwhile", shard->path);
+        }
+    }
+    return NPHD_OK;
+}
+
 static nphd_status take_all(salvage *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphdi_names names;
-    uint32_t *numbers = NULL;
-    size_t count = 0;
     const block_map none = {NULL, 0, 0};
 
-    memset(&names, 0, sizeof(names));
-    TRY(nphdi_directory_list(of->io, of->path, of->allocator, &names, err));
-    TRY(nphdi_shard_numbers(of->allocator, &names, &numbers, &count, err));
-    for (size_t i = 0; i < count; i++) {
-        TRY(take_shard(of, numbers[i], err));
+    for (size_t i = 0; i < of->number_count; i++) {
+        TRY(take_shard(of, of->numbers[i], err));
     }
     if (of->from != NULL) {
         /* what the journal added */
         TRY(take_entries(of, of->from->active, &none, err));
     }
 done:
-    nphdi_free(of->allocator, numbers, names.count, sizeof(*numbers));
-    nphdi_names_free(&names);
     return status;
 }
 
@@ -372,6 +426,9 @@ nphd_status nphd_directory_salvage(const char *path, const char *new_path, const
         nphdi_error_copy(err, &why);
         goto done;
     }
+    TRY(nphdi_directory_list(of->io, path, allocator, &of->names, err));
+    TRY(nphdi_shard_numbers(allocator, &of->names, &of->numbers, &of->number_count, err));
+    TRY(check_listed(of, err));
     TRY(open_new(of, new_path, err));
     TRY(take_all(of, err));
     of->report.vectors = nphd_sharded_size(of->to);
@@ -383,6 +440,8 @@ done:
         }
         nphd_sharded_free(of->from);
         nphd_sharded_free(of->to);
+        nphdi_free(allocator, of->numbers, of->names.count, sizeof(*of->numbers));
+        nphdi_names_free(&of->names);
         nphdi_free(allocator, of, 1, sizeof(*of));
     }
     return status;

@@ -241,6 +241,7 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
                                            sections + as.extra_count);
     }
     TRY(status);
+    atomic_store(&sharded->over_reference, false);
     if (watch.told) {
         nphdi_log_write(&sharded->log, NPHD_LOG_INFO, "saved %s: %llu vectors in %.1f s",
                         watch.name, (unsigned long long)watch.vectors,

@@ -2,7 +2,7 @@
 #include "base/error.h"
 #include "index/file_check.h"
 #include "index/source.h"
-#include "sharded/sharded_internal.h"
+#include "sharded/sharded_opening.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -146,6 +146,27 @@ static nphd_status verify_other(verification *of, const char *path, nphd_error *
     of->report.unverified_files += found ? 0 : 1;
     nphdi_source_close(&source);
     return settle(of, status, &why, err);
+}
+
+/* A filter without trailer is whole only if the reference could have written it. */
+static nphd_status verify_filter(verification *of, const char *directory, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_filter_facts facts;
+    nphd_error why = NPHD_ERROR_INIT;
+
+    of->told = 0;
+    TRY(nphdi_filter_look(of->io, of->allocator, directory, &facts, err));
+    if (!facts.whole && facts.author != NPHDI_AUTHOR_NONE &&
+        facts.author != NPHDI_AUTHOR_REFERENCE) {
+        (void)nphdi_fail(&why, NPHD_CORRUPT,
+                         "%s/%s: neither whole with our trailer nor as the reference writes it; it "
+                         "can be made anew from the keys",
+                         directory, NPHDI_BLOOM_NAME);
+        TRY(settle(of, NPHD_CORRUPT, &why, err));
+    }
+done:
+    return status;
 }
 
 /* What is out of date but in order is no damage, and not told. */
@@ -353,6 +374,7 @@ static nphd_status verify_files(verification *of, const char *path, nphd_error *
         }
     }
     TRY(verify_named(of, path, NPHDI_BLOOM_NAME, verify_other, err));
+    TRY(of->told == 0 ? verify_filter(of, path, err) : NPHD_OK);
     TRY(verify_named(of, path, NPHDI_TOMBSTONES_NAME, verify_other, err));
     TRY(verify_journals(of, path, &names, err));
     if (of->report.damaged_files == 0) {

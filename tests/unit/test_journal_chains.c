@@ -584,7 +584,10 @@ static void test_wide_numbers_apart(void **state)
     end(&first);
     end(&second);
     dirlab_put_bloom(lab, 8);
-    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_refused(lab, &options, NPHD_MISMATCH, "bloom.isbf", "shard_000.usearch");
+    nphd_sharded_options reference = options;
+    reference.reference_wrote_last = true;
+    nphd_sharded *sharded = dirlab_open(lab, &reference);
     assert_non_null(strstr(lab->log, "journal_20000000: not applied"));
     assert_non_null(strstr(lab->log, "journal_100000000: not applied"));
     dirlab_expect(lab, sharded);
@@ -593,8 +596,10 @@ static void test_wide_numbers_apart(void **state)
     dirlab_add(lab, sharded, 301, 302);
     OK(nphd_sharded_commit(sharded, NULL));
     nphd_sharded_free(sharded);
-    assert_int_equal(memory_io_count(lab->disk, DIRLAB_FOLDER "/journal_"), 1);
+    assert_int_equal(memory_io_count(lab->disk, DIRLAB_FOLDER "/journal_"), 3);
     assert_false(dirlab_exists(lab, "journal_20000000") || dirlab_exists(lab, "journal_100000000"));
+    assert_true(dirlab_exists(lab, "journal_20000000.unapplied"));
+    assert_true(dirlab_exists(lab, "journal_100000000.unapplied"));
     expect_opens(lab, false);
 }
 

@@ -26,10 +26,13 @@ static void test_left_journal(void **state)
     dirlab_delete(lab, "bloom.isbf");
     dirlab_put_shard(lab, "shard_000.usearch", NULL, 0, 12, 2);
     options.connectivity = 0;
+    dirlab_refused(lab, &options, NPHD_MISMATCH, "shard_000.usearch", "journal_");
+    options.reference_wrote_last = true;
     sharded = dirlab_open(lab, &options);
     dirlab_expect(lab, sharded);
     dirlab_upsert(lab, sharded, 5, 3);
     dirlab_close(sharded);
+    options.reference_wrote_last = false;
     sharded = dirlab_open(lab, &options);
     dirlab_expect(lab, sharded);
     dirlab_close(sharded);

@@ -305,7 +305,10 @@ static void test_reference_sees_the_save(void **state)
     dirlab_put(lab, "shard_001.usearch", foreign, bytes);
     free(foreign);
     dirlab_forget_log(lab);
-    sharded = dirlab_open(lab, &options);
+    dirlab_refused(lab, &options, NPHD_MISMATCH, "shard_001.usearch", "bloom.isbf");
+    nphd_sharded_options reference = options;
+    reference.reference_wrote_last = true;
+    sharded = dirlab_open(lab, &reference);
     assert_non_null(strstr(lab->log, "journal_"));
     assert_non_null(strstr(lab->log, "not applied"));
     assert_false(dirlab_has(sharded, 500));

@@ -457,7 +457,7 @@ static void put_long_chain(dirlab *lab)
     OK(bloom_bytes_write(bloom, &bytes, NULL));
     OK(nphdi_file_trailer(io, dirlab_path("bloom.isbf"), &trailer, &found, NULL));
     assert_true(found);
-    nphdi_filter_section_encode(0, section);
+    nphdi_filter_section_encode(0, false, section);
     memset(&file, 0, sizeof(file));
     OK(nphdi_trailed_begin(&file, io, allocator, dirlab_path("bloom.isbf"), bytes.bytes, &extra, 1,
                            NULL));

@@ -119,7 +119,7 @@ class Sharded(Store):
         path: Any,
         parameters: tuple[int, int, int, int, int, int, int],
         sizes: tuple[int, int, int],
-        flags: tuple[bool, bool, bool, bool, bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool, bool, bool, bool, bool],
         /,
     ) -> Sharded: ...
     def close(self) -> None: ...

@@ -24,7 +24,8 @@ class ShardedIndex(ShardedStore):
     with a journal, every change commits before it returns. commit_interval_ms: with a journal,
     changes are committed every so often; 0: never. tables: full shards are written with hash
     tables, see prepare(); half as large again they find what is within a small radius many times
-    faster. The rest as for NphdIndex.
+    faster. reference_wrote_last: where the files do not agree whether the reference (iscc-usearch)
+    saved last, it did. The rest as for NphdIndex.
 
     Raises ValueError: an argument out of range, or against what the shards say; RuntimeError:
     damaged, or open for writing elsewhere; NotImplementedError: another metric or scalar; OSError.
@@ -55,6 +56,7 @@ class ShardedIndex(ShardedStore):
         commit_each_call: bool = False,
         commit_interval_ms: int = 0,
         tables: bool = False,
+        reference_wrote_last: bool = False,
         key_kind: Any = None,
     ) -> None:
         if metric is not None and metric_kind(metric) is not MetricKind.Hamming:
@@ -68,7 +70,7 @@ class ShardedIndex(ShardedStore):
         self._open(
             path, "ndim", ndim, connectivity, expansion_add, expansion_search, multi, shard_size,
             bloom_filter, read_only, background_rotation, max_pending_rotations, salvage,
-            journal, commit_each_call, commit_interval_ms, tables,
+            journal, commit_each_call, commit_interval_ms, tables, reference_wrote_last,
         )  # fmt: skip
 
     @classmethod
@@ -115,6 +117,7 @@ class ShardedNphdIndex(ShardedStore):
         commit_each_call: bool = False,
         commit_interval_ms: int = 0,
         tables: bool = False,
+        reference_wrote_last: bool = False,
         ndim: Any = None,
         metric: Any = None,
         dtype: Any = None,
@@ -123,7 +126,7 @@ class ShardedNphdIndex(ShardedStore):
         self._open(
             path, "max_dim", max_dim, connectivity, expansion_add, expansion_search, multi,
             shard_size, bloom_filter, read_only, background_rotation, max_pending_rotations,
-            salvage, journal, commit_each_call, commit_interval_ms, tables,
+            salvage, journal, commit_each_call, commit_interval_ms, tables, reference_wrote_last,
         )  # fmt: skip
 
 

@@ -75,6 +75,7 @@ class ShardedStore(Store):
         commit_each_call: bool,
         commit_interval_ms: int,
         tables: bool,
+        reference_wrote_last: bool,
     ) -> None:
         if path is None:
             raise TypeError("a path is needed: the directory of the index")
@@ -99,7 +100,7 @@ class ShardedStore(Store):
                 (shard_size, max_pending_rotations, commit_interval_ms),
                 (
                     not bloom_filter, read_only, background_rotation, salvage, journal,
-                    commit_each_call, tables,
+                    commit_each_call, tables, reference_wrote_last,
                 ),
             )  # fmt: skip
         except NotFoundError:

@@ -104,7 +104,8 @@ PyDoc_STRVAR(
     sharded_doc,
     "Sharded(path, (max_bits, key_bits, metric, connectivity, multi, build, search),\n"
     "        (shard_bytes, max_pending, commit_interval_ms),\n"
-    "        (no_bloom, read_only, background, salvage, journal, commit_each_call, tables))\n\n"
+    "        (no_bloom, read_only, background, salvage, journal, commit_each_call, tables,\n"
+    "        reference_wrote_last))\n\n"
     "0 stands for a default. metric: 0, 1 NPHD, 2 Hamming; multi: 0, 1 no, 2 yes.");
 
 static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
@@ -114,17 +115,17 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     nphd_sharded *handle = NULL;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
-    int metric, no_bloom, read_only, background, salvage, journal, each_call, tables;
+    int metric, no_bloom, read_only, background, salvage, journal, each_call, tables, reference;
     unsigned long long shard_bytes;
     core_store *store;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "O(IIiIIII)(KII)(ppppppp):Sharded", &path_object,
+    if (!PyArg_ParseTuple(arguments, "O(IIiIIII)(KII)(pppppppp):Sharded", &path_object,
                           &options.max_bits, &options.key_bits, &metric, &options.connectivity,
                           &options.multi, &options.build_breadth, &options.search_breadth,
                           &shard_bytes, &options.max_pending_rotations, &options.commit_interval_ms,
                           &no_bloom, &read_only, &background, &salvage, &journal, &each_call,
-                          &tables)) {
+                          &tables, &reference)) {
         return NULL;
     }
     path = core_path(path_object);
@@ -140,6 +141,7 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     options.journal = journal != 0;
     options.commit_each_call = each_call != 0;
     options.tables = tables != 0;
+    options.reference_wrote_last = reference != 0;
     options.logger = core_log_take;
     Py_BEGIN_ALLOW_THREADS;
     status = nphd_sharded_open(PyBytes_AS_STRING(path), &options, &handle, &err);

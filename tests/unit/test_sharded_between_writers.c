@@ -1,0 +1,147 @@
+/* What readers and salvage meet that is there for a moment only, or does not belong. */
+#include "support/directory_damage.h"
+#include "support/io_watched.h"
+
+#define OK(call) assert_int_equal((call), NPHD_OK)
+
+/* ---- a journal that a writer created, was killed, and the next writer deleted ---- */
+
+typedef struct coming {
+    watched_io io; /* first: its functions are called with this as their context */
+    dirlab *lab;
+    int lists;
+} coming;
+
+static int list_coming(void *context, const char *path,
+                       int (*visit)(void *visit_context, const char *name), void *visit_context)
+{
+    coming *of = context;
+    const bool between = ++of->lists == 2;
+
+    if (between) {
+        dirlab_put(of->lab, "journal_00000022", "", 0);
+    }
+    const int answer = of->io.below->list(of->io.below->context, path, visit, visit_context);
+    if (between) {
+        dirlab_delete(of->lab, "journal_00000022");
+    }
+    return answer;
+}
+
+static void test_reader_meets_a_journal_that_goes(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_small(lab);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    coming of;
+
+    dirlab_add(lab, sharded, 0, 10);
+    dirlab_close(sharded);
+    memset(&of, 0, sizeof(of));
+    watched_init(&of.io, &lab->fault.table);
+    nphd_io table = of.io.table;
+    table.list = list_coming;
+    of.lab = lab;
+    options.read_only = true;
+    options.io = &table;
+    sharded = dirlab_open(lab, &options);
+    assert_true(of.lists >= 3);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    (void)pthread_mutex_destroy(&of.io.mutex);
+    (void)pthread_cond_destroy(&of.io.changed);
+}
+
+/* ---- shards that are of another index ---- */
+
+static void expect_salvage(dirlab *lab, const char *name)
+{
+    nphd_sharded_options options = dirlab_options(lab);
+
+    options.salvage = true;
+    options.read_only = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    assert_non_null(strstr(lab->damage, name));
+    options.read_only = false;
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    sharded = dirlab_open(lab, NULL);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+}
+
+/* In the first place, where it would say what all others must be like, and behind all of them. */
+static void salvage_of_another_width(dirlab *lab, const char *name)
+{
+    nphd_index_options wide = NPHD_INDEX_OPTIONS_INIT;
+    dirlab_items kept;
+
+    damage_make_saves(lab, true);
+    kept = lab->items;
+    memset(&lab->items, 0, sizeof(lab->items));
+    wide.max_bits = 128;
+    dirlab_put_shard(lab, "other", &wide, 500, 510, 0);
+    dirlab_items_free(&lab->items);
+    lab->items = kept;
+    if (strcmp(name, "shard_000.usearch") == 0) {
+        /* the newest vector of a key that it had is there all the same */
+        for (uint64_t key = 0; key < 10; key++) {
+            dirlab_drop(&lab->items, nphd_key_u64(key));
+        }
+    }
+    dirlab_copy(lab, "other", name);
+    dirlab_delete(lab, "other");
+    dirlab_refused(lab, NULL, NPHD_MISMATCH, "width", NULL);
+    expect_salvage(lab, name);
+}
+
+static void test_first_shard_of_another_width(void **state)
+{
+    salvage_of_another_width(*state, "shard_000.usearch");
+}
+
+static void test_last_shard_of_another_width(void **state)
+{
+    salvage_of_another_width(*state, "shard_009.usearch");
+}
+
+/* ---- options ---- */
+
+static void test_options_out_of_range_create_nothing(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options[6];
+
+    for (size_t i = 0; i < 6; i++) {
+        options[i] = dirlab_options(lab);
+    }
+    options[0].max_bits = 7;
+    options[1].key_bits = 32;
+    options[2].metric = (nphd_metric)9;
+    options[3].connectivity = 1;
+    options[4].multi = 3;
+    options[5].search_breadth = 1u << 30;
+    for (size_t i = 0; i < 6; i++) {
+        nphd_sharded *sharded = NULL;
+        assert_int_equal(nphd_sharded_open("new/index", &options[i], &sharded, NULL),
+                         NPHD_INVALID_ARGUMENT);
+        assert_null(sharded);
+        assert_false(memory_io_has_directory(lab->disk, "new"));
+        assert_int_equal(memory_io_count(lab->disk, "new"), 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DIRLAB_TEST(test_reader_meets_a_journal_that_goes),
+        DIRLAB_TEST(test_first_shard_of_another_width),
+        DIRLAB_TEST(test_last_shard_of_another_width),
+        DIRLAB_TEST(test_options_out_of_range_create_nothing),
+    };
+
+    return cmocka_run_group_tests_name("between writers", tests, NULL, NULL);
+}
