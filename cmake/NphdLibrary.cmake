@@ -26,9 +26,6 @@ set_target_properties(nphd_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(nphd_objects PRIVATE ${PROJECT_SOURCE_DIR}/src
     PUBLIC ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(nphd_objects PRIVATE nphd_flags xxHash::xxhash Threads::Threads)
-if(NPHD_RESERVE_SLOTS)
-    target_compile_definitions(nphd_objects PRIVATE NPHDI_RESERVE_SLOTS=${NPHD_RESERVE_SLOTS}ULL)
-endif()
 
 foreach(kind IN ITEMS static shared)
     string(TOUPPER ${kind} kind_upper)

@@ -11,9 +11,11 @@ extern "C" {
 /**
  * A table of functions that provide memory.
  *
- * The growing arrays of an index live in reserved address ranges that never move, so that a reader
- * on another thread never sees memory change its place. `reserve` hands out such a range without
- * memory behind it, `commit` puts memory behind its first bytes, `unreserve` gives it back whole.
+ * The growing arrays of an index begin as blocks. Beyond 64 KiB they live in reserved address
+ * ranges with room for what can come next, in which they grow beside readers on other threads; they
+ * move to a larger one, while nobody reads, at each 64-fold. `reserve` hands out such a range
+ * without memory behind it, `commit` puts memory behind its first bytes, `unreserve` gives it back
+ * whole. A range that is refused is asked for again with half the size, down to what is needed.
  *
  * Threads  every function may be called from any thread, also from several at once.
  * Errors   a function that cannot deliver returns NULL (or non-zero for `commit`); the call that

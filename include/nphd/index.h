@@ -55,7 +55,7 @@ typedef struct nphd_index_options {
  * Called now and then from a long call, by one thread at a time.
  *
  * `done` of `total` items are finished. Return 0 to go on; anything else ends the call with
- * NPHD_CANCELLED. It must not call into the same index.
+ * NPHD_CANCELLED. It must not call into the same index, nor wait for somebody who does.
  */
 typedef int (*nphd_progress)(void *context, uint64_t done, uint64_t total);
 
@@ -102,7 +102,9 @@ NPHD_API void nphd_index_close(nphd_index *index);
  * Errors   NPHD_INVALID_ARGUMENT: a vector of the wrong length, or a key that is reserved or too
  *          wide. NPHD_READ_ONLY: the index is a view. NPHD_OUT_OF_MEMORY, NPHD_FULL. Nothing
  *          changes on an error.
- * Threads  any, beside everything but close.
+ * Threads  any, beside everything but close. An add that outgrows what is reserved (while there are
+ *          few vectors, and then each time that arrays have grown 64-fold) waits for searches and
+ *          adds under way, and new ones wait for it; nphd_index_reserve() does that beforehand.
  */
 NPHD_API nphd_status nphd_index_add(nphd_index *index, nphd_key key, nphd_vector vector,
                                     bool *out_added, nphd_error *err);

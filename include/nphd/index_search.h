@@ -38,7 +38,8 @@ typedef enum nphd_search_plan {
  * where tables can be used. */
 #define NPHD_EXACT_BUDGET 1000.0F
 
-/** Shall this key be among the answers? Must not call into the same index; any thread. */
+/** Shall this key be among the answers? Must not call into the same index, nor wait for a change of
+ * it, which may be waiting for the search; any thread. */
 typedef bool (*nphd_filter)(void *context, nphd_key key);
 
 /** How to search. All zero: the planner's choice, no radius, no filter, calling thread. */

@@ -96,7 +96,9 @@ nphd_status nphdi_graph_search(const nphdi_graph_reader *reader, const nphdi_gra
 
 /* ---- a graph in memory ---- */
 
-#define NPHDI_GRAPH_LOCKS 4096 /* lists share locks; collisions only cost a wait */
+/* Lists share locks; collisions only cost a wait. */
+#define NPHDI_GRAPH_LOCKS 4096
+#define NPHDI_GRAPH_FEW_LOCKS 64 /* of graphs with few slots, of which there may be many */
 
 typedef struct nphdi_graph {
     const nphd_allocator *allocator;
@@ -112,21 +114,28 @@ typedef struct nphdi_graph {
     _Atomic uint64_t top;     /* (max level + 1) << 32 | entry; 0: empty */
     pthread_mutex_t top_lock; /* held by the one insert that raises the top */
     nphdi_spinlock *locks;
+    uint32_t lock_count; /* a power of two */
 } nphdi_graph;
 
 nphd_status nphdi_graph_init(nphdi_graph *graph, const nphd_allocator *allocator,
-                             uint32_t connectivity, uint32_t connectivity_base,
-                             uint64_t reserve_slots, nphd_error *err);
+                             uint32_t connectivity, uint32_t connectivity_base, nphd_error *err);
 
 /* Takes a zero-initialised graph. */
 void nphdi_graph_release(nphdi_graph *graph);
 
-/* Memory for `slots` slots, of which those so far and one more of `level` need upper lists. */
+/* Memory for `slots` slots and more_upper_lists lists above those in use, in place: NPHD_FULL where
+ * it would have to move. One thread at a time. */
+nphd_status nphdi_graph_commit(nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists,
+                               nphd_error *err);
+
+/* The same, moving what has to be moved; nobody may be looking. */
 nphd_status nphdi_graph_reserve(nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists,
                                 nphd_error *err);
 
-/* Gives a new slot its level; its lists are empty. Cannot fail after nphdi_graph_reserve(). One
- * thread at a time. */
+/* Is there memory for that? */
+bool nphdi_graph_has(const nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists);
+
+/* Gives a new slot its level; its lists are empty. Needs memory. One thread at a time. */
 void nphdi_graph_place(nphdi_graph *graph, uint32_t slot, uint32_t level);
 
 /* Empties the lists of the first `slots` slots; nobody may be looking. */
@@ -203,6 +212,11 @@ static inline const uint32_t *nphdi_graph_list_words(const nphdi_graph *graph, u
     return level == 0
                ? base + (uint64_t)slot * (1 + (uint64_t)graph->connectivity_base)
                : upper + ((uint64_t)first[slot] + level - 1) * (1 + (uint64_t)graph->connectivity);
+}
+
+static inline nphdi_spinlock *nphdi_graph_lock_of(const nphdi_graph *graph, uint32_t slot)
+{
+    return &graph->locks[slot & (graph->lock_count - 1)];
 }
 
 static inline uint32_t nphdi_graph_room(const nphdi_graph *graph, uint32_t level)

@@ -147,7 +147,7 @@ static void link_back(nphdi_graph *graph, const nphdi_graph_target *target, uint
                       uint32_t added, uint32_t level, nphdi_graph_scratch *scratch)
 {
     _Atomic uint32_t *list = nphdi_graph_list(graph, base, level);
-    nphdi_spinlock *lock = &graph->locks[base % NPHDI_GRAPH_LOCKS];
+    nphdi_spinlock *lock = nphdi_graph_lock_of(graph, base);
     const uint32_t room = nphdi_graph_room(graph, level);
 
     nphdi_spin_lock(lock);
@@ -169,7 +169,7 @@ static void link_forward(nphdi_graph *graph, uint32_t slot, uint32_t level, bool
                          nphdi_graph_scratch *scratch)
 {
     _Atomic uint32_t *list = nphdi_graph_list(graph, slot, level);
-    nphdi_spinlock *lock = &graph->locks[slot % NPHDI_GRAPH_LOCKS];
+    nphdi_spinlock *lock = nphdi_graph_lock_of(graph, slot);
     const uint32_t room = nphdi_graph_room(graph, level);
     uint32_t total = count;
 

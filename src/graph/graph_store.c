@@ -2,15 +2,13 @@
  *
  * Invariants: (1) a slot number is stored into a list only after its row, level and lists are
  * there, with release order, and read with acquire order; (2) entry and max level change together
- * (one atomic word); (3) memory of lists does not move while the graph lives. */
+ * (one atomic word); (3) memory of lists moves in nphdi_graph_reserve() alone, while nobody looks.
+ */
 #include "graph/graph.h"
 
 #include "base/error.h"
 
 #include <string.h>
-
-/* Upper lists that there are always addresses for, whatever the levels of few slots. */
-#define UPPER_LISTS_LEAST 256
 
 /* Lists of fewer bytes stay in the caches with their rows, where looking ahead costs more than it
  * helps: by bench_index a tenth at 25,000 rows (3 MiB of lists) and at 70,000, against 7 % gained
@@ -22,44 +20,18 @@ static uint64_t list_bytes(uint32_t room)
     return 4 * (1 + (uint64_t)room);
 }
 
-static nphd_status reserve_whole(nphdi_region *region, const nphd_allocator *allocator,
-                                 uint64_t bytes, nphd_error *err)
-{
-    return nphdi_region_reserve(region, allocator, bytes, bytes, err);
-}
-
 nphd_status nphdi_graph_init(nphdi_graph *graph, const nphd_allocator *allocator,
-                             uint32_t connectivity, uint32_t connectivity_base,
-                             uint64_t reserve_slots, nphd_error *err)
+                             uint32_t connectivity, uint32_t connectivity_base, nphd_error *err)
 {
-    nphd_status status = NPHD_OK;
-
     memset(graph, 0, sizeof(*graph));
+    if (pthread_mutex_init(&graph->top_lock, NULL) != 0) {
+        return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot create a lock");
+    }
     graph->allocator = allocator;
     graph->connectivity = connectivity;
     graph->connectivity_base = connectivity_base;
     graph->ahead_bytes = AHEAD_BYTES;
-    if (pthread_mutex_init(&graph->top_lock, NULL) != 0) {
-        graph->allocator = NULL;
-        return nphdi_fail(err, NPHD_OUT_OF_MEMORY, "cannot create a lock");
-    }
-    TRY(nphdi_alloc(allocator, NPHDI_GRAPH_LOCKS, sizeof(nphdi_spinlock), &graph->locks, err));
-    TRY(reserve_whole(&graph->base_lists, allocator, reserve_slots * list_bytes(connectivity_base),
-                      err));
-    TRY(reserve_whole(&graph->levels, allocator, reserve_slots * 2, err));
-    TRY(reserve_whole(&graph->upper_index, allocator, reserve_slots * 4, err));
-    /* 1 / (connectivity - 1) upper lists a slot are expected; twice that never falls short of many
-     */
-    TRY(reserve_whole(&graph->upper_lists, allocator,
-                      (reserve_slots * 2 / (connectivity - 1) + UPPER_LISTS_LEAST) *
-                          list_bytes(connectivity),
-                      err));
-    TRY(reserve_whole(&graph->reused, allocator, reserve_slots / 8 + 1, err));
-done:
-    if (status != NPHD_OK) {
-        nphdi_graph_release(graph);
-    }
-    return status;
+    return NPHD_OK;
 }
 
 void nphdi_graph_release(nphdi_graph *graph)
@@ -72,9 +44,56 @@ void nphdi_graph_release(nphdi_graph *graph)
     nphdi_region_release(&graph->upper_index, graph->allocator);
     nphdi_region_release(&graph->upper_lists, graph->allocator);
     nphdi_region_release(&graph->reused, graph->allocator);
-    nphdi_free(graph->allocator, graph->locks, NPHDI_GRAPH_LOCKS, sizeof(nphdi_spinlock));
+    nphdi_free(graph->allocator, graph->locks, graph->lock_count, sizeof(nphdi_spinlock));
     (void)pthread_mutex_destroy(&graph->top_lock);
     memset(graph, 0, sizeof(*graph));
+}
+
+/* In place, or moving. */
+typedef nphd_status (*make_room)(nphdi_region *region, const nphd_allocator *allocator,
+                                 uint64_t bytes, nphd_error *err);
+
+static nphd_status make_all(nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists,
+                            make_room make, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphd_allocator *allocator = graph->allocator;
+    const uint64_t lists = graph->upper_count + more_upper_lists;
+
+    if (lists > UINT32_MAX) {
+        return nphdi_fail(err, NPHD_FULL, "the upper layers of the graph are full");
+    }
+    TRY(make(&graph->base_lists, allocator, slots * list_bytes(graph->connectivity_base), err));
+    TRY(make(&graph->levels, allocator, slots * 2, err));
+    TRY(make(&graph->upper_index, allocator, slots * 4, err));
+    TRY(make(&graph->reused, allocator, (slots + 7) / 8, err));
+    TRY(make(&graph->upper_lists, allocator, lists * list_bytes(graph->connectivity), err));
+done:
+    return status;
+}
+
+nphd_status nphdi_graph_commit(nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists,
+                               nphd_error *err)
+{
+    return make_all(graph, slots, more_upper_lists, nphdi_region_commit, err);
+}
+
+static nphd_status make_locks(nphdi_graph *graph, uint64_t slots, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint32_t count =
+        slots <= NPHDI_GRAPH_FEW_LOCKS ? NPHDI_GRAPH_FEW_LOCKS : NPHDI_GRAPH_LOCKS;
+    nphdi_spinlock *locks = NULL;
+
+    if (count <= graph->lock_count) {
+        return NPHD_OK;
+    }
+    TRY(nphdi_alloc(graph->allocator, count, sizeof(*locks), &locks, err));
+    nphdi_free(graph->allocator, graph->locks, graph->lock_count, sizeof(*locks));
+    graph->locks = locks;
+    graph->lock_count = count;
+done:
+    return status;
 }
 
 nphd_status nphdi_graph_reserve(nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists,
@@ -82,19 +101,22 @@ nphd_status nphdi_graph_reserve(nphdi_graph *graph, uint64_t slots, uint64_t mor
 {
     nphd_status status = NPHD_OK;
 
-    TRY(nphdi_region_commit(&graph->base_lists, graph->allocator,
-                            slots * list_bytes(graph->connectivity_base), err));
-    TRY(nphdi_region_commit(&graph->levels, graph->allocator, slots * 2, err));
-    TRY(nphdi_region_commit(&graph->upper_index, graph->allocator, slots * 4, err));
-    TRY(nphdi_region_commit(&graph->reused, graph->allocator, slots / 8 + 1, err));
-    if (graph->upper_count + more_upper_lists > UINT32_MAX) {
-        return nphdi_fail(err, NPHD_FULL, "the upper layers of the graph are full");
-    }
-    TRY(nphdi_region_commit(
-        &graph->upper_lists, graph->allocator,
-        (graph->upper_count + more_upper_lists) * list_bytes(graph->connectivity), err));
+    TRY(make_locks(graph, slots, err));
+    TRY(make_all(graph, slots, more_upper_lists, nphdi_region_grow, err));
 done:
     return status;
+}
+
+bool nphdi_graph_has(const nphdi_graph *graph, uint64_t slots, uint64_t more_upper_lists)
+{
+    const uint64_t lists = graph->upper_count + more_upper_lists;
+
+    return lists <= UINT32_MAX &&
+           slots * list_bytes(graph->connectivity_base) <= graph->base_lists.reserved_bytes &&
+           slots * 2 <= graph->levels.reserved_bytes &&
+           slots * 4 <= graph->upper_index.reserved_bytes &&
+           (slots + 7) / 8 <= graph->reused.reserved_bytes &&
+           lists * list_bytes(graph->connectivity) <= graph->upper_lists.reserved_bytes;
 }
 
 void nphdi_graph_place(nphdi_graph *graph, uint32_t slot, uint32_t level)
@@ -114,9 +136,13 @@ void nphdi_graph_mark_reused(nphdi_graph *graph, uint32_t slot)
 
 void nphdi_graph_clear(nphdi_graph *graph, uint64_t slots)
 {
-    memset(graph->base_lists.base, 0, slots * list_bytes(graph->connectivity_base));
-    memset(graph->upper_lists.base, 0, graph->upper_count * list_bytes(graph->connectivity));
-    memset(graph->reused.base, 0, slots / 8 + (slots > 0 ? 1 : 0));
+    if (slots > 0) {
+        memset(graph->base_lists.base, 0, slots * list_bytes(graph->connectivity_base));
+        memset(graph->reused.base, 0, (slots + 7) / 8);
+    }
+    if (graph->upper_count > 0) {
+        memset(graph->upper_lists.base, 0, graph->upper_count * list_bytes(graph->connectivity));
+    }
     graph->upper_count = 0;
     atomic_store(&graph->top, 0);
 }
@@ -205,7 +231,7 @@ void nphdi_graph_isolate(nphdi_graph *graph, uint64_t slots,
                          bool (*keep)(const void *context, uint32_t slot), const void *context)
 {
     for (uint64_t slot = 0; slot < slots; slot++) {
-        nphdi_spinlock *lock = &graph->locks[slot % NPHDI_GRAPH_LOCKS];
+        nphdi_spinlock *lock = nphdi_graph_lock_of(graph, (uint32_t)slot);
         const uint32_t level_count = nphdi_graph_level(graph, (uint32_t)slot) + 1;
         for (uint32_t level = 0; level < level_count; level++) {
             _Atomic uint32_t *list = nphdi_graph_list(graph, (uint32_t)slot, level);

@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-#define LEAST_RESERVED_SLOTS (1U << 20)
-
 static _Atomic uint64_t *bit_words(const nphdi_region *region)
 {
     return (_Atomic uint64_t *)(void *)region->base;
@@ -45,47 +43,6 @@ static nphd_key memory_key(const void *context, uint32_t slot)
     return key;
 }
 
-/* As many slots as the memory of this machine could hold, and half as many again for what is
- * swapped; at least a few thousand, so that a wrong answer of the system does no harm. */
-static uint64_t slots_to_reserve(const nphdi_content *content)
-{
-#ifdef NPHDI_RESERVE_SLOTS
-    /* for builds that run under an emulator which keeps a record of each reserved page */
-    (void)content;
-    return NPHDI_RESERVE_SLOTS;
-#else
-    const uint64_t slot_bytes = content->row_bytes + content->shape.key_bytes +
-                                4 * (uint64_t)content->shape.connectivity_base;
-    const uint64_t slots = nphdi_memory_bytes() / 2 * 3 / slot_bytes;
-
-    if (slots < LEAST_RESERVED_SLOTS) {
-        return LEAST_RESERVED_SLOTS;
-    }
-    return slots < NPHDI_MAX_SLOTS ? slots : NPHDI_MAX_SLOTS;
-#endif
-}
-
-static nphd_status reserve_whole(nphdi_region *region, const nphd_allocator *allocator,
-                                 uint64_t bytes, nphd_error *err)
-{
-    return nphdi_region_reserve(region, allocator, bytes, bytes, err);
-}
-
-static nphd_status reserve_regions(nphdi_content *content, uint64_t slots, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    const nphd_allocator *allocator = content->allocator;
-    const uint64_t bit_bytes = slots / 8 + 8;
-
-    TRY(nphdi_graph_init(&content->graph, allocator, content->shape.connectivity,
-                         content->shape.connectivity_base, slots, err));
-    TRY(reserve_whole(&content->rows, allocator, slots * content->row_bytes, err));
-    TRY(reserve_whole(&content->keys, allocator, slots * content->shape.key_bytes, err));
-    TRY(reserve_whole(&content->live, allocator, bit_bytes, err));
-done:
-    return status;
-}
-
 static void release_regions(nphdi_content *content)
 {
     nphdi_region_release(&content->rows, content->allocator);
@@ -93,25 +50,6 @@ static void release_regions(nphdi_content *content)
     nphdi_region_release(&content->live, content->allocator);
     nphdi_used_slots_release(&content->used, content->allocator);
     nphdi_graph_release(&content->graph);
-}
-
-/* Addresses are reserved before any thread can look, so that the bases never change. Where there
- * are too few, all arrays get fewer, so that none is left without; only the last try explains
- * itself, for a success leaves no error text behind. */
-static nphd_status reserve_addresses(nphdi_content *content, nphd_error *err)
-{
-    uint64_t slots = slots_to_reserve(content);
-
-    for (;;) {
-        const bool last = slots <= 64;
-        const nphd_status status = reserve_regions(content, slots, last ? err : NULL);
-
-        if (status != NPHD_OUT_OF_MEMORY || last) {
-            return status;
-        }
-        release_regions(content);
-        slots /= 2;
-    }
 }
 
 nphd_status nphdi_content_create(const nphdi_shape *shape, bool view,
@@ -138,7 +76,8 @@ nphd_status nphdi_content_create(const nphdi_shape *shape, bool view,
     }
     content->slot_lock_made = true;
     if (!view) {
-        TRY(reserve_addresses(content, err));
+        TRY(nphdi_graph_init(&content->graph, allocator, shape->connectivity,
+                             shape->connectivity_base, err));
     }
     *out = content;
     content = NULL;
@@ -163,24 +102,72 @@ void nphdi_content_close(nphdi_content *content)
     nphdi_free(content->allocator, content, 1, sizeof(*content));
 }
 
+static uint64_t live_bytes(uint64_t slots)
+{
+    return (slots + 63) / 64 * 8;
+}
+
+static nphd_status check_slots(uint64_t slots, nphd_error *err)
+{
+    return slots <= NPHDI_MAX_SLOTS
+               ? NPHD_OK
+               : nphdi_fail(err, NPHD_FULL, "an index holds at most %llu vectors",
+                            (unsigned long long)NPHDI_MAX_SLOTS);
+}
+
+/* In place, or moving. */
+typedef nphd_status (*make_room)(nphdi_region *region, const nphd_allocator *allocator,
+                                 uint64_t bytes, nphd_error *err);
+
+static nphd_status make_all(nphdi_content *content, uint64_t slots, make_room make, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphd_allocator *allocator = content->allocator;
+
+    TRY(check_slots(slots, err));
+    TRY(make(&content->rows, allocator, slots * content->row_bytes, err));
+    TRY(make(&content->keys, allocator, slots * content->shape.key_bytes, err));
+    TRY(make(&content->live, allocator, live_bytes(slots), err));
+    TRY(nphdi_used_slots_reserve(&content->used, allocator, slots, err));
+done:
+    return status;
+}
+
+nphd_status nphdi_content_commit(nphdi_content *content, uint64_t slots, uint64_t upper_lists,
+                                 nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(make_all(content, slots, nphdi_region_commit, err));
+    TRY(nphdi_graph_commit(&content->graph, slots, upper_lists, err));
+done:
+    return status;
+}
+
 nphd_status nphdi_content_reserve(nphdi_content *content, uint64_t slots, uint64_t upper_lists,
                                   nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t words = (slots + 63) / 64 * 8;
+    const uint64_t reserved = content->rows.reserved_bytes;
 
-    if (slots > NPHDI_MAX_SLOTS) {
-        return nphdi_fail(err, NPHD_FULL, "an index holds at most %llu vectors",
-                          (unsigned long long)NPHDI_MAX_SLOTS);
+    status = make_all(content, slots, nphdi_region_grow, err);
+    if (content->rows.reserved_bytes != reserved) {
+        /* planes have places for as many slots as the rows had; searches make them anew */
+        nphdi_planes_close(atomic_load(&content->planes));
+        atomic_store(&content->planes, NULL);
     }
-    TRY(nphdi_region_commit(&content->rows, content->allocator, slots * content->row_bytes, err));
-    TRY(nphdi_region_commit(&content->keys, content->allocator, slots * content->shape.key_bytes,
-                            err));
-    TRY(nphdi_region_commit(&content->live, content->allocator, words, err));
-    TRY(nphdi_used_slots_reserve(&content->used, content->allocator, slots, err));
+    TRY(status);
     TRY(nphdi_graph_reserve(&content->graph, slots, upper_lists, err));
 done:
     return status;
+}
+
+bool nphdi_content_has(const nphdi_content *content, uint64_t slots, uint64_t upper_lists)
+{
+    return slots <= NPHDI_MAX_SLOTS && slots * content->row_bytes <= content->rows.reserved_bytes &&
+           slots * content->shape.key_bytes <= content->keys.reserved_bytes &&
+           live_bytes(slots) <= content->live.reserved_bytes &&
+           nphdi_graph_has(&content->graph, slots, upper_lists);
 }
 
 uint64_t nphdi_content_capacity(const nphdi_content *content)
@@ -208,7 +195,7 @@ uint64_t nphdi_content_memory(const nphdi_content *content)
            content->graph.reused.committed_bytes + nphdi_key_map_bytes(&content->map) +
            nphdi_planes_memory(atomic_load(&content->planes)) + nphdi_content_mih_memory(content) +
            content->mapped.derived_directory_bytes + content->mapped.derived_table_room * 4 +
-           (content->graph.locks != NULL ? NPHDI_GRAPH_LOCKS * sizeof(nphdi_spinlock) : 0);
+           content->graph.lock_count * sizeof(nphdi_spinlock);
 }
 
 /* ---- slots ---- */
@@ -335,11 +322,13 @@ void nphdi_content_rekey(nphdi_content *content, uint32_t slot, nphd_key key)
 
 void nphdi_content_clear(nphdi_content *content)
 {
-    const uint64_t words = (atomic_load(&content->slots) + 63) / 64 * 8;
+    const uint64_t slots = atomic_load(&content->slots);
 
-    memset(content->live.base, 0, words);
+    if (slots > 0) {
+        memset(content->live.base, 0, live_bytes(slots));
+    }
     nphdi_used_slots_clear_all(&content->used);
-    nphdi_graph_clear(&content->graph, atomic_load(&content->slots));
+    nphdi_graph_clear(&content->graph, slots);
     nphdi_key_map_release(&content->map);
     if (atomic_load(&content->planes) != NULL) {
         nphdi_planes_clear(atomic_load(&content->planes));

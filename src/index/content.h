@@ -6,7 +6,9 @@
  *   (2) a live slot has its `live` and `used` bits set and exactly one entry in the key map;
  *   (3) a slot with neither bit is free: linked or not, it may be given to another vector;
  *   (4) a slot with only `used` set belongs to an add under way.
- * Readers see a live bit only after everything behind it. */
+ * Readers see a live bit only after everything behind it. Rows, keys, bits and lists move in
+ * nphdi_content_reserve() alone, under the content lock for writing: what points into them does not
+ * outlive the reader's hold of that lock. */
 #ifndef NPHDI_CONTENT_H
 #define NPHDI_CONTENT_H
 
@@ -70,9 +72,15 @@ nphd_status nphdi_content_create(const nphdi_shape *shape, bool view,
                                  nphd_error *err);
 void nphdi_content_close(nphdi_content *content);
 
-/* Memory for slots up to `slots`, and `upper_lists` more lists above level 0. */
+/* Memory for slots up to `slots`, and `upper_lists` more lists above level 0, in place: NPHD_FULL
+ * where something would have to move. The caller holds slot_lock. */
+nphd_status nphdi_content_commit(nphdi_content *content, uint64_t slots, uint64_t upper_lists,
+                                 nphd_error *err);
+/* The same, moving what has to be moved; nobody may be looking. */
 nphd_status nphdi_content_reserve(nphdi_content *content, uint64_t slots, uint64_t upper_lists,
                                   nphd_error *err);
+/* Would that be in place? */
+bool nphdi_content_has(const nphdi_content *content, uint64_t slots, uint64_t upper_lists);
 uint64_t nphdi_content_capacity(const nphdi_content *content);
 uint64_t nphdi_content_memory(const nphdi_content *content);
 

@@ -5,6 +5,9 @@
 #include <nphd/version.h>
 #include <string.h>
 
+/* Levels are worth looking at where they are few. */
+#define COUNTED_SLOTS 65536
+
 const char *nphd_version(void)
 {
     return NPHD_VERSION_TEXT;
@@ -311,6 +314,20 @@ nphd_status nphd_index_set_breadth(nphd_index *index, uint32_t build_breadth,
     return NPHD_OK;
 }
 
+/* Lists above level 0 of so many slots: what the levels of the first ones say, and an eighth more
+ * than is expected of the rest. */
+static uint64_t lists_for(const nphdi_content *content, uint64_t slots)
+{
+    const uint64_t counted = slots < COUNTED_SLOTS ? slots : COUNTED_SLOTS;
+    const uint64_t expected = (slots - counted) / (content->shape.connectivity - 1);
+    uint64_t lists = expected + expected / 8;
+
+    for (uint64_t slot = 0; slot < counted; slot++) {
+        lists += nphdi_graph_random_level((uint32_t)slot, content->shape.connectivity);
+    }
+    return lists;
+}
+
 nphd_status nphd_index_reserve(nphd_index *index, uint64_t vectors, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -319,22 +336,21 @@ nphd_status nphd_index_reserve(nphd_index *index, uint64_t vectors, nphd_error *
     nphdi_error_clear(err);
     NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_read(&index->change_lock);
-    nphdi_rwlock_read(&index->content_lock);
+    nphdi_rwlock_write(&index->content_lock); /* everything may move */
     content = index->content;
     if (content->view) {
         status = nphdi_fail(err, NPHD_READ_ONLY, "reserve: the index is a view");
         goto done;
     }
     (void)pthread_mutex_lock(&content->slot_lock);
-    status =
-        nphdi_content_reserve(content, vectors, vectors / (content->shape.connectivity - 1), err);
+    status = nphdi_content_reserve(content, vectors, lists_for(content, vectors), err);
     if (status == NPHD_OK) {
         const uint64_t live = atomic_load(&content->live_count);
         status = nphdi_content_reserve_map(content, vectors > live ? vectors - live : 0, err);
     }
     (void)pthread_mutex_unlock(&content->slot_lock);
 done:
-    nphdi_rwlock_read_end(&index->content_lock);
+    nphdi_rwlock_write_end(&index->content_lock);
     nphdi_rwlock_read_end(&index->change_lock);
     return status;
 }

@@ -15,6 +15,9 @@
 
 #define NO_SLOT UINT32_MAX
 
+/* An index of fewer slots doubles when its arrays have to move, since they may do so each time. */
+#define FEW_SLOTS 4096
+
 /* One vector of a batch. */
 typedef struct batch_item {
     size_t number;    /* in the caller's arrays */
@@ -139,6 +142,8 @@ static nphd_status plan_items(batch *work, const uint8_t *chosen, nphd_error *er
     nphd_status status = NPHD_OK;
     nphdi_content *content = work->content;
 
+    work->item_count = 0;
+    memset(&work->counts, 0, sizeof(work->counts));
     for (size_t i = 0; i < work->count; i++) {
         batch_item *item = &work->items[work->item_count];
         uint32_t found = NO_SLOT;
@@ -187,28 +192,76 @@ done:
     return status;
 }
 
-/* Memory for everything that the batch will need, so that publishing cannot fail. */
+/* Slots of the content once the batch has got its own. */
+static uint64_t slots_needed(const batch *work)
+{
+    const nphdi_content *content = work->content;
+    const uint64_t slots = atomic_load_explicit(&content->slots, memory_order_relaxed);
+    const uint64_t free_slots = nphdi_content_free_slots(content);
+
+    return slots + (work->item_count > free_slots ? work->item_count - free_slots : 0);
+}
+
+/* Lists above level 0 of the next slots, up to `to`. */
+static uint64_t upper_lists_of(const nphdi_content *content, uint64_t to)
+{
+    uint64_t lists = 0;
+
+    for (uint64_t slot = atomic_load_explicit(&content->slots, memory_order_relaxed); slot < to;
+         slot++) {
+        lists += nphdi_graph_random_level((uint32_t)slot, content->shape.connectivity);
+    }
+    return lists;
+}
+
+static bool has_memory(const batch *work)
+{
+    const uint64_t wanted = slots_needed(work);
+
+    return nphdi_content_has(work->content, wanted, upper_lists_of(work->content, wanted));
+}
+
+/* Moves the arrays to where there is room for the batch, as far as it is planned: twice as many
+ * slots of few, an eighth more of many, and fewer where that is refused. Readers and batches under
+ * way are waited for. The caller holds the content lock for reading and has it again afterwards;
+ * the change lock keeps the content in place while it is let go. */
+static nphd_status move_content(const batch *work, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_index *index = work->index;
+    nphdi_content *content = work->content;
+
+    nphdi_rwlock_read_end(&index->content_lock);
+    nphdi_rwlock_write(&index->content_lock);
+    (void)pthread_mutex_lock(&content->slot_lock);
+    const uint64_t wanted = slots_needed(work);
+    const uint64_t ahead = wanted + (wanted < FEW_SLOTS ? wanted : wanted / 8);
+    if (wanted > NPHDI_MAX_SLOTS ||
+        nphdi_content_reserve(content, ahead, upper_lists_of(content, ahead), NULL) != NPHD_OK) {
+        status = nphdi_content_reserve(content, wanted, upper_lists_of(content, wanted), err);
+    }
+    (void)pthread_mutex_unlock(&content->slot_lock);
+    nphdi_rwlock_write_end(&index->content_lock);
+    nphdi_rwlock_read(&index->content_lock);
+    return status;
+}
+
+/* Memory for everything that the batch will need, so that publishing cannot fail; it need not move
+ * for that. */
 static nphd_status reserve_batch(batch *work, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_content *content = work->content;
     const uint64_t slots = atomic_load_explicit(&content->slots, memory_order_relaxed);
-    const uint64_t free_slots = nphdi_content_free_slots(content);
-    const uint64_t fresh = work->item_count > free_slots ? work->item_count - free_slots : 0;
-    uint64_t wanted = slots + fresh;
-    uint64_t upper_lists = 0;
+    const uint64_t wanted = slots_needed(work);
 
-    for (uint64_t slot = slots; slot < slots + fresh; slot++) {
-        upper_lists += nphdi_graph_random_level((uint32_t)slot, content->shape.connectivity);
-    }
-    if (fresh > 0 && wanted > nphdi_content_capacity(content)) {
+    if (wanted > slots) {
+        const uint64_t lists = upper_lists_of(content, wanted);
         /* grow by an eighth, so that single adds rarely get here; settle for less if refused */
-        if (nphdi_content_reserve(content, wanted + wanted / 8, upper_lists, NULL) == NPHD_OK) {
-            wanted = 0;
+        if (wanted <= nphdi_content_capacity(content) ||
+            nphdi_content_commit(content, wanted + wanted / 8, lists, NULL) != NPHD_OK) {
+            TRY(nphdi_content_commit(content, wanted, lists, err));
         }
-    }
-    if (fresh > 0 && wanted > 0) {
-        TRY(nphdi_content_reserve(content, wanted, upper_lists, err));
     }
     /* other batches may be between plan and publish: their places in the map are promised, too */
     const uint64_t promised =
@@ -343,6 +396,14 @@ static nphd_status plan_batch(batch *work, nphd_error *err)
     }
     (void)pthread_mutex_lock(&work->content->slot_lock);
     status = plan_items(work, chosen, err);
+    while (status == NPHD_OK && !has_memory(work)) {
+        (void)pthread_mutex_unlock(&work->content->slot_lock);
+        status = move_content(work, err);
+        (void)pthread_mutex_lock(&work->content->slot_lock);
+        if (status == NPHD_OK) { /* others may have changed what is there meanwhile */
+            status = plan_items(work, chosen, err);
+        }
+    }
     if (status == NPHD_OK) {
         status = give_slots(work, err);
     }

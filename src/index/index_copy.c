@@ -27,7 +27,7 @@ static nphd_status copy_memory(const nphdi_content *from, nphdi_content *to, nph
     copy_region(&to->graph.upper_index, &graph->upper_index, slots * 4);
     copy_region(&to->graph.upper_lists, &graph->upper_lists,
                 graph->upper_count * 4 * (1 + (uint64_t)graph->connectivity));
-    copy_region(&to->graph.reused, &graph->reused, slots / 8 + (slots > 0 ? 1 : 0));
+    copy_region(&to->graph.reused, &graph->reused, (slots + 7) / 8);
     to->graph.upper_count = graph->upper_count;
     atomic_store(&to->graph.top, atomic_load(&graph->top));
     atomic_store(&to->slots, slots);

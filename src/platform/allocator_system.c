@@ -1,11 +1,10 @@
 /* The allocator over malloc and mmap. A reserved range is a private mapping without access and
  * without a claim on swap; committing gives access to its first pages, which the kernel fills with
- * zeros on first touch. */
+ * zeros on first touch. The last addresses and mappings are never taken. */
 #include "platform/platform.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #ifndef MAP_NORESERVE
@@ -15,10 +14,41 @@
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
+#define SPARE_BYTES ((size_t)32 << 20)
+#define SPARE_MAPPINGS 32
+#define LARGE_BYTES ((size_t)1 << 20) /* beyond what looking costs */
+
+/* Is there room for the program itself behind what was just taken: a thread with its stack, what
+ * malloc takes next, and the mappings of these? Otherwise the limit of addresses, or of mappings,
+ * would be met by whoever asks next, who may not be able to cope. */
+static bool system_leaves_room(void)
+{
+    const long page = sysconf(_SC_PAGESIZE);
+    bool fits = true;
+    char *range =
+        mmap(NULL, SPARE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (page <= 0 || range == MAP_FAILED) {
+        return false;
+    }
+    for (int i = 0; fits && i < SPARE_MAPPINGS / 2; i++) {
+        /* every other page of another kind: two mappings each */
+        fits = mprotect(range + (2 * i + 1) * page, (size_t)page, PROT_READ) == 0;
+    }
+    (void)munmap(range, SPARE_BYTES);
+    return fits;
+}
+
 static void *system_allocate(void *context, size_t bytes)
 {
+    void *memory = malloc(bytes);
+
     (void)context;
-    return malloc(bytes);
+    if (memory != NULL && bytes >= LARGE_BYTES && !system_leaves_room()) {
+        free(memory);
+        memory = NULL;
+    }
+    return memory;
 }
 
 static void system_release(void *context, void *memory, size_t bytes)
@@ -35,6 +65,10 @@ static void *system_reserve(void *context, size_t bytes)
     (void)context;
     range = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (range == MAP_FAILED) {
+        return NULL;
+    }
+    if (!system_leaves_room()) {
+        (void)munmap(range, bytes);
         return NULL;
     }
 #ifdef MADV_HUGEPAGE
@@ -65,27 +99,6 @@ static void system_unreserve(void *context, void *range, size_t bytes)
 {
     (void)context;
     (void)munmap(range, bytes);
-}
-
-uint64_t nphdi_memory_bytes(void)
-{
-    uint64_t bytes = 1ULL << 34; /* a guess, where the system does not tell */
-    struct rlimit limit;
-
-#ifdef _SC_PHYS_PAGES
-    const long pages = sysconf(_SC_PHYS_PAGES);
-    const long page = sysconf(_SC_PAGESIZE);
-
-    if (pages > 0 && page > 0) {
-        bytes = (uint64_t)pages * (uint64_t)page;
-    }
-#endif
-    /* under a limit of addresses one index takes but a part of them */
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur / 16 < bytes) {
-        bytes = limit.rlim_cur / 16;
-    }
-    return bytes;
 }
 
 const nphd_allocator *nphdi_allocator_system(void)

@@ -33,9 +33,6 @@ const nphd_allocator *nphdi_allocator_system(void);
 /* For one table in memory: from the system, whatever I/O table its owner has. */
 void nphdi_secret_draw(nphdi_hash_secret *out);
 
-/* The memory of the machine; a guess where the system does not tell. */
-uint64_t nphdi_memory_bytes(void);
-
 /* ---- processes ---- */
 
 /* The process that a handle belongs to. Zero: none was noted. */

@@ -22,7 +22,7 @@ static void build_again(const nphdi_content *from, nphdi_graph *graph, uint64_t 
 
     memset(&scratch, 0, sizeof(scratch));
     assert_int_equal(nphdi_graph_init(graph, from->allocator, from->shape.connectivity,
-                                      from->shape.connectivity_base, slots, NULL),
+                                      from->shape.connectivity_base, NULL),
                      NPHD_OK);
     assert_int_equal(nphdi_graph_reserve(graph, slots, from->graph.upper_count, NULL), NPHD_OK);
     for (uint32_t slot = 0; slot < slots; slot++) {

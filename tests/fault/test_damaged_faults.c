@@ -35,11 +35,6 @@ const nphd_allocator *nphdi_allocator_system(void)
     return &memory.table;
 }
 
-uint64_t nphdi_memory_bytes(void)
-{
-    return 1ULL << 30;
-}
-
 static void silent(void *context, nphd_log_level level, const char *text)
 {
     (void)context;

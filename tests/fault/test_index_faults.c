@@ -664,7 +664,7 @@ static void test_addresses_run_out(void **state)
         status = step_add_many(&here);
         batches++;
     }
-    assert_int_equal(status, NPHD_FULL);
+    assert_int_equal(status, NPHD_OUT_OF_MEMORY);
     assert_true(batches > 10);
     check_state(&here);
     assert_int_equal(step_remove(&here), NPHD_OK); /* which makes room again */

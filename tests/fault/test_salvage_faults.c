@@ -20,11 +20,6 @@ const nphd_allocator *nphdi_allocator_system(void)
     return &memory.table;
 }
 
-uint64_t nphdi_memory_bytes(void)
-{
-    return 1ULL << 30;
-}
-
 /* ---- the directories ---- */
 
 /* Some keys twice, in shards of their own, and a journal. */

@@ -20,11 +20,6 @@ const nphd_allocator *nphdi_allocator_system(void)
     return &memory.table;
 }
 
-uint64_t nphdi_memory_bytes(void)
-{
-    return 1ULL << 30;
-}
-
 /* Ranges of some MiB, which are taken at once. */
 static void *plain_allocate(void *context, size_t bytes)
 {

@@ -945,7 +945,7 @@ static void test_w33_w40_views_need_no_tables(void **state)
     expect_same(index, view);
     OK(nphd_index_get_stats(view, &after, NULL));
     assert_int_equal(after.memory_bytes, before.memory_bytes); /* W40 */
-    assert_true(after.memory_bytes < 8192);
+    assert_true(after.memory_bytes < 10000); /* the handle; a key table would be 12,004 */
     nphd_index_close(view);
     nphd_index_close(index);
     (void)unlink(path);

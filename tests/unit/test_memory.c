@@ -90,7 +90,7 @@ static void test_alloc_that_cannot_be(void **state)
 static void test_region_grows_in_place(void **state)
 {
     allocator_fault fault;
-    nphdi_region region = {NULL, 0, 0};
+    nphdi_region region = {NULL, 0, 0, false};
     nphd_error err = NPHD_ERROR_INIT;
     uint64_t bytes = 1;
     const uint8_t *base;
@@ -126,7 +126,7 @@ static void test_region_takes_less_where_refused(void **state)
     (void)state;
     for (uint64_t limit = STEP_BYTES; limit <= GIB; limit *= 2) {
         const uint64_t least = 3 * STEP_BYTES - 1;
-        nphdi_region region = {NULL, 0, 0};
+        nphdi_region region = {NULL, 0, 0, false};
         allocator_fault fault;
         nphd_status status;
         allocator_fault_init(&fault);
@@ -150,7 +150,7 @@ static void test_region_takes_less_where_refused(void **state)
 /* No least size: a step. A wanted size below the least is not tried at all. */
 static void test_region_at_its_ends(void **state)
 {
-    nphdi_region region = {NULL, 0, 0};
+    nphdi_region region = {NULL, 0, 0, false};
     nphd_error err = NPHD_ERROR_INIT;
     allocator_fault fault;
 
@@ -174,7 +174,7 @@ static void test_region_at_its_ends(void **state)
 static void test_region_is_full(void **state)
 {
     allocator_fault fault;
-    nphdi_region region = {NULL, 0, 0};
+    nphdi_region region = {NULL, 0, 0, false};
     nphd_error err = NPHD_ERROR_INIT;
 
     (void)state;
@@ -202,7 +202,7 @@ static void test_region_under_every_failure(void **state)
         bool met = true;
         for (uint64_t n = 1; met; n++) {
             allocator_fault fault;
-            nphdi_region region = {NULL, 0, 0};
+            nphdi_region region = {NULL, 0, 0, false};
             nphd_error err = NPHD_ERROR_INIT;
             allocator_fault_init(&fault);
             allocator_fault_arm(&fault, ALLOCATOR_FAULT_ALL, n, for_ever != 0);
@@ -225,6 +225,47 @@ static void test_region_under_every_failure(void **state)
             met = fault.failed > 0;
             allocator_fault_destroy(&fault);
         }
+    }
+}
+
+/* From a block through two ranges, with what was in it; and every request for memory fails once. */
+static void test_region_moves_with_its_content(void **state)
+{
+    bool met = true;
+
+    (void)state;
+    for (uint64_t n = 0; met; n++) {
+        allocator_fault fault;
+        nphdi_region region = {NULL, 0, 0, false};
+        uint64_t moves = 0;
+        allocator_fault_init(&fault);
+        allocator_fault_arm(&fault, ALLOCATOR_FAULT_ALL, n, false);
+        for (uint64_t bytes = 100; bytes < 40U << 20; bytes = bytes * 5 / 2) {
+            const nphdi_region before = region;
+            if (nphdi_region_grow(&region, &fault.table, bytes, NULL) != NPHD_OK) {
+                assert_ptr_equal(region.base, before.base);
+                assert_int_equal(region.committed_bytes, before.committed_bytes);
+                assert_int_equal(nphdi_region_grow(&region, &fault.table, bytes, NULL), NPHD_OK);
+            }
+            assert_true(region.committed_bytes >= bytes);
+            assert_true(region.block == (bytes <= 65536));
+            assert_true(all_zero(region.base + before.committed_bytes,
+                                 region.committed_bytes - before.committed_bytes));
+            if (before.committed_bytes > 0) {
+                assert_int_equal(region.base[0], 7);
+                assert_int_equal(region.base[before.committed_bytes - 1], 8);
+            }
+            moves += region.base != before.base && !region.block ? 1 : 0;
+            region.base[0] = 7;
+            region.base[region.committed_bytes - 1] = 8;
+        }
+        assert_in_range(moves, 2,
+                        3); /* a range that was refused was asked for with half the size */
+        assert_int_equal(fault.blocks + fault.ranges, 1);
+        nphdi_region_release(&region, &fault.table);
+        assert_true(allocator_fault_is_clean(&fault));
+        met = n == 0 || fault.failed > 0;
+        allocator_fault_destroy(&fault);
     }
 }
 
@@ -304,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_region_at_its_ends),
         cmocka_unit_test(test_region_is_full),
         cmocka_unit_test(test_region_under_every_failure),
+        cmocka_unit_test(test_region_moves_with_its_content),
         cmocka_unit_test(test_allocator_notices_mistakes),
         cmocka_unit_test(test_random_blocks),
     };
