@@ -376,7 +376,9 @@ NPHD_API nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_chang
  *
  * Shapes   path: a directory that does not exist yet, or is empty.
  * Errors   NPHD_EXISTS: there is something in it. NPHD_BUSY: the files kept changing. Else as
- *          nphd_sharded_save(). What was copied before an error stays and does no harm.
+ *          nphd_sharded_save(). What was copied before an error or an interruption stays and does
+ *          no harm: until all shards are there it does not open. (In a directory that the reference
+ *          saved last nothing lists the shards: there a part of a copy may open.)
  */
 NPHD_API nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path,
                                            nphd_error *err);
@@ -510,7 +512,8 @@ typedef struct nphd_directory_report {
  * that the files belong together. Changes nothing. options may be NULL; out may be NULL.
  *
  * `damage` is also called for what is no damage and worth a word: a last commit that is not whole,
- * as a power cut leaves it, or as it looks when the end of the journal is missing.
+ * as a power cut leaves it, or as it looks when the end of the journal is missing; and a journal
+ * that was put aside, not applied.
  *
  * Returns  NPHD_OK when all is well. Errors: NPHD_CORRUPT: the text names the first damage, and
  *          `damage` is called for each. NPHD_NOT_FOUND, NPHD_IO, NPHD_OUT_OF_MEMORY.

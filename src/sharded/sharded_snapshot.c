@@ -99,20 +99,75 @@ done:
     return status;
 }
 
+/* ---- the order, so that no part of a copy passes for an older state ---- */
+
+/* Journals come first, as without a shard they are nothing; then the newest shard, which names all
+ * others, so that opening misses those that are not there yet. */
+typedef enum copy_step { COPY_JOURNALS, COPY_NEWEST, COPY_REST } copy_step;
+
+/* The shard with the record in force; names->count: none is ours. */
+static nphd_status find_newest(const nphd_sharded *sharded, const char *directory,
+                               const nphdi_names *names, size_t *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint64_t generation = 0;
+
+    *out = names->count;
+    for (size_t i = 0; i < names->count; i++) {
+        nphd_metadata found = NPHD_METADATA_INIT;
+        char *path = NULL;
+        size_t room = 0;
+        if (nphdi_shard_number(names->names[i]) == NPHDI_NO_NUMBER) {
+            continue;
+        }
+        TRY(nphdi_path_join(sharded->allocator, directory, names->names[i], &path, &room, err));
+        status = nphd_file_metadata(path, sharded->io, &found, err);
+        nphdi_free(sharded->allocator, path, room, 1);
+        TRY(status);
+        if (found.generation > generation) {
+            generation = found.generation;
+            *out = i;
+        }
+    }
+done:
+    return status;
+}
+
+static copy_step step_of(const nphdi_names *names, size_t i, size_t newest)
+{
+    uint64_t sequence;
+
+    return nphdi_journal_is_name(names->names[i], &sequence) ? COPY_JOURNALS
+           : i == newest                                     ? COPY_NEWEST
+                                                             : COPY_REST;
+}
+
+/* What was copied is durable before the next step. */
+static nphd_status flush_copy(const nphd_sharded *sharded, const char *path, nphd_error *err)
+{
+    const int failed = sharded->io->sync_directory(sharded->io->context, path);
+
+    return failed == 0 || failed == EINVAL
+               ? NPHD_OK
+               : nphdi_fail_os(err, failed, "%s: flush of the directory", path);
+}
+
 static nphd_status copy_all(const nphd_sharded *sharded, const char *path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_names names;
-    int failed;
+    size_t newest = 0;
 
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(sharded->io, sharded->path, sharded->allocator, &names, err));
-    for (size_t i = 0; i < names.count; i++) {
-        TRY(copy_named(sharded, names.names[i], path, err));
-    }
-    failed = sharded->io->sync_directory(sharded->io->context, path);
-    if (failed != 0 && failed != EINVAL) {
-        status = nphdi_fail_os(err, failed, "%s: flush of the directory", path);
+    TRY(find_newest(sharded, sharded->path, &names, &newest, err));
+    for (copy_step step = COPY_JOURNALS; step <= COPY_REST; step++) {
+        for (size_t i = 0; i < names.count; i++) {
+            if (step_of(&names, i, newest) == step) {
+                TRY(copy_named(sharded, names.names[i], path, err));
+            }
+        }
+        TRY(flush_copy(sharded, path, err));
     }
 done:
     nphdi_names_free(&names);
@@ -125,15 +180,23 @@ static nphd_status remove_all(const nphd_sharded *sharded, const char *path, nph
     nphdi_names names;
     char *file = NULL;
     size_t room = 0;
+    size_t newest = 0;
 
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(sharded->io, path, sharded->allocator, &names, err));
-    for (size_t i = 0; i < names.count; i++) {
-        TRY(nphdi_path_join(sharded->allocator, path, names.names[i], &file, &room, err));
-        TRY(nphdi_file_remove(sharded->io, file, false, err));
-        nphdi_free(sharded->allocator, file, room, 1);
-        file = NULL;
-        room = 0;
+    TRY(find_newest(sharded, path, &names, &newest, err));
+    for (int step = COPY_REST; step >= COPY_JOURNALS; step--) {
+        for (size_t i = 0; i < names.count; i++) {
+            if ((int)step_of(&names, i, newest) != step) {
+                continue;
+            }
+            TRY(nphdi_path_join(sharded->allocator, path, names.names[i], &file, &room, err));
+            TRY(nphdi_file_remove(sharded->io, file, false, err));
+            nphdi_free(sharded->allocator, file, room, 1);
+            file = NULL;
+            room = 0;
+        }
+        TRY(flush_copy(sharded, path, err));
     }
 done:
     nphdi_free(sharded->allocator, file, room, 1);

@@ -244,6 +244,21 @@ static void tell_headless(const verification *of, const nphdi_journal_reader *re
     }
 }
 
+/* A journal that was put aside may have what nothing else has. */
+static void tell_unapplied(const verification *of, const char *directory, const char *name)
+{
+    nphd_error text = NPHD_ERROR_INIT;
+
+    if (of->options->damage == NULL || strncmp(name, "journal_", 8) != 0 ||
+        strstr(name, ".unapplied") == NULL) {
+        return;
+    }
+    (void)nphdi_fail(&text, NPHD_OK,
+                     "%s/%s: a journal that was not applied, as the reference had saved since",
+                     directory, name);
+    of->options->damage(of->options->damage_context, text.text);
+}
+
 static nphd_status verify_frames(verification *of, nphdi_journal_reader *reader, uint64_t limit,
                                  nphd_error *err)
 {
@@ -309,6 +324,7 @@ static nphd_status verify_journals(verification *of, const char *directory,
         uint64_t sequence;
         uint64_t limit = 0;
         if (!nphdi_journal_is_name(names->names[i], &sequence)) {
+            tell_unapplied(of, directory, names->names[i]);
             continue;
         }
         TRY(journal_limit(of, directory, names, sequence, &limit, err));

@@ -182,7 +182,15 @@ static void test_cut_only_shard(void **state)
     cut_last(*state, 1, FIRST);
 }
 
-/* A journal that is not applied is never deleted. */
+static char noted[512];
+
+static void note(void *context, const char *text)
+{
+    (void)context;
+    (void)snprintf(noted, sizeof(noted), "%s", text);
+}
+
+/* A journal that is not applied is never deleted, and verify has a word about it. */
 static void test_journal_is_put_aside(void **state)
 {
     dirlab *lab = *state;
@@ -215,6 +223,8 @@ static void test_journal_is_put_aside(void **state)
     assert_non_null(strstr(lab->log, name));
     expect_opens(lab);
     assert_true(dirlab_exists(lab, name));
+    OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, note, NULL, NULL, NULL));
+    assert_non_null(strstr(noted, name));
 }
 
 /* The reference emptied the last shard, and deletes its file then. */

@@ -290,12 +290,73 @@ static void test_journal_of_a_copy_stays(void **state)
     content_free(&then);
 }
 
+/* Whatever part of a snapshot an interruption left: it opens with the whole state, or not at all,
+ * and verify does not call it whole. */
+static void interrupt(dirlab *lab, bool journal)
+{
+    static const uint32_t kinds[] = {IO_FAULT_COPY, IO_FAULT_SYNC_DIRECTORY, IO_FAULT_RENAME,
+                                     IO_FAULT_OPEN};
+    const nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options reading = dirlab_options(lab);
+    nphd_sharded *writer = dirlab_open(lab, &options);
+    directory_content then = {NULL, 0, 0, 0};
+    size_t refused = 0;
+    char path[32];
+
+    fill(lab, writer);
+    OK(nphd_sharded_rotate(writer, NULL));
+    dirlab_add(lab, writer, 100, 110);
+    OK(nphd_sharded_save(writer, NULL, NULL));
+    dirlab_add(lab, writer, 110, 120);
+    OK(journal ? nphd_sharded_commit(writer, NULL) : nphd_sharded_save(writer, NULL, NULL));
+    nphd_sharded_free(writer);
+    reading.read_only = true;
+    nphd_sharded *reader = dirlab_open(lab, &reading);
+    content_take(reader, &then);
+    for (size_t kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
+        nphd_status status = NPHD_IO;
+        for (uint64_t n = 1; status != NPHD_OK; n++) {
+            nphd_sharded *copy = NULL;
+            (void)snprintf(path, sizeof(path), "part%zu_%d", kind, (int)n);
+            io_fault_arm(&lab->fault, kinds[kind], n, EIO, true);
+            status = nphd_sharded_snapshot(reader, path, NULL);
+            io_fault_disarm(&lab->fault);
+            if (nphd_sharded_open(path, &reading, &copy, NULL) == NPHD_OK) {
+                content_expect(copy, &then);
+                nphd_sharded_free(copy);
+                continue;
+            }
+            refused++;
+            assert_int_not_equal(
+                nphd_directory_verify(path, &lab->fault.table, NULL, NULL, NULL, NULL), NPHD_OK);
+        }
+    }
+    assert_true(refused > 2);
+    nphd_sharded_free(reader);
+    content_free(&then);
+}
+
+static void test_interrupted(void **state)
+{
+    interrupt(*state, false);
+}
+
+static void test_interrupted_with_a_journal(void **state)
+{
+    interrupt(*state, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DIRLAB_TEST(test_of_a_writer),     DIRLAB_TEST(test_arguments),
-        DIRLAB_TEST(test_without_sharing), DIRLAB_TEST(test_failing_calls),
-        DIRLAB_TEST(test_of_a_reader),     DIRLAB_TEST(test_journal_of_a_copy_stays),
+        DIRLAB_TEST(test_of_a_writer),
+        DIRLAB_TEST(test_interrupted),
+        DIRLAB_TEST(test_interrupted_with_a_journal),
+        DIRLAB_TEST(test_arguments),
+        DIRLAB_TEST(test_without_sharing),
+        DIRLAB_TEST(test_failing_calls),
+        DIRLAB_TEST(test_of_a_reader),
+        DIRLAB_TEST(test_journal_of_a_copy_stays),
     };
 
     return cmocka_run_group_tests_name("snapshots", tests, NULL, NULL);
