@@ -65,12 +65,13 @@ typedef struct nphd_batch_options {
     uint32_t threads; /* worker threads for the call; 0 and 1: the calling thread alone */
     nphd_progress progress;
     void *progress_context;
+    bool overwrite; /* nphd_index_save(): also over a file that somebody else put there */
 } nphd_batch_options;
 
 #ifdef __cplusplus
 #define NPHD_BATCH_OPTIONS_INIT                                                                    \
     {                                                                                              \
-        sizeof(nphd_batch_options), 0, NULL, NULL                                                  \
+        sizeof(nphd_batch_options), 0, NULL, NULL, false                                           \
     }
 #else
 #define NPHD_BATCH_OPTIONS_INIT                                                                    \

@@ -17,7 +17,15 @@ extern "C" {
  * content is on the device; at any crash before, the old file is still whole.
  *
  * The bytes go to a temporary file `<path>.tmp-...` in the same directory, which is flushed,
- * renamed over `path`, and its directory flushed.
+ * renamed over `path`, and its directory flushed. A symbolic link at `path` is followed, and the
+ * new file has the permissions and, where that is allowed, the owner of the old one. Only a file is
+ * replaced.
+ *
+ * An index knows the file that it was loaded from, viewed or saved to last, by its true path and
+ * content. If another one is there now (another program saved meanwhile), it is left alone, unless
+ * options->overwrite is set. None there, or a path that the index does not know: the file is made
+ * or replaced. Between the last look and the rename another save may still come in between: hold
+ * nphd_lock_acquire() from loading to saving where that matters.
  *
  * Returns  NPHD_OK; dirty is then 0.
  * Errors   NPHD_IO, NPHD_NO_SPACE: nothing changed on disk, the index is as dirty as before; a
@@ -25,6 +33,7 @@ extern "C" {
  *          directory could not be flushed; the index stays dirty. NPHD_OUT_OF_MEMORY,
  *          NPHD_CANCELLED; NPHD_CORRUPT: the index is a view of a damaged file. NPHD_FULL: it has
  *          the last generation that a file can say, after 2^63 saves; a copy begins anew.
+ *          NPHD_CHANGED: another file is there; nothing was written.
  * Threads  any; searches go on, adding threads wait.
  */
 NPHD_API nphd_status nphd_index_save(nphd_index *index, const char *path,
@@ -119,6 +128,29 @@ NPHD_API nphd_status nphd_index_view_buffer(nphd_index *index, const void *buffe
 NPHD_API nphd_status nphd_index_restore(const char *path, bool view,
                                         const nphd_open_options *options, nphd_index **out,
                                         nphd_error *err);
+
+/** A lock of an index file, against other programs that take it. */
+typedef struct nphd_lock nphd_lock;
+
+/**
+ * Lock an index file against every other nphd_lock_acquire() of it, in this process and others, for
+ * loading, changing and saving it without anybody in between; the program `nphd` takes it for every
+ * command that changes a file. Where there is no file yet, its directory is locked. Loading and
+ * viewing do not ask for it.
+ *
+ * Shapes   path: as for nphd_index_save(). io: NULL for files of the operating system.
+ * Returns  NPHD_OK with *out, to be released with nphd_lock_release(); it ends with the process
+ *          too.
+ * Errors   NPHD_BUSY: somebody has it; this call never waits. NPHD_UNSUPPORTED: the file system or
+ *          the table has no such locks. NPHD_NOT_FOUND: there is no such directory. NPHD_IO,
+ *          NPHD_OUT_OF_MEMORY.
+ * Threads  any.
+ */
+NPHD_API nphd_status nphd_lock_acquire(const char *path, const nphd_io *io, nphd_lock **out,
+                                       nphd_error *err);
+
+/** Release a lock. Takes NULL. Threads: any. */
+NPHD_API void nphd_lock_release(nphd_lock *lock);
 
 /** What the header of a file says. Codes are those of the file format. */
 typedef struct nphd_metadata {

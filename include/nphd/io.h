@@ -98,9 +98,10 @@ typedef struct nphd_io {
     /** Tell what is there, following symbolic links. ENOENT: nothing. Without it: a save replaces
      * what is there unseen, and a file without trailer is known by its size alone. */
     int (*look)(void *context, const char *path, nphd_file_facts *out);
-    /** The path of the file that `path` means: symbolic links at its end are followed, whether or
-     * not there is a file, and a path that begins in the working directory becomes absolute.
-     * ENAMETOOLONG: more than `room` bytes. Without it: `path` itself. */
+    /** The path of the file that `path` means, one for each file: symbolic links at its end are
+     * followed, whether or not there is a file, and the directory becomes its true absolute path
+     * if there is one, unless it is that of a rooted context. ENAMETOOLONG: more than `room`
+     * bytes. Without it: `path` itself. */
     int (*resolve)(void *context, const char *path, char *out, size_t room);
     /** As `open` with NPHD_OPEN_CREATE, for a file that will take the place of `like`: it has the
      * permissions of `like` and, where that is allowed, its owner, and at no moment more
@@ -110,7 +111,7 @@ typedef struct nphd_io {
     /** Lock the file or directory `path` itself, as it is, against every other `hold` of it;
      * EWOULDBLOCK, without waiting, while somebody has it, ENOENT when there is none. What is held
      * is what the name leads to when the call returns. Ends as `lock` does. Without it:
-     * nphd_file_lock() answers NPHD_UNSUPPORTED. */
+     * nphd_lock_acquire() answers NPHD_UNSUPPORTED. */
     int (*hold)(void *context, const char *path, nphd_file *out_file);
 } nphd_io;
 

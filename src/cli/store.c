@@ -26,21 +26,24 @@ static cli_exit store_result(nphd_status status, const nphd_error *err)
 
 /* ---- a file ---- */
 
-/* A save that fails after hours of adding is no news for the end. */
-static cli_exit store_check_folder(const char *path)
+/* A save that fails after hours of adding is no news for the end. The file is replaced where a
+ * symbolic link leads. */
+static cli_exit store_check_folder(const char *path, bool is_new)
 {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash != NULL ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    char *real = realpath(path, NULL);
+    const char *target = real != NULL ? real : path;
+    const char *slash = strrchr(target, '/');
+    char *folder = slash != NULL ? strndup(target, (size_t)(slash - target) + 1) : strdup(".");
     cli_exit result = CLI_SUCCESS;
 
     if (folder == NULL) {
-        return cli_out_of_memory();
-    }
-    if (access(folder, W_OK | X_OK) != 0) {
-        cli_complain("%s: cannot be created: %s", path, strerror(errno));
+        result = cli_out_of_memory();
+    } else if (access(folder, W_OK | X_OK) != 0) {
+        cli_complain("%s: cannot be %s: %s", path, is_new ? "created" : "saved", strerror(errno));
         result = CLI_SYSTEM;
     }
     free(folder);
+    free(real);
     return result;
 }
 
@@ -48,11 +51,8 @@ static cli_exit store_create_file(cli_store *store, const cli_store_options *opt
 {
     nphd_index_options create = NPHD_INDEX_OPTIONS_INIT;
     nphd_error err = NPHD_ERROR_INIT;
-    cli_exit result = store_check_folder(store->path);
+    cli_exit result;
 
-    if (result != CLI_SUCCESS) {
-        return result;
-    }
     create.max_bits = options->max_bits;
     create.key_bits = options->key_bits;
     create.metric = options->metric;
@@ -98,6 +98,14 @@ static cli_exit store_restore(cli_store *store, cli_access access, const cli_sto
     return store_result(status, &err);
 }
 
+/* Before a file is loaded to be changed: may it be saved, and is it ours alone? */
+static cli_exit store_prepare_change(cli_store *store, bool is_new)
+{
+    const cli_exit result = store_check_folder(store->path, is_new);
+
+    return result == CLI_SUCCESS ? cli_store_lock(store) : result;
+}
+
 /* The stats of an index would tell its shape too, but counting the links for them walks the graph,
  * and a view is to open in constant time. */
 static cli_exit store_open_file(cli_store *store, cli_access access,
@@ -105,8 +113,16 @@ static cli_exit store_open_file(cli_store *store, cli_access access,
 {
     nphd_metadata metadata = NPHD_METADATA_INIT;
     nphd_error err = NPHD_ERROR_INIT;
-    const nphd_status status = nphd_file_metadata(store->path, NULL, &metadata, &err);
+    nphd_status status = nphd_file_metadata(store->path, NULL, &metadata, &err);
 
+    if (access != CLI_READ &&
+        (status == NPHD_OK || (status == NPHD_NOT_FOUND && access == CLI_CREATE))) {
+        const cli_exit result = store_prepare_change(store, status == NPHD_NOT_FOUND);
+        if (result != CLI_SUCCESS) {
+            return result;
+        }
+        status = nphd_file_metadata(store->path, NULL, &metadata, &err); /* as it is now */
+    }
     if (status == NPHD_NOT_FOUND && access == CLI_CREATE) {
         return store_create_file(store, options);
     }
@@ -220,6 +236,8 @@ void cli_store_close(cli_store *store)
 {
     nphd_index_close(store->index);
     nphd_sharded_free(store->sharded);
+    nphd_lock_release(store->lock);
+    store->lock = NULL;
     store->index = NULL;
     store->sharded = NULL;
 }

@@ -46,6 +46,7 @@ typedef struct cli_store_options {
 
 typedef struct cli_store {
     const char *path;
+    nphd_lock *lock;       /* of a file that is changed, or NULL */
     nphd_index *index;     /* a file, or NULL */
     nphd_sharded *sharded; /* a directory, or NULL */
     cli_shape shape;
@@ -63,7 +64,12 @@ cli_exit cli_store_check_options(const char *path, const cli_store_options *opti
 /* Complains when there is no directory with a shard in it. */
 cli_exit cli_store_find_directory(const char *path);
 
-/* The path is kept, not copied. cli_store_close() follows either way. */
+/* Locks a file that is going to be changed, until cli_store_close(): waits for other programs, and
+ * says so. Where nothing can be locked the command goes on, with a word (store_lock.c). */
+cli_exit cli_store_lock(cli_store *store);
+
+/* The path is kept, not copied. A file that will be changed is locked. cli_store_close() follows
+ * either way. */
 cli_exit cli_store_open(cli_store *store, const char *path, cli_access access,
                         const cli_store_options *options);
 

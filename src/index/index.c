@@ -162,6 +162,7 @@ void nphd_index_close(nphd_index *index)
         return;
     }
     nphdi_content_close(index->content);
+    nphdi_home_release(index->allocator, &index->home);
     while (index->pool != NULL) {
         nphdi_pooled_scratch *scratch = index->pool;
         index->pool = scratch->next;

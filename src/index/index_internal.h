@@ -10,6 +10,7 @@
 #define NPHDI_INDEX_INTERNAL_H
 
 #include "index/content.h"
+#include "index/index_home.h"
 #include "platform/platform.h"
 
 #include <nphd/index.h>
@@ -40,6 +41,8 @@ struct nphd_index {
     _Atomic uint64_t dirty;
     _Atomic uint64_t generation; /* saves behind the content */
     uint8_t identity[16];        /* zero before the first save */
+    nphdi_home home;             /* under change_lock */
+    bool is_shard;               /* of a directory, which looks after its files itself */
     pthread_mutex_t pool_lock;
     nphdi_pooled_scratch *pool;
     bool change_lock_made;

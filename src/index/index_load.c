@@ -394,6 +394,26 @@ done:
     return status;
 }
 
+static nphd_status open_file(nphd_index *index, const char *path, bool view,
+                             const nphd_open_options *options, nphdi_home *home, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_source source;
+
+    memset(&source, 0, sizeof(source));
+    if (!index->is_shard) {
+        TRY(nphdi_home_begin(index->io, index->allocator, path, home, err));
+        /* before it is opened: what is put there later counts as another file */
+        TRY(nphdi_home_look(index->io, home, err));
+    }
+    TRY(nphdi_source_open(&source, index->io, path, err));
+    TRY(index->is_shard ? NPHD_OK : nphdi_home_of_source(home, &source, err));
+    TRY(open_source(index, &source, view, options, err));
+done:
+    nphdi_source_close(&source);
+    return status;
+}
+
 static nphd_status open_locked(nphd_index *index, const char *path, const void *buffer,
                                size_t bytes, bool view, const nphd_open_options *options,
                                nphd_error *err)
@@ -401,9 +421,10 @@ static nphd_status open_locked(nphd_index *index, const char *path, const void *
     nphd_status status = NPHD_OK;
     nphd_open_options known = NPHD_OPEN_OPTIONS_INIT;
     nphdi_source source;
+    nphdi_home home;
 
     nphdi_error_clear(err);
-    memset(&source, 0, sizeof(source));
+    memset(&home, 0, sizeof(home));
     NPHDI_INDEX_ENTER(index, err);
     TRY(nphdi_options_read(options, sizeof(known), &known, "open options", err));
     if (known.build_breadth > NPHDI_MAX_BREADTH || known.search_breadth > NPHDI_MAX_BREADTH) {
@@ -418,14 +439,15 @@ static nphd_status open_locked(nphd_index *index, const char *path, const void *
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_write(&index->content_lock);
     if (path != NULL) {
-        status = nphdi_source_open(&source, index->io, path, err);
+        status = open_file(index, path, view, &known, &home, err);
     } else {
         nphdi_source_of_memory(&source, buffer, bytes);
-    }
-    if (status == NPHD_OK) {
         status = open_source(index, &source, view, &known, err);
     }
-    nphdi_source_close(&source);
+    if (status == NPHD_OK) {
+        nphdi_home_move(index->allocator, &index->home, &home);
+    }
+    nphdi_home_release(index->allocator, &home);
     nphdi_rwlock_write_end(&index->content_lock);
     nphdi_rwlock_write_end(&index->change_lock);
 done:
@@ -489,31 +511,5 @@ nphd_status nphd_index_view_buffer(nphd_index *index, const void *buffer, size_t
     TRY(check_buffer(buffer, err));
     TRY(open_locked(index, NULL, buffer, bytes, true, options, err));
 done:
-    return status;
-}
-
-nphd_status nphd_index_restore(const char *path, bool view, const nphd_open_options *options,
-                               nphd_index **out, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphd_open_options known = NPHD_OPEN_OPTIONS_INIT;
-    nphd_index_options create = NPHD_INDEX_OPTIONS_INIT;
-    nphd_index *index = NULL;
-
-    nphdi_error_clear(err);
-    if (out == NULL) {
-        return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "out is NULL");
-    }
-    *out = NULL;
-    TRY(nphdi_options_read(options, sizeof(known), &known, "open options", err));
-    create.allocator = known.allocator;
-    create.io = known.io;
-    TRY(nphdi_index_create(&create, true, &index, err));
-    TRY(view ? nphd_index_view(index, path, &known, err)
-             : nphd_index_load(index, path, &known, err));
-    *out = index;
-    index = NULL;
-done:
-    nphd_index_close(index);
     return status;
 }

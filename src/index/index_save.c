@@ -450,16 +450,29 @@ static nphd_status ensure_identity(const nphd_index *index, uint8_t identity[16]
     return failed == 0 ? NPHD_OK : nphdi_fail_os(err, failed, "save: random identity");
 }
 
+/* A shard has no home. */
+static nphd_status check_home(const nphd_index *index, const nphdi_home *to, const char *path,
+                              const nphd_batch_options *options, nphd_error *err)
+{
+    return to->path == NULL || options->overwrite
+               ? NPHD_OK
+               : nphdi_home_check(index->io, &index->home, to, path, err);
+}
+
 static nphd_status save_file(nphd_index *index, const char *path, const nphdi_save_as *as,
                              const nphd_batch_options *options, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_replacement file;
     nphdi_block_sink to;
+    nphdi_home home;
     save_plan plan;
 
     memset(&file, 0, sizeof(file));
     memset(&to, 0, sizeof(to));
+    memset(&home, 0, sizeof(home));
+    TRY(as == NULL ? nphdi_home_begin(index->io, index->allocator, path, &home, err) : NPHD_OK);
+    TRY(check_home(index, &home, path, options, err));
     TRY(plan_save(index, as, &plan, err));
     if (as == NULL) {
         TRY(ensure_identity(index, plan.trailer.identity, err));
@@ -477,8 +490,11 @@ static nphd_status save_file(nphd_index *index, const char *path, const nphdi_sa
     TRY(nphdi_replacement_begin(&file, index->io, index->allocator, path, to.total, err));
     to.file = &file;
     TRY(write_content(&to, index->content, &plan, err));
+    TRY(check_home(index, &home, path, options, err)); /* that took its time */
     status = nphdi_replacement_commit(&file, err);
     if (status == NPHD_OK || status == NPHD_DURABILITY_UNKNOWN) {
+        nphdi_home_of_trailer(&home, &plan.trailer);
+        nphdi_home_move(index->allocator, &index->home, &home);
         memcpy(index->identity, plan.trailer.identity, sizeof(index->identity));
         index->generation = plan.trailer.generation;
     }
@@ -486,6 +502,7 @@ static nphd_status save_file(nphd_index *index, const char *path, const nphdi_sa
         atomic_store(&index->dirty, 0);
     }
 done:
+    nphdi_home_release(index->allocator, &home);
     nphdi_replacement_end(&file);
     nphdi_sink_end(&to);
     return status;

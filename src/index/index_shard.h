@@ -9,6 +9,7 @@
 #include "index/slot_table.h"
 
 #include <nphd/index.h>
+#include <nphd/index_file.h>
 #include <nphd/index_radius.h>
 #include <nphd/index_search.h>
 #include <nphd/io.h>
@@ -27,6 +28,10 @@ typedef struct nphdi_save_as {
 /* As nphd_index_save(), with identity and generation given; on success they are the handle's. */
 nphd_status nphdi_index_save_as(nphd_index *index, const char *path, const nphdi_save_as *as,
                                 const nphd_batch_options *options, nphd_error *err);
+
+/* As nphd_index_restore(), a view, without a note of which file it was. */
+nphd_status nphdi_index_view_shard(const char *path, const nphd_open_options *options,
+                                   nphd_index **out, nphd_error *err);
 
 /* Where extra sections would begin in the file that a save would write now, and how many sections
  * it has without them. Nobody may be changing the index. */

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* The longest directory name of nphdi_file_remove: PATH_MAX of Linux. */
+/* The longest path on the stack: PATH_MAX of Linux. */
 #define DIRECTORY_ROOM 4096
 
 /* Starts of a listing that is interrupted every time. */
@@ -89,6 +89,50 @@ nphd_status nphdi_path_join(const nphd_allocator *allocator, const char *directo
     memcpy(*out + directory_bytes + slash, name, name_bytes + 1);
     *room = bytes;
     return NPHD_OK;
+}
+
+nphd_status nphdi_path_resolve(const nphd_io *io, const nphd_allocator *allocator, const char *path,
+                               char **out, size_t *room, nphd_error *err)
+{
+    const char *from = path;
+    char resolved[DIRECTORY_ROOM];
+    nphd_status status;
+    int os_error;
+
+    *out = NULL;
+    *room = 0;
+    if (nphdi_io_has(io, NPHDI_IO_END(resolve)) && io->resolve != NULL) {
+        NPHDI_REPEAT_INTERRUPTED(os_error,
+                                 io->resolve(io->context, path, resolved, sizeof(resolved)));
+        if (os_error != 0) {
+            return nphdi_fail_os(err, os_error, "%s: cannot tell where the file is", path);
+        }
+        from = resolved;
+    }
+    status = nphdi_alloc(allocator, strlen(from) + 1, 1, out, err);
+    if (status == NPHD_OK) {
+        *room = strlen(from) + 1;
+        memcpy(*out, from, *room);
+    }
+    return status;
+}
+
+nphd_status nphdi_path_from_root(const nphd_io *io, const nphd_allocator *allocator,
+                                 const char *path, char **out, size_t *room, nphd_error *err)
+{
+    nphd_status status;
+    char *here = NULL;
+    size_t here_room = 0;
+
+    *out = NULL;
+    *room = 0;
+    status = nphdi_path_resolve(io, allocator, ".", &here, &here_room, err);
+    if (status == NPHD_OK) {
+        const bool relative = path[0] != '/' && here[0] == '/';
+        status = nphdi_path_join(allocator, relative ? here : "", path, out, room, err);
+    }
+    nphdi_free(allocator, here, here_room, 1);
+    return status;
 }
 
 nphd_status nphdi_file_remove(const nphd_io *io, const char *path, bool sync, nphd_error *err)

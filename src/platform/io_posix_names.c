@@ -235,9 +235,30 @@ static int posix_follow(void *context, char *path, size_t room, bool *out_link)
     return posix_compose(path, room, path, (size_t)(slash + 1 - path), target);
 }
 
+/* Puts the true path of the directory in front, where it can be told: a missing one, or one too
+ * deep, is found when the path is used, or not. */
+static int posix_canonize(char *path, size_t room)
+{
+    const char *slash = strrchr(path, '/');
+    const size_t bytes = slash == NULL ? 0 : (size_t)(slash + 1 - path);
+    char name[PATH_MAX];
+    char directory[PATH_MAX];
+    int os_error = posix_compose(name, sizeof(name), "", 0, path + bytes);
+
+    if (os_error == 0) {
+        path[bytes] = '\0';
+        if (realpath(bytes == 0 ? "." : path, directory) == NULL) {
+            return posix_compose(path, room, path, bytes, name);
+        }
+        const size_t length = strcmp(directory, "/") == 0 ? 0 : strlen(directory);
+        directory[length] = '/';
+        os_error = posix_compose(path, room, directory, length + 1, name);
+    }
+    return os_error;
+}
+
 int nphdi_posix_resolve(void *context, const char *path, char *out, size_t room)
 {
-    char here[PATH_MAX];
     const char *name = out;
     bool link = true;
     int os_error = posix_compose(out, room, "", 0, path);
@@ -245,17 +266,10 @@ int nphdi_posix_resolve(void *context, const char *path, char *out, size_t room)
     for (int links = 0; os_error == 0 && link; links++) {
         os_error = links == LINKS_MAX ? ELOOP : posix_follow(context, out, room, &link);
     }
-    if (os_error != 0 || out[0] == '/' || posix_place(context, &name) != AT_FDCWD) {
-        return os_error;
+    if (os_error == 0 && posix_place(context, &name) == AT_FDCWD) {
+        os_error = posix_canonize(out, room);
     }
-    if (getcwd(here, sizeof(here) - 1) == NULL) {
-        return errno;
-    }
-    if (strcmp(here, "/") != 0) {
-        memcpy(here + strlen(here), "/", 2);
-    }
-    os_error = posix_compose(here, sizeof(here), here, strlen(here), out);
-    return os_error != 0 ? os_error : posix_compose(out, room, "", 0, here);
+    return os_error;
 }
 
 /* ---- names ---- */

@@ -233,6 +233,16 @@ nphd_status nphdi_directory_make(const nphd_io *io, const char *path,
 nphd_status nphdi_path_join(const nphd_allocator *allocator, const char *directory,
                             const char *name, char **out, size_t *room, nphd_error *err);
 
+/* The path of the file that `path` means (resolve of the table; `path` itself where there is none),
+ * to be freed as *room bytes; NULL and 0 on failure. */
+nphd_status nphdi_path_resolve(const nphd_io *io, const nphd_allocator *allocator, const char *path,
+                               char **out, size_t *room, nphd_error *err);
+
+/* `path` itself, or behind the working directory if it is relative; no link is followed. To be
+ * freed as *room bytes; NULL and 0 on failure. Where the table cannot tell: `path` itself. */
+nphd_status nphdi_path_from_root(const nphd_io *io, const nphd_allocator *allocator,
+                                 const char *path, char **out, size_t *room, nphd_error *err);
+
 /* The bytes of `path` that name the directory it is in; 0: the current one. */
 size_t nphdi_path_directory_bytes(const char *path);
 
@@ -240,18 +250,22 @@ size_t nphdi_path_directory_bytes(const char *path);
 typedef struct nphdi_replacement {
     const nphd_io *io;
     const nphd_allocator *allocator;
-    char *path;      /* the final name */
+    char *path;      /* as the caller calls it */
+    char *target;    /* the final name, with links followed */
     char *temporary; /* the name while writing, in the same directory */
     char *directory;
-    size_t path_room;
+    size_t room; /* of each of these */
     nphd_file file;
     uint64_t written_bytes;
     bool open;    /* `file` is open */
     bool created; /* `temporary` exists */
 } nphdi_replacement;
 
-/* Creates `<path>.tmp-<16 hex digits>` and sets `expected_bytes` of space aside (0: unknown). On
- * failure nothing is left behind and the replacement is zero. */
+/* Creates `<path>.tmp-<16 hex digits>` and sets `expected_bytes` of space aside (0: unknown). If
+ * that name is too long it is `nphd-<16 hex digits of the hash of the name>.tmp-<16 hex digits>`.
+ * Where the table can tell, symbolic links at the end of `path` are followed, anything but a file
+ * is refused, and the new file has permissions and owner of the old one. On failure nothing is left
+ * behind and the replacement is zero. */
 nphd_status nphdi_replacement_begin(nphdi_replacement *replacement, const nphd_io *io,
                                     const nphd_allocator *allocator, const char *path,
                                     uint64_t expected_bytes, nphd_error *err);

@@ -1,16 +1,16 @@
 /* Writing a file durably and atomically. The order of the calls is the promise:
- *   create under a temporary name, set space aside, write all, sync, close, rename, sync directory
- * so that the final name only ever stands for a whole file, the old or the new one.
- * Invariants, checked by the fault and power loss tests:
- *   (1) nothing is renamed before its sync and its close have succeeded;
- *   (2) a file is synced at most once: after a failure the kernel may have dropped the unwritten
- *       pages, and a second sync would report success over lost data;
- *   (3) once a call has failed before the rename, the temporary file is removed and the
- *       replacement takes no further writes. */
+ *   look at what is there, create under a temporary name, set space aside, write all, sync, close,
+ * rename, sync directory so that the final name only ever stands for a whole file, the old or the
+ * new one. Invariants, checked by the fault and power loss tests: (1) nothing is renamed before its
+ * sync and its close have succeeded; (2) a file is synced at most once: after a failure the kernel
+ * may have dropped the unwritten pages, and a second sync would report success over lost data; (3)
+ * once a call has failed before the rename, the temporary file is removed and the replacement takes
+ * no further writes. */
 #include "platform/platform.h"
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/seeded_bug.h"
 #include "platform/interrupt.h"
@@ -19,27 +19,93 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ".tmp-", 16 hexadecimal digits and the closing zero */
-#define TEMPORARY_SUFFIX_BYTES 22
+/* "/nphd-", 16 hexadecimal digits, ".tmp-", 16 more and the closing zero */
+#define TEMPORARY_MORE_BYTES 44
 
 /* Names of 64 random bits do not meet by chance: more than a few in a row are a broken table. */
 #define TEMPORARY_NAME_TRIES 100
 
-static void replacement_set_directory(nphdi_replacement *replacement, const char *path)
+static void replacement_set_directory(nphdi_replacement *replacement)
 {
-    const size_t bytes = nphdi_path_directory_bytes(path);
+    const size_t bytes = nphdi_path_directory_bytes(replacement->target);
 
     if (bytes == 0) {
         memcpy(replacement->directory, ".", 2);
     } else {
-        memcpy(replacement->directory, path, bytes);
+        memcpy(replacement->directory, replacement->target, bytes);
         replacement->directory[bytes] = '\0';
     }
+}
+
+/* Only a file is replaced: a device, a pipe or a socket of that name would be gone, and a directory
+ * would be noticed when all was written. */
+static nphd_status replacement_check_target(nphdi_replacement *replacement, nphd_error *err)
+{
+    const nphd_io *io = replacement->io;
+    nphd_file_facts facts;
+    int os_error;
+
+    if (!nphdi_io_has(io, NPHDI_IO_END(look)) || io->look == NULL) {
+        return NPHD_OK;
+    }
+    NPHDI_REPEAT_INTERRUPTED(os_error, io->look(io->context, replacement->target, &facts));
+    if (os_error == ENOENT) {
+        return NPHD_OK;
+    }
+    if (os_error != 0) {
+        return nphdi_fail_os(err, os_error, "%s: cannot look at the file", replacement->path);
+    }
+    if (facts.kind == NPHD_KIND_DIRECTORY) {
+        return nphdi_fail_os(err, EISDIR, "%s: cannot be replaced by a file", replacement->path);
+    }
+    if (facts.kind != NPHD_KIND_FILE) {
+        return nphdi_fail(err, NPHD_IO,
+                          "%s: is a device, a pipe or a socket, which no file may replace",
+                          replacement->path);
+    }
+    return NPHD_OK;
+}
+
+/* `<target>.tmp-<16 digits>` or, where that is too long for the file system, a name that has the
+ * hash of the target's instead. */
+static void replacement_name(nphdi_replacement *replacement, const uint8_t octets[8], bool brief)
+{
+    const unsigned long long number = nphdi_get64(octets);
+    const char *target = replacement->target;
+    size_t name = strlen(target);
+
+    if (!brief) {
+        (void)snprintf(replacement->temporary, replacement->room, "%s.tmp-%016llx", target, number);
+        return;
+    }
+    while (name > 0 && target[name - 1] != '/') {
+        name--;
+    }
+    (void)snprintf(
+        replacement->temporary, replacement->room, "%.*snphd-%016llx.tmp-%016llx", (int)name,
+        target, (unsigned long long)nphdi_hash_bytes(target + name, strlen(target + name)), number);
+}
+
+static int replacement_open(nphdi_replacement *replacement)
+{
+    const nphd_io *io = replacement->io;
+    int os_error;
+
+    if (nphdi_io_has(io, NPHDI_IO_END(create_like)) && io->create_like != NULL) {
+        NPHDI_REPEAT_INTERRUPTED(os_error,
+                                 io->create_like(io->context, replacement->temporary,
+                                                 replacement->target, &replacement->file));
+    } else {
+        NPHDI_REPEAT_INTERRUPTED(os_error, io->open(io->context, replacement->temporary,
+                                                    NPHD_OPEN_CREATE, &replacement->file));
+    }
+    return os_error;
 }
 
 static nphd_status replacement_create(nphdi_replacement *replacement, nphd_error *err)
 {
     const nphd_io *io = replacement->io;
+    bool brief = false;
     int os_error = EEXIST;
 
     for (int i = 0; i < TEMPORARY_NAME_TRIES && os_error == EEXIST; i++) {
@@ -49,10 +115,13 @@ static nphd_status replacement_create(nphdi_replacement *replacement, nphd_error
             return nphdi_fail_os(err, os_error, "%s: cannot choose a temporary name",
                                  replacement->path);
         }
-        (void)snprintf(replacement->temporary, replacement->path_room, "%s.tmp-%016llx",
-                       replacement->path, (unsigned long long)nphdi_get64(octets));
-        NPHDI_REPEAT_INTERRUPTED(os_error, io->open(io->context, replacement->temporary,
-                                                    NPHD_OPEN_CREATE, &replacement->file));
+        replacement_name(replacement, octets, brief);
+        os_error = replacement_open(replacement);
+        if (os_error == ENAMETOOLONG && !brief) {
+            brief = true;
+            replacement_name(replacement, octets, brief);
+            os_error = replacement_open(replacement);
+        }
     }
     if (os_error != 0) {
         return nphdi_fail_os(err, os_error, "%s: cannot create the file", replacement->temporary);
@@ -97,25 +166,46 @@ static void replacement_discard(nphdi_replacement *replacement)
     }
 }
 
+/* The paths, once it is known how long that of the target is. */
+static nphd_status replacement_take_paths(nphdi_replacement *replacement, const char *path,
+                                          const char *target, nphd_error *err)
+{
+    const nphd_allocator *allocator = replacement->allocator;
+    const size_t path_bytes = strlen(path) + 1;
+    const size_t target_bytes = strlen(target) + 1;
+    nphd_status status = NPHD_OK;
+
+    replacement->room =
+        (path_bytes > target_bytes ? path_bytes : target_bytes) + TEMPORARY_MORE_BYTES;
+    TRY(nphdi_alloc(allocator, replacement->room, 1, &replacement->path, err));
+    TRY(nphdi_alloc(allocator, replacement->room, 1, &replacement->target, err));
+    TRY(nphdi_alloc(allocator, replacement->room, 1, &replacement->temporary, err));
+    TRY(nphdi_alloc(allocator, replacement->room, 1, &replacement->directory, err));
+    memcpy(replacement->path, path, path_bytes);
+    memcpy(replacement->target, target, target_bytes);
+    replacement_set_directory(replacement);
+done:
+    return status;
+}
+
 nphd_status nphdi_replacement_begin(nphdi_replacement *replacement, const nphd_io *io,
                                     const nphd_allocator *allocator, const char *path,
                                     uint64_t expected_bytes, nphd_error *err)
 {
-    const size_t path_bytes = strlen(path);
     nphd_status status = NPHD_OK;
+    char *target = NULL;
+    size_t room = 0;
 
     memset(replacement, 0, sizeof(*replacement));
     replacement->io = io;
     replacement->allocator = allocator;
-    replacement->path_room = path_bytes + TEMPORARY_SUFFIX_BYTES;
-    TRY(nphdi_alloc(allocator, replacement->path_room, 1, &replacement->path, err));
-    TRY(nphdi_alloc(allocator, replacement->path_room, 1, &replacement->temporary, err));
-    TRY(nphdi_alloc(allocator, replacement->path_room, 1, &replacement->directory, err));
-    memcpy(replacement->path, path, path_bytes + 1);
-    replacement_set_directory(replacement, path);
+    TRY(nphdi_path_resolve(io, allocator, path, &target, &room, err));
+    TRY(replacement_take_paths(replacement, path, target, err));
+    TRY(replacement_check_target(replacement, err));
     TRY(replacement_create(replacement, err));
     TRY(replacement_allocate(replacement, expected_bytes, err));
 done:
+    nphdi_free(allocator, target, room, 1);
     if (status != NPHD_OK) {
         nphdi_replacement_end(replacement);
     }
@@ -173,7 +263,7 @@ static nphd_status replacement_publish(nphdi_replacement *replacement, nphd_erro
         return nphdi_fail_os(err, os_error, "%s: cannot close the file", replacement->temporary);
     }
     NPHDI_REPEAT_INTERRUPTED(os_error,
-                             io->rename(io->context, replacement->temporary, replacement->path));
+                             io->rename(io->context, replacement->temporary, replacement->target));
     if (os_error != 0) {
         return nphdi_fail_os(err, os_error, "%s: cannot replace the file by %s", replacement->path,
                              replacement->temporary);
@@ -214,9 +304,10 @@ void nphdi_replacement_end(nphdi_replacement *replacement)
 
     if (allocator != NULL) {
         replacement_discard(replacement);
-        nphdi_free(allocator, replacement->path, replacement->path_room, 1);
-        nphdi_free(allocator, replacement->temporary, replacement->path_room, 1);
-        nphdi_free(allocator, replacement->directory, replacement->path_room, 1);
+        nphdi_free(allocator, replacement->path, replacement->room, 1);
+        nphdi_free(allocator, replacement->target, replacement->room, 1);
+        nphdi_free(allocator, replacement->temporary, replacement->room, 1);
+        nphdi_free(allocator, replacement->directory, replacement->room, 1);
     }
     memset(replacement, 0, sizeof(*replacement));
 }

@@ -60,7 +60,7 @@ nphd_status nphdi_shard_map(const nphd_sharded *sharded, const nphdi_shard *shar
     options.multi = sharded->parameters.multi ? 2 : 1;
     options.allocator = sharded->allocator;
     options.io = sharded->io;
-    return nphd_index_restore(shard->path, true, &options, out, err);
+    return nphdi_index_view_shard(shard->path, &options, out, err);
 }
 
 nphd_status nphdi_shard_prepare_hiding(nphdi_shard *shard, nphd_error *err)

@@ -32,7 +32,8 @@ static nphd_status check_options(const nphd_sharded_options *options, nphd_error
 }
 
 /* The caller's path without slashes at its end. */
-static nphd_status copy_path(nphd_sharded *sharded, const char *path, nphd_error *err)
+static nphd_status copy_path(const nphd_allocator *allocator, const char *path, char **out,
+                             size_t *room, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     size_t bytes = strlen(path);
@@ -40,9 +41,9 @@ static nphd_status copy_path(nphd_sharded *sharded, const char *path, nphd_error
     while (bytes > 1 && path[bytes - 1] == '/') {
         bytes--;
     }
-    sharded->path_room = bytes + 1;
-    TRY(nphdi_alloc(sharded->allocator, sharded->path_room, 1, &sharded->path, err));
-    memcpy(sharded->path, path, bytes);
+    *room = bytes + 1;
+    TRY(nphdi_alloc(allocator, *room, 1, out, err));
+    memcpy(*out, path, bytes);
 done:
     return status;
 }
@@ -144,8 +145,9 @@ static void fill_tables(nphd_sharded_options *options)
 }
 
 /* One attempt, with all options known and filled in. */
-nphd_status nphdi_sharded_open_once(const char *path, const nphd_sharded_options *known,
-                                    nphd_sharded **out, nphd_error *err)
+nphd_status nphdi_sharded_open_once(const char *path, const char *place,
+                                    const nphd_sharded_options *known, nphd_sharded **out,
+                                    nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = NULL;
@@ -158,11 +160,13 @@ nphd_status nphdi_sharded_open_once(const char *path, const nphd_sharded_options
     sharded->options = *known;
     take_options(sharded, known);
     TRY(make_locks(sharded, err));
-    TRY(copy_path(sharded, path, err));
-    if (!known->read_only) {
-        TRY(nphdi_directory_make(sharded->io, sharded->path, sharded->allocator, err));
-        TRY(lock_directory(sharded, err));
-    }
+    TRY(copy_path(sharded->allocator, path, &sharded->path, &sharded->path_room, err));
+    TRY(copy_path(sharded->allocator, place, &sharded->place, &sharded->place_room, err));
+    TRY(known->read_only
+            ? NPHD_OK
+            : nphdi_directory_make(sharded->io, sharded->path, sharded->allocator, err));
+    TRY(nphdi_place_root(sharded, err));
+    TRY(known->read_only ? NPHD_OK : lock_directory(sharded, err));
     TRY(nphdi_sharded_load(sharded, known, err));
     TRY(nphdi_journal_start(sharded, err));
     *out = sharded;
@@ -177,6 +181,8 @@ nphd_status nphd_sharded_open(const char *path, const nphd_sharded_options *opti
 {
     nphd_status status = NPHD_OK;
     nphd_sharded_options known = NPHD_SHARDED_OPTIONS_INIT;
+    char *place = NULL;
+    size_t room = 0;
 
     nphdi_error_clear(err);
     if (out == NULL) {
@@ -190,9 +196,11 @@ nphd_status nphd_sharded_open(const char *path, const nphd_sharded_options *opti
     TRY(check_options(&known, err));
     fill_tables(&known);
     TRY(nphdi_io_check_directories(known.io, err));
-    TRY(known.read_only ? nphdi_sharded_open_reader(path, &known, out, err)
-                        : nphdi_sharded_open_once(path, &known, out, err));
+    TRY(nphdi_path_from_root(known.io, known.allocator, path, &place, &room, err));
+    TRY(known.read_only ? nphdi_sharded_open_reader(path, place, &known, out, err)
+                        : nphdi_sharded_open_once(path, place, &known, out, err));
 done:
+    nphdi_free(known.allocator, place, room, 1);
     return status;
 }
 
@@ -212,6 +220,7 @@ void nphdi_sharded_release(nphd_sharded *sharded)
     sharded->bloom = NULL;
     nphdi_key_set_release(&sharded->tombstones);
     unlock_directory(sharded);
+    nphdi_place_unroot(sharded);
 }
 
 nphd_status nphd_sharded_close(nphd_sharded *sharded, nphd_error *err)
@@ -266,7 +275,9 @@ void nphd_sharded_free(nphd_sharded *sharded)
     if (sharded->change_lock_made) {
         (void)pthread_mutex_destroy(&sharded->change_lock);
     }
+    nphdi_place_unroot(sharded);
     nphdi_free(sharded->allocator, sharded->path, sharded->path_room, 1);
+    nphdi_free(sharded->allocator, sharded->place, sharded->place_room, 1);
     nphdi_free(sharded->allocator, sharded, 1, sizeof(*sharded));
 }
 

@@ -87,14 +87,24 @@ typedef struct nphdi_rotation {
     nphd_error failure;
 } nphdi_rotation;
 
+/* The table of a handle whose directory is kept open. Lives as long as anything that was opened
+ * through it. */
+typedef struct nphdi_rooted {
+    nphd_io table;
+    const nphd_io *base;
+} nphdi_rooted;
+
 struct nphd_sharded {
     nphdi_process process; /* in which lookups are answered */
     uint64_t home;         /* the number of the process that opened it, which may change it */
     const nphd_allocator *allocator;
-    const nphd_io *io;
+    const nphd_io *io;    /* finds `path` in the directory that was opened */
+    nphdi_rooted *rooted; /* NULL: the table has no such thing, and io is that of the options */
     nphdi_log log;
     char *path;
     size_t path_room;
+    char *place; /* the same from the root, for a refresh, which goes by the name */
+    size_t place_room;
     nphd_index_options parameters; /* of every shard; breadths as they are now */
     uint32_t key_bytes;
     uint64_t shard_bytes;
@@ -274,11 +284,13 @@ nphd_status nphdi_sharded_recover(nphd_sharded *sharded, const nphdi_shard *newe
 nphd_status nphdi_sharded_settle(const nphd_sharded *sharded, nphd_error *err);
 
 /* Without a lock a reader may meet the files in the middle of a save: tries until nothing changed
- * meanwhile (sharded_reader.c). */
-nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_options *options,
-                                      nphd_sharded **out, nphd_error *err);
-nphd_status nphdi_sharded_open_once(const char *path, const nphd_sharded_options *options,
-                                    nphd_sharded **out, nphd_error *err);
+ * meanwhile (sharded_reader.c). `place`: the path from the root. */
+nphd_status nphdi_sharded_open_reader(const char *path, const char *place,
+                                      const nphd_sharded_options *options, nphd_sharded **out,
+                                      nphd_error *err);
+nphd_status nphdi_sharded_open_once(const char *path, const char *place,
+                                    const nphd_sharded_options *options, nphd_sharded **out,
+                                    nphd_error *err);
 /* Two numbers for the state of the files of an index. */
 typedef struct nphdi_stamp {
     uint64_t files;   /* another one after every save, rotation and compaction */
@@ -288,6 +300,17 @@ typedef struct nphdi_stamp {
 /* Errors: NPHD_NOT_FOUND (no such directory), NPHD_BUSY (a file that was listed is gone). */
 nphd_status nphdi_directory_stamp(const nphd_io *io, const nphd_allocator *allocator,
                                   const char *path, nphdi_stamp *out, nphd_error *err);
+
+/* ---- the directory (sharded_place.c) ---- */
+
+/* Keeps the directory open: from now on sharded->io finds its files there. */
+nphd_status nphdi_place_root(nphd_sharded *sharded, nphd_error *err);
+/* Nothing may be in use that was opened through sharded->io, which becomes that of the options. */
+void nphdi_place_unroot(nphd_sharded *sharded);
+/* NPHD_CHANGED unless the newest shard that is on disk, as far as this handle knows, is still
+ * there: somebody put other files into the directory. Before the first file of a save is written.
+ */
+nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err);
 
 /* ---- files beside the shards (sharded_bloom.c, sharded_tombstones.c) ---- */
 

@@ -72,7 +72,7 @@ static nphd_status map_shard(nphdi_opening *of, nphdi_shard *shard, nphd_error *
         first.multi = of->options->multi;
         first.allocator = sharded->allocator;
         first.io = sharded->io;
-        TRY(nphd_index_restore(shard->path, true, &first, &shard->index, err));
+        TRY(nphdi_index_view_shard(shard->path, &first, &shard->index, err));
     }
     note_parameters(sharded, shard->index);
     of->parameters_known = true;

@@ -101,8 +101,9 @@ done:
 
 /* ---- opening ---- */
 
-nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_options *options,
-                                      nphd_sharded **out, nphd_error *err)
+nphd_status nphdi_sharded_open_reader(const char *path, const char *place,
+                                      const nphd_sharded_options *options, nphd_sharded **out,
+                                      nphd_error *err)
 {
     nphd_status status = NPHD_OK;
 
@@ -110,13 +111,13 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
         nphdi_stamp before;
         nphdi_stamp after;
         const nphd_status first =
-            nphdi_directory_stamp(options->io, options->allocator, path, &before, err);
+            nphdi_directory_stamp(options->io, options->allocator, place, &before, err);
         if (first != NPHD_OK && first != NPHD_NOT_FOUND && first != NPHD_BUSY) {
             return first;
         }
-        status = nphdi_sharded_open_once(path, options, out, err);
+        status = nphdi_sharded_open_once(path, place, options, out, err);
         const nphd_status second =
-            nphdi_directory_stamp(options->io, options->allocator, path, &after, NULL);
+            nphdi_directory_stamp(options->io, options->allocator, place, &after, NULL);
         /* a commit that is being written is no damage by the time it is written */
         const bool again =
             status == NPHD_CORRUPT && before.commits != after.commits && attempt + 1 < ATTEMPTS;
@@ -152,6 +153,9 @@ nphd_status nphdi_sharded_open_reader(const char *path, const nphd_sharded_optio
 /* Exchanges what two readers have open. */
 static void swap_content(nphd_sharded *a, nphd_sharded *b)
 {
+    SWAP(nphdi_rooted *, rooted);
+    SWAP(const nphd_io *, io);
+    SWAP(const nphd_io *, parameters.io);
     SWAP(nphdi_shard **, sealed);
     SWAP(nphdi_slot_table *, tables);
     SWAP(uint64_t, sealed_count);
@@ -208,14 +212,15 @@ nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_
     if (!sharded->read_only) {
         goto done;
     }
-    status = nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, &stamp, err);
+    status =
+        nphdi_directory_stamp(sharded->options.io, sharded->allocator, sharded->place, &stamp, err);
     if (status == NPHD_OK && stamp.commits == sharded->stamp) {
         goto done;
     }
     /* a file that was listed is gone: the writer is at work */
     TRY(status == NPHD_BUSY ? NPHD_OK : status);
     options = options_again(sharded);
-    TRY(nphdi_sharded_open_reader(sharded->path, &options, &fresh, err));
+    TRY(nphdi_sharded_open_reader(sharded->path, sharded->place, &options, &fresh, err));
     nphdi_rwlock_write(&sharded->state_lock);
     swap_content(sharded, fresh);
     nphdi_rwlock_write_end(&sharded->state_lock);

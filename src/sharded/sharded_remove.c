@@ -309,6 +309,7 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
     options.build_breadth = sharded->parameters.build_breadth;
     options.search_breadth = sharded->parameters.search_breadth;
     TRY(nphd_index_create(&sharded->parameters, &index, err));
+    index->is_shard = true;
     status = nphd_index_load(index, head->path, &options, &why);
     if (status == NPHD_CORRUPT && sharded->salvage) {
         leave_head(sharded, &why);

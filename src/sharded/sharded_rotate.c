@@ -46,6 +46,7 @@ static nphd_status write_rotation(nphd_sharded *sharded, nphdi_rotation *rotatio
     nphd_error why = NPHD_ERROR_INIT;
     uint64_t file_bytes = 0;
 
+    TRY(nphdi_place_check(sharded, err));
     TRY(nphdi_bloom_save(sharded, rotation->generation, err));
     if (sharded->hash_tables) {
         /* without memory for them the shard is as good, only slower to search */

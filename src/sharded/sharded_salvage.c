@@ -283,7 +283,7 @@ static nphd_status take_shard(salvage *of, uint32_t number, nphd_error *err)
     }
     if (open == NULL) {
         options.io = of->io;
-        status = nphd_index_restore(path, true, &options, &index, &why);
+        status = nphdi_index_view_shard(path, &options, &index, &why);
         if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED || status == NPHD_NOT_FOUND) {
             if (of->from == NULL && map.damaged == 0) {
                 tell(of, why.text);

@@ -421,6 +421,7 @@ nphd_status nphdi_sharded_save_now(nphd_sharded *sharded, const nphd_batch_optio
     nphd_status status = NPHD_OK;
 
     TRY(nphdi_bloom_shorten(sharded, err));
+    TRY(sharded->unsaved || sharded->bloom_unsaved ? nphdi_place_check(sharded, err) : NPHD_OK);
     if (sharded->unsaved) {
         return save_all(sharded, options, err);
     }

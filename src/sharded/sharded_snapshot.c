@@ -1,6 +1,7 @@
 /* Copying a directory while it is in use. Files of ours never change in place, but for the journal,
  * so that all others are shared where the file system can. */
 #include "base/error.h"
+#include "base/memory.h"
 #include "index/source.h"
 #include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
@@ -234,6 +235,8 @@ static nphd_status copy_beside_writer(const nphd_sharded *sharded, const char *p
 nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    char *place = NULL;
+    size_t room = 0;
 
     nphdi_error_clear(err);
     if (path == NULL || path[0] == '\0') {
@@ -252,9 +255,16 @@ nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_
         TRY(nphdi_drain(sharded, UINT64_MAX, err));
         TRY(nphdi_sharded_save_now(sharded, NULL, err));
     }
+    if (sharded->rooted != NULL) {
+        /* a relative path means one from here, also when it begins like that of the index */
+        TRY(nphdi_path_from_root(sharded->options.io, sharded->allocator, path, &place, &room,
+                                 err));
+        path = place;
+    }
     TRY(nphdi_directory_make_empty(sharded->io, sharded->allocator, path, err));
     TRY(sharded->read_only ? copy_beside_writer(sharded, path, err) : copy_all(sharded, path, err));
 done:
+    nphdi_free(sharded->allocator, place, room, 1);
     (void)pthread_mutex_unlock(&sharded->change_lock);
     return status;
 }

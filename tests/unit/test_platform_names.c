@@ -163,12 +163,15 @@ static void test_resolve(void **state)
     check_resolve("d/file", "d/file");
     check_resolve("missing", "missing");
     check_resolve("link", "d/file");
-    check_resolve("d/back", "d/../d/file");
+    check_resolve("d/back", "d/file");
+    check_resolve("./d/..//d/./file", "d/file");
     check_resolve("d/dangling", "d/nothing");
     check_resolve("far", "/nowhere/at/all");
     check_resolve("/missing", "/missing");
     assert_int_equal(io->resolve(NULL, "loop", out, sizeof(out)), ELOOP);
     assert_int_equal(io->resolve(NULL, "d/file", out, 10), ENAMETOOLONG);
+    assert_int_equal(io->resolve(NULL, "no/such/file", out, sizeof(out)), 0);
+    assert_string_equal(out, "no/such/file");
     assert_int_equal(io->root(NULL, "d", "d", &context), 0);
     assert_int_equal(io->resolve(context, "d/dangling", out, sizeof(out)), 0);
     assert_string_equal(out, "d/nothing"); /* it is found there already */

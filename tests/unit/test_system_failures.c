@@ -148,9 +148,9 @@ static ssize_t readlinkat_(int at, const char *path, char *out, size_t room)
     return fails("readlink") ? -1 : readlinkat(at, path, out, room);
 }
 
-static char *getcwd_(char *out, size_t room)
+static char *realpath_(const char *path, char *out)
 {
-    return fails("getcwd") ? NULL : getcwd(out, room);
+    return fails("realpath") ? NULL : realpath(path, out);
 }
 
 static int fchown_(int descriptor, uid_t owner, gid_t group)
@@ -209,7 +209,7 @@ static long sysconf_(int name)
 #define fdopendir(...) fdopendir_(__VA_ARGS__)
 #define fstatat(...) fstatat_(__VA_ARGS__)
 #define readlinkat(...) readlinkat_(__VA_ARGS__)
-#define getcwd(...) getcwd_(__VA_ARGS__)
+#define realpath(...) realpath_(__VA_ARGS__)
 #define fchown(...) fchown_(__VA_ARGS__)
 #define fchmod(...) fchmod_(__VA_ARGS__)
 #define flock(...) flock_(__VA_ARGS__)

@@ -40,7 +40,8 @@ class _SingleIndex(Store):
             raise ValueError(f"key_bits is {key_bits}; it must be 64 or 128")
         self._keys = Keys128 if key_bits == 128 else Keys64
         self._lookups = bool(enable_key_lookups)
-        self.path: str | None = None if path is None else os.fspath(path)
+        # absolute: the working directory may be another one at the save
+        self.path: str | None = None if path is None else os.path.abspath(os.fspath(path))
         # what a caller asked for goes before what a file says
         self._build = positive("expansion_add", expansion_add)
         self._search = positive("expansion_search", expansion_search)
@@ -207,10 +208,13 @@ class _SingleIndex(Store):
         *,
         log: str | bool = False,
         progress: Progress | None = None,
+        overwrite: bool = False,
     ) -> bytes | None:
         """Write the whole index to a file, durably: at a crash the old file is still whole.
 
         path_or_buffer: the file; None: the path of the constructor, or without one, memory.
+        overwrite: also over a file that somebody else put in the place of the one that this index
+        was loaded from or saved to; otherwise that raises ChangedError, and nothing is written.
         Returns None, or the bytes of the file; `dirty` is 0 after writing a file.
         Raises OSError: nothing changed on disk, and the index is as dirty as before.
         """
@@ -218,7 +222,7 @@ class _SingleIndex(Store):
         with _told(log, "save"):
             if path is None:
                 return self._core.save_buffer()
-            self._core.save(path, _callback(progress))
+            self._core.save(path, _callback(progress), overwrite)
         return None
 
     def _open(

@@ -290,8 +290,9 @@ static PyObject *index_save(PyObject *self, PyObject *arguments)
     core_watch watch;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
+    int overwrite;
 
-    if (!PyArg_ParseTuple(arguments, "OO:save", &path_object, &progress) ||
+    if (!PyArg_ParseTuple(arguments, "OOp:save", &path_object, &progress, &overwrite) ||
         core_watch_begin(&watch, progress, Py_None, store->key_bits) != 0) {
         return NULL;
     }
@@ -299,7 +300,8 @@ static PyObject *index_save(PyObject *self, PyObject *arguments)
     if (path == NULL) {
         return NULL;
     }
-    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch};
+    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch,
+                                        overwrite != 0};
     CORE_CALL(store,
               status = nphd_index_save(store->handle, PyBytes_AS_STRING(path), &options, &err));
     Py_DECREF(path);
@@ -461,7 +463,7 @@ static PyMethodDef index_methods[] = {
     {"edges", index_edges, METH_NOARGS, "edges() -> links of the lowest layer, counted"},
     {"rename", index_rename, METH_VARARGS, "rename(old, new) -> was it there?"},
     {"reserve", index_reserve, METH_O, "reserve(vectors): set memory aside."},
-    {"save", index_save, METH_VARARGS, "save(path, progress): durably."},
+    {"save", index_save, METH_VARARGS, "save(path, progress, overwrite): durably."},
     {"save_buffer", index_save_buffer, METH_NOARGS, "save_buffer() -> bytes"},
     {"open", index_open, METH_VARARGS, open_doc},
     {NULL, NULL, 0, NULL},

@@ -226,7 +226,8 @@ static PyObject *sharded_add_once(PyObject *self, PyObject *arguments)
         core_output(out_object, keys.count, sizeof(bool), &out) != 0) {
         goto done;
     }
-    const nphd_batch_options options = {sizeof(options), threads, core_watch_progress, &watch};
+    const nphd_batch_options options = {sizeof(options), threads, core_watch_progress, &watch,
+                                        false};
     CORE_CALL(store, status = nphd_sharded_add_once(store->handle, keys.items, vectors.items,
                                                     keys.count, &options, out.buf, &added, &err));
     if (core_watch_end(&watch) != 0) {
@@ -254,7 +255,7 @@ static PyObject *sharded_save(PyObject *self, PyObject *progress)
     if (core_watch_begin(&watch, progress, Py_None, store->key_bits) != 0) {
         return NULL;
     }
-    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch};
+    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch, false};
     CORE_CALL(store, status = nphd_sharded_save(store->handle, &options, &err));
     return core_watch_end(&watch) != 0 ? NULL : finish(status, &err);
 }
@@ -312,7 +313,7 @@ static PyObject *sharded_compact(PyObject *self, PyObject *progress)
     if (core_watch_begin(&watch, progress, Py_None, store->key_bits) != 0) {
         return NULL;
     }
-    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch};
+    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch, false};
     CORE_CALL(store, status = nphd_sharded_compact(store->handle, &options, &removed, &err));
     if (core_watch_end(&watch) != 0) {
         return NULL;

@@ -94,7 +94,8 @@ static PyObject *store_add(PyObject *self, PyObject *arguments)
             goto done;
         }
     }
-    const nphd_batch_options options = {sizeof(options), threads, core_watch_progress, &watch};
+    const nphd_batch_options options = {sizeof(options), threads, core_watch_progress, &watch,
+                                        false};
     CORE_CALL(store, status = store->calls->add(store->handle, keys.items, vectors.items,
                                                 vectors.count, &options, out_keys, &added, &err));
     if (core_watch_end(&watch) != 0) {
@@ -139,7 +140,8 @@ static PyObject *store_upsert(PyObject *self, PyObject *arguments)
         core_count_matches(keys.count, vectors.count) != 0) {
         goto done;
     }
-    const nphd_batch_options options = {sizeof(options), threads, core_watch_progress, &watch};
+    const nphd_batch_options options = {sizeof(options), threads, core_watch_progress, &watch,
+                                        false};
     CORE_CALL(store, status = store->calls->upsert(store->handle, keys.items, vectors.items,
                                                    keys.count, &options, &counts, &err));
     if (core_watch_end(&watch) != 0) {

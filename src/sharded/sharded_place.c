@@ -1,0 +1,122 @@
+/* The directory of an index: kept open, so that its files are found whatever becomes of its name or
+ * of the working directory, and looked at before a save, in case that somebody put other files into
+ * it. */
+#include "base/error.h"
+#include "base/memory.h"
+#include "platform/interrupt.h"
+#include "sharded/sharded_internal.h"
+
+#include <string.h>
+
+nphd_status nphdi_place_root(nphd_sharded *sharded, nphd_error *err)
+{
+    const nphd_io *base = sharded->io;
+    nphd_status status = NPHD_OK;
+    nphdi_rooted *rooted = NULL;
+    int failed;
+
+    if (!nphdi_io_has(base, NPHDI_IO_END(unroot)) || base->root == NULL || base->unroot == NULL) {
+        return NPHD_OK;
+    }
+    TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*rooted), &rooted, err));
+    rooted->base = base;
+    /* a table of an older or newer caller has another size */
+    memcpy(&rooted->table, base,
+           base->struct_size < sizeof(rooted->table) ? base->struct_size : sizeof(rooted->table));
+    rooted->table.struct_size = sizeof(rooted->table);
+    NPHDI_REPEAT_INTERRUPTED(
+        failed, base->root(base->context, sharded->place, sharded->path, &rooted->table.context));
+    if (failed != 0) {
+        nphdi_free(sharded->allocator, rooted, 1, sizeof(*rooted));
+        return nphdi_fail_os(err, failed, "%s: cannot open the directory", sharded->path);
+    }
+    sharded->rooted = rooted;
+    sharded->io = &rooted->table;
+    sharded->parameters.io = sharded->io;
+done:
+    return status;
+}
+
+void nphdi_place_unroot(nphd_sharded *sharded)
+{
+    nphdi_rooted *rooted = sharded->rooted;
+
+    if (rooted != NULL) {
+        sharded->rooted = NULL;
+        sharded->io = rooted->base;
+        sharded->parameters.io = sharded->io;
+        rooted->table.unroot(rooted->table.context);
+        nphdi_free(sharded->allocator, rooted, 1, sizeof(*rooted));
+    }
+}
+
+/* A shard whose file is on disk, as this handle wrote or read it. */
+typedef struct place_newest {
+    uint32_t number;
+    uint64_t generation; /* 0: none, or files without trailer */
+    uint8_t identity[16];
+} place_newest;
+
+static void place_consider(place_newest *newest, uint32_t number, const nphd_index *index)
+{
+    const uint64_t generation = atomic_load(&index->generation);
+
+    if (generation > newest->generation) {
+        newest->number = number;
+        newest->generation = generation;
+        memcpy(newest->identity, index->identity, sizeof(newest->identity));
+    }
+}
+
+static place_newest place_find_newest(nphd_sharded *sharded)
+{
+    place_newest newest;
+
+    memset(&newest, 0, sizeof(newest));
+    nphdi_rwlock_read(&sharded->state_lock);
+    for (uint64_t i = 0; i < sharded->sealed_count; i++) {
+        const nphdi_shard *shard = sharded->sealed[i];
+        if (shard->file_bytes > 0) {
+            place_consider(&newest, shard->number, shard->index);
+        }
+    }
+    if (sharded->active_file_bytes > 0) {
+        place_consider(&newest, sharded->active_number, sharded->active);
+    }
+    nphdi_rwlock_read_end(&sharded->state_lock);
+    return newest;
+}
+
+nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err)
+{
+    const place_newest newest = place_find_newest(sharded);
+    nphd_status status = NPHD_OK;
+    nphdi_trailer trailer;
+    bool found = false;
+    char *path = NULL;
+    size_t room = 0;
+
+    if (newest.generation == 0) {
+        return NPHD_OK;
+    }
+    TRY(nphdi_shard_path(sharded->allocator, sharded->path, newest.number, &path, &room, err));
+    status = nphdi_file_trailer(sharded->io, path, &trailer, &found, err);
+    if (status == NPHD_CORRUPT) {
+        /* what was damaged is in memory, or is told by the next opening */
+        nphdi_error_clear(err);
+        status = NPHD_OK;
+        goto done;
+    }
+    TRY(status == NPHD_NOT_FOUND ? NPHD_OK : status);
+    if (!found || trailer.generation != newest.generation ||
+        memcmp(trailer.identity, newest.identity, sizeof(newest.identity)) != 0) {
+        status =
+            nphdi_fail(err, NPHD_CHANGED,
+                       "%s: %s; somebody changed the directory, nothing is saved into it", path,
+                       status == NPHD_NOT_FOUND ? "is gone"
+                                                : "is not the file that this handle wrote or read");
+    }
+done:
+    nphdi_free(sharded->allocator, path, room, 1);
+    return status;
+}

@@ -1,0 +1,218 @@
+/* The directory of an index whose name, or content, somebody changes, and a process that goes
+ * elsewhere. On files of the system. */
+#include <nphd/nphd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define OK(call) assert_int_equal(call, NPHD_OK)
+
+static char start[4096];
+static char folder[64];
+
+static int enter(void **state)
+{
+    (void)state;
+    assert_non_null(getcwd(start, sizeof(start)));
+    (void)snprintf(folder, sizeof(folder), "/tmp/nphd_place_XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    return chdir(folder);
+}
+
+static int leave(void **state)
+{
+    char command[128];
+
+    (void)state;
+    (void)snprintf(command, sizeof(command), "rm -rf %s", folder);
+    return chdir(start) != 0 || system(command) != 0;
+}
+
+static nphd_sharded *opened(const char *path, bool journal, bool read_only)
+{
+    nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
+    nphd_sharded *sharded = NULL;
+    nphd_error err = NPHD_ERROR_INIT;
+
+    options.journal = journal;
+    options.read_only = read_only;
+    if (nphd_sharded_open(path, &options, &sharded, &err) != NPHD_OK) {
+        fail_msg("%s", err.text);
+    }
+    return sharded;
+}
+
+static void add(nphd_sharded *sharded, uint64_t key)
+{
+    const uint8_t bytes[8] = {(uint8_t)key, (uint8_t)(key >> 8)};
+
+    OK(nphd_sharded_add(sharded, nphd_key_u64(key), (nphd_vector){bytes, 8}, NULL, NULL));
+}
+
+static uint64_t size_of(const char *path)
+{
+    nphd_sharded *sharded = opened(path, false, true);
+    const uint64_t size = nphd_sharded_size(sharded);
+
+    nphd_sharded_free(sharded);
+    return size;
+}
+
+static void finish(nphd_sharded *sharded)
+{
+    OK(nphd_sharded_close(sharded, NULL));
+    nphd_sharded_free(sharded);
+}
+
+/* One process, two customers, each with an index of the same relative name. */
+static void test_the_working_directory_changes(void **state)
+{
+    nphd_sharded *anna;
+    nphd_sharded *bert;
+
+    (void)state;
+    assert_int_equal(mkdir("anna", 0777) | mkdir("bert", 0777), 0);
+    assert_int_equal(chdir("anna"), 0);
+    anna = opened("index", true, false);
+    add(anna, 1);
+    OK(nphd_sharded_save(anna, NULL, NULL));
+    assert_int_equal(chdir("../bert"), 0);
+    bert = opened("index", false, false);
+    for (uint64_t key = 10; key < 20; key++) {
+        add(bert, key);
+    }
+    OK(nphd_sharded_save(bert, NULL, NULL));
+    add(anna, 2);
+    OK(nphd_sharded_commit(anna, NULL));
+    add(anna, 3);
+    OK(nphd_sharded_save(anna, NULL, NULL));
+    OK(nphd_sharded_compact(anna, NULL, NULL, NULL));
+    OK(nphd_sharded_snapshot(anna, "copy", NULL)); /* from here, as it is given now */
+    OK(nphd_sharded_snapshot(anna, "index/copy", NULL));
+    finish(anna);
+    finish(bert);
+    assert_int_equal(size_of("index"), 10);
+    assert_int_equal(size_of("copy"), 3);
+    assert_int_equal(size_of("index/copy"), 3);
+    assert_int_equal(size_of("../anna/index"), 3);
+}
+
+static void test_the_directory_is_renamed_or_replaced(void **state)
+{
+    nphd_sharded *old = opened("d", true, false);
+    nphd_sharded *new;
+
+    (void)state;
+    add(old, 1);
+    OK(nphd_sharded_save(old, NULL, NULL));
+    assert_int_equal(rename("d", "e"), 0);
+    new = opened("d", false, false);
+    add(new, 7);
+    OK(nphd_sharded_save(new, NULL, NULL));
+    add(old, 2);
+    OK(nphd_sharded_commit(old, NULL));
+    add(old, 3);
+    finish(old);
+    finish(new);
+    assert_int_equal(size_of("e"), 3);
+    assert_int_equal(size_of("d"), 1);
+}
+
+static void test_the_directory_is_deleted(void **state)
+{
+    nphd_sharded *sharded = opened("d", false, false);
+    nphd_error err = NPHD_ERROR_INIT;
+
+    (void)state;
+    add(sharded, 1);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    add(sharded, 2);
+    assert_int_equal(system("rm -r d"), 0);
+    assert_int_not_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_OK);
+    assert_int_not_equal(access("d", F_OK), 0); /* nothing is made in its place */
+    assert_int_equal(mkdir("d", 0777), 0);
+    assert_int_not_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_OK);
+    assert_int_equal(rmdir("d"), 0);
+    assert_int_equal(nphd_sharded_size(sharded), 2);
+    nphd_sharded_free(sharded);
+}
+
+/* A backup is put over the files of a live index. */
+static void test_a_backup_is_put_over_a_live_directory(void **state)
+{
+    nphd_sharded *sharded = opened("d", false, false);
+    nphd_error err = NPHD_ERROR_INIT;
+
+    (void)state;
+    add(sharded, 1);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_int_equal(system("cp -r d backup"), 0);
+    add(sharded, 2);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    add(sharded, 3);
+    assert_int_equal(system("cp --remove-destination backup/* d/"), 0);
+    assert_int_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_CHANGED);
+    assert_non_null(strstr(err.text, "d/shard_000.usearch"));
+    assert_int_equal(nphd_sharded_close(sharded, NULL), NPHD_CHANGED);
+    assert_int_equal(nphd_sharded_dirty(sharded), 1);
+    nphd_sharded_free(sharded);
+    assert_int_equal(size_of("d"), 1); /* the backup, whole */
+}
+
+/* A refresh goes by the name, from the folder where it was given. */
+static void test_a_reader_refreshes_by_name(void **state)
+{
+    nphd_sharded *writer = opened("d", false, false);
+    nphd_sharded *reader;
+    bool changed = false;
+
+    (void)state;
+    assert_int_equal(mkdir("elsewhere", 0777), 0);
+    add(writer, 1);
+    OK(nphd_sharded_save(writer, NULL, NULL));
+    reader = opened("d", false, true);
+    assert_int_equal(chdir("elsewhere"), 0);
+    add(writer, 2);
+    OK(nphd_sharded_save(writer, NULL, NULL));
+    OK(nphd_sharded_refresh(reader, &changed, NULL));
+    assert_true(changed);
+    assert_int_equal(nphd_sharded_size(reader), 2);
+    assert_int_equal(rename("../d", "../before"), 0);
+    assert_int_equal(nphd_sharded_refresh(reader, &changed, NULL), NPHD_NOT_FOUND);
+    assert_int_equal(nphd_sharded_size(reader), 2);
+    assert_int_equal(chdir(".."), 0);
+    nphd_sharded *other = opened("d", false, false);
+    for (uint64_t key = 5; key < 10; key++) {
+        add(other, key);
+    }
+    finish(other);
+    assert_int_equal(chdir("elsewhere"), 0);
+    OK(nphd_sharded_refresh(reader, &changed, NULL));
+    assert_true(changed);
+    assert_int_equal(nphd_sharded_size(reader), 5);
+    OK(nphd_sharded_refresh(reader, &changed, NULL));
+    assert_false(changed);
+    nphd_sharded_free(reader);
+    finish(writer);
+    assert_int_equal(size_of("../before"), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_the_working_directory_changes, enter, leave),
+        cmocka_unit_test_setup_teardown(test_the_directory_is_renamed_or_replaced, enter, leave),
+        cmocka_unit_test_setup_teardown(test_the_directory_is_deleted, enter, leave),
+        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_a_live_directory, enter, leave),
+        cmocka_unit_test_setup_teardown(test_a_reader_refreshes_by_name, enter, leave),
+    };
+
+    return cmocka_run_group_tests_name("sharded_place", tests, NULL, NULL);
+}
