@@ -71,7 +71,7 @@ static nphd_status load_file(nphd_sharded *sharded, const char *path, uint64_t n
     TRY(nphdi_source_trailer(&source, &trailer, &found, err));
     if (!found) {
         /* without checksum and generation nothing says that it knows every key */
-        status = nphdi_fail(err, NPHD_CORRUPT, "%s: written by the reference", path);
+        status = nphdi_fail(err, NPHD_CORRUPT, "%s: without a trailer of ours", path);
         goto done;
     }
     TRY(read_valid_from(sharded, path, &trailer, &sharded->bloom_valid_from, err));
