@@ -5,6 +5,7 @@
 #include "platform/interrupt.h"
 #include "sharded/sharded_opening.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,23 +19,50 @@ static bool has_part(const char *name, const char *part)
     return strstr(name, part) != NULL;
 }
 
-/* Temporary files of ours and of the reference. */
+/* The longest name of a shard, and more. */
+#define FILE_NAME_ROOM 64
+
+/* Temporary files of ours (.tmp- and 16 digits) and of the reference, by their whole names: nothing
+ * else that somebody keeps here is deleted. */
 static bool is_temporary(const char *name)
 {
-    return has_part(name, ".usearch.tmp") || has_part(name, ".isbf.tmp") ||
-           has_part(name, ".npy.tmp") || has_part(name, ".usearch.compact");
+    const char *point = strrchr(name, '.');
+    const size_t bytes = point == NULL ? 0 : (size_t)(point - name);
+    char file[FILE_NAME_ROOM];
+
+    if (bytes == 0 || bytes >= sizeof(file)) {
+        return false;
+    }
+    memcpy(file, name, bytes);
+    file[bytes] = '\0';
+    if (strcmp(point, ".compact") == 0) {
+        return nphdi_shard_number(file) != NPHDI_NO_NUMBER;
+    }
+    return nphdi_directory_is_data(file) &&
+           (strcmp(point, ".tmp") == 0 ||
+            (strncmp(point, ".tmp-", 5) == 0 && strspn(point + 5, "0123456789abcdef") == 16 &&
+             point[21] == '\0'));
 }
 
 static nphd_status remove_temporary(const nphd_sharded *sharded, const char *name, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphd_error why = NPHD_ERROR_INIT;
     char *path = NULL;
     size_t room = 0;
 
     TRY(nphdi_path_join(sharded->allocator, sharded->path, name, &path, &room, err));
-    nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s: removed, left by an interrupted write",
-                    path);
-    TRY(nphdi_file_remove(sharded->io, path, false, err));
+    status = nphdi_file_remove(sharded->io, path, false, &why);
+    if (why.os_error == EISDIR || why.os_error == EPERM) {
+        nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s: left alone, a folder of such a name",
+                        path);
+        status = NPHD_OK;
+    } else if (status == NPHD_OK) {
+        nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
+                        "%s: removed, left by an interrupted write", path);
+    } else {
+        nphdi_error_copy(err, &why);
+    }
 done:
     nphdi_free(sharded->allocator, path, room, 1);
     return status;

@@ -204,6 +204,34 @@ static void test_a_reader_refreshes_by_name(void **state)
     assert_int_equal(size_of("../before"), 2);
 }
 
+/* Only what an interrupted write left is deleted; a folder of such a name blocks nobody. */
+static void test_temporary_names(void **state)
+{
+    nphd_sharded *sharded = opened("d", false, false);
+
+    (void)state;
+    add(sharded, 1);
+    finish(sharded);
+    assert_int_equal(
+        system("cd d && touch shard_001.usearch.tmp shard_000.usearch.tmp-0123456789abcdef "
+               "bloom.isbf.tmp tombstones.npy.tmp shard_000.usearch.compact && "
+               "touch howto.usearch.tmpl.md my.isbf.tmp shard_1.usearch.tmp bloom.isbf.compact "
+               "bloom.isbf.tmp-0123456789abcdeg bloom.isbf.tmp-0123456789abcdef0 "
+               "bloom.isbf.tmp.gz .tmp && mkdir shard_002.usearch.tmp"),
+        0);
+    finish(opened("d", false, false));
+    assert_int_equal(
+        system("cd d && ls howto.usearch.tmpl.md my.isbf.tmp shard_1.usearch.tmp "
+               "bloom.isbf.compact bloom.isbf.tmp-0123456789abcdeg "
+               "bloom.isbf.tmp-0123456789abcdef0 bloom.isbf.tmp.gz .tmp shard_002.usearch.tmp "
+               "> /dev/null"),
+        0);
+    assert_int_equal(system("cd d && ! ls -d shard_001.usearch.tmp bloom.isbf.tmp "
+                            "tombstones.npy.tmp shard_000.usearch.compact "
+                            "shard_000.usearch.tmp-0123456789abcdef 2> /dev/null | grep -q ."),
+                     0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +240,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_directory_is_deleted, enter, leave),
         cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_a_live_directory, enter, leave),
         cmocka_unit_test_setup_teardown(test_a_reader_refreshes_by_name, enter, leave),
+        cmocka_unit_test_setup_teardown(test_temporary_names, enter, leave),
     };
 
     return cmocka_run_group_tests_name("sharded_place", tests, NULL, NULL);
