@@ -380,3 +380,23 @@ def test_killed(tmp_path):
     with nphd.ShardedNphdIndex(path=tmp_path) as index:
         assert len(index) == 5001 and bytes(index.get(9999)) == b"never saved"
         assert np.array_equal(index.contains([0, 4999, 77777]), [True, True, False])
+
+
+def test_a_save_over_somebody_elses_file_is_refused(tmp_path, monkeypatch):
+    """Two handles of one file, and a relative path from another folder."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    first = nphd.NphdIndex(max_dim=64, path="a.usearch")
+    first.add(1, np.zeros(8, np.uint8))
+    first.save()
+    second = nphd.NphdIndex(max_dim=64, path="a.usearch")
+    second.add(2, np.ones(8, np.uint8))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    second.save()
+    first.add(3, np.ones(8, np.uint8))
+    with pytest.raises(nphd.ChangedError, match="another file is there"):
+        first.save()
+    assert len(nphd.NphdIndex.restore(tmp_path / "a.usearch")) == 2
+    first.save(overwrite=True)
+    assert sorted(nphd.NphdIndex.restore(tmp_path / "a.usearch").keys) == [1, 3]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
