@@ -13,6 +13,7 @@
 #include <nphd/allocator.h>
 #include <nphd/export.h>
 #include <nphd/io.h>
+#include <nphd/iscc.h>
 #include <nphd/status.h>
 #include <nphd/vector.h>
 #include <stdbool.h>
@@ -329,6 +330,27 @@ NPHD_API uint64_t nphd_index_dirty(nphd_index *index);
 
 /** Widest vector in bytes, max_bits/8: the room that one vector needs. Threads: any. */
 NPHD_API size_t nphd_index_max_bytes(nphd_index *index);
+
+/**
+ * Tell of which type the codes are that are added, before they are. The first type that is told is
+ * kept with the index and in its files; codes of others are then an error. Vectors themselves say
+ * nothing of their type, so that adding does not ask: whoever never tells has an index of no type.
+ *
+ * The type is forgotten by nphd_index_clear() and nphd_index_reset(), not when the last vector goes.
+ *
+ * Shapes   unit: NPHD_UNIT_NONE changes nothing. mix: a second type makes it NPHD_UNIT_MIXED, which
+ *          every type agrees with from then on.
+ * Errors   NPHD_MISMATCH: the index has codes of another type; the text names both, and nothing
+ *          changes. NPHD_READ_ONLY: the index is a view, and its file does not say this type.
+ *          NPHD_INVALID_ARGUMENT: nphd_unit_is_valid() says no.
+ * Threads  any; waits for saves and copies.
+ */
+NPHD_API nphd_status nphd_index_set_unit(nphd_index *index, nphd_unit unit, bool mix,
+                                         nphd_error *err);
+
+/** The type of the codes; NPHD_UNIT_NONE: not known. To be compared with that of a query. Threads:
+ * any. */
+NPHD_API nphd_unit nphd_index_unit(nphd_index *index);
 
 /** Set the breadth of graph searches and inserts from now on; 0 leaves one as it is. */
 NPHD_API nphd_status nphd_index_set_breadth(nphd_index *index, uint32_t build_breadth,

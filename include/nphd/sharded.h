@@ -486,6 +486,18 @@ NPHD_API uint64_t nphd_sharded_dirty(nphd_sharded *sharded);
 /** Widest vector in bytes, max_bits/8. Threads: any. */
 NPHD_API size_t nphd_sharded_max_bytes(const nphd_sharded *sharded);
 
+/**
+ * Tell of which type the codes are that are added. As nphd_index_set_unit(); it is durable with the
+ * next commit or save, together with the codes. nphd_sharded_reset() forgets it. NPHD_CLOSED,
+ * NPHD_OUT_OF_MEMORY; NPHD_READ_ONLY unless the files say this type. With commit_each_call those of
+ * nphd_sharded_commit().
+ */
+NPHD_API nphd_status nphd_sharded_set_unit(nphd_sharded *sharded, nphd_unit unit, bool mix,
+                                           nphd_error *err);
+
+/** The type of the codes; NPHD_UNIT_NONE: not known, or closed. Threads: any. */
+NPHD_API nphd_unit nphd_sharded_unit(nphd_sharded *sharded);
+
 /** Set the breadths of all shards from now on; 0 leaves one as it is. Kept at the next save. */
 NPHD_API nphd_status nphd_sharded_set_breadth(nphd_sharded *sharded, uint32_t build_breadth,
                                               uint32_t search_breadth, nphd_error *err);

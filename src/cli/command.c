@@ -68,8 +68,14 @@ bool cli_take_options(int argc, char **argv, const char *shorts, const struct op
     return true;
 }
 
-bool cli_take_store_option(cli_store_options *store, int option)
+bool cli_take_store_option(cli_store_options *store, int option, const char *value)
 {
+    if (option == CLI_OPT_KEY_FORMAT) {
+        return cli_option_key_format("--key-format", value);
+    }
+    if (option == CLI_OPT_REALM) {
+        return cli_option_realm("--realm", value);
+    }
     store->legacy_nphd = store->legacy_nphd || option == CLI_OPT_LEGACY_NPHD;
     store->salvage = store->salvage || option == CLI_OPT_SALVAGE;
     store->reference = store->reference || option == CLI_OPT_REFERENCE;
@@ -109,7 +115,7 @@ bool cli_take_file_option(cli_store_options *store, cli_input_options *input, in
     if (option == CLI_OPT_UNIT) {
         return cli_option_unit("--unit", value, &input->notation.unit);
     }
-    return cli_take_store_option(store, option);
+    return cli_take_store_option(store, option, value);
 }
 
 /* Is there a file of some kind that is no directory? */

@@ -32,18 +32,21 @@ enum {
     CLI_OPT_JSONL,
     CLI_OPT_KEY_BITS,
     CLI_OPT_KEY_COLUMN,
+    CLI_OPT_KEY_FORMAT,
     CLI_OPT_LABELS,
     CLI_OPT_LABELS_RIGHT,
     CLI_OPT_LIMIT,
     CLI_OPT_LEGACY_NPHD,
     CLI_OPT_MAX_BITS,
     CLI_OPT_METRIC,
+    CLI_OPT_MIX_UNITS,
     CLI_OPT_MULTI,
     CLI_OPT_NO_BLOOM,
     CLI_OPT_NUMBER,
     CLI_OPT_PLAN,
     CLI_OPT_QUERIES,
     CLI_OPT_RADIUS,
+    CLI_OPT_REALM,
     CLI_OPT_SALVAGE,
     CLI_OPT_REFERENCE,
     CLI_OPT_SHARD_SIZE,
@@ -98,8 +101,8 @@ typedef bool (*cli_take_option)(void *job, int option, const char *value);
 bool cli_take_options(int argc, char **argv, const char *shorts, const struct option *longs,
                       cli_take_option take, void *job, cli_exit *out_exit);
 
-/* Takes --legacy-nphd, --salvage, --no-bloom and --journal. Returns true. */
-bool cli_take_store_option(cli_store_options *store, int option);
+/* Takes --legacy-nphd, --salvage, --no-bloom, --journal, --key-format and --realm. */
+bool cli_take_store_option(cli_store_options *store, int option, const char *value);
 
 /* Takes --key-column, --vector-column and --source-column; false after a complaint. */
 bool cli_take_column_option(cli_input_options *input, int option, const char *value);

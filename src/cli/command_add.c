@@ -30,6 +30,7 @@ typedef struct add_job {
     bool skip_bad;
     bool tables;
     bool number_keys; /* --first-key was given */
+    bool mix_units;
     nphd_key next_key;
 
     cli_store store;
@@ -50,6 +51,21 @@ typedef struct add_job {
     cli_progress progress;
 } add_job;
 
+/* Which type of codes is meant: what --unit says, also of vectors that say nothing, or else what
+ * the index has. */
+static cli_exit add_settle_unit(add_job *job)
+{
+    cli_problem problem;
+
+    if (job->input.notation.unit == NPHD_UNIT_NONE) {
+        job->input.notation.unit = job->mix_units ? NPHD_UNIT_NONE : job->store.shape.unit;
+        return CLI_SUCCESS;
+    }
+    return cli_store_set_unit(&job->store, job->input.notation.unit, job->mix_units, &problem)
+               ? CLI_SUCCESS
+               : cli_usage("--unit: %s", problem.text);
+}
+
 static cli_exit add_open(add_job *job)
 {
     cli_exit result = CLI_SUCCESS;
@@ -60,7 +76,7 @@ static cli_exit add_open(add_job *job)
     if (result == CLI_SUCCESS && job->update && job->store.shape.multi) {
         return cli_usage("--update: %s may hold several vectors under a key", job->path);
     }
-    return result;
+    return result == CLI_SUCCESS ? add_settle_unit(job) : result;
 }
 
 static cli_exit add_allocate(add_job *job)
@@ -134,7 +150,8 @@ static bool add_collect(add_job *job, cli_record *record, cli_problem *problem)
         record->key = job->next_key;
     }
     if (!add_vector_fits(job, record, problem) ||
-        !cli_key_fits(record->key, job->store.shape.key_bits, problem)) {
+        !cli_key_fits(record->key, job->store.shape.key_bits, problem) ||
+        !cli_store_set_unit(&job->store, record->read.unit, job->mix_units, problem)) {
         return false;
     }
     if (!record->has_key && job->number_keys) {
@@ -344,6 +361,9 @@ static bool add_option(void *context, int option, const char *text)
                               &job->open.connectivity);
     case CLI_OPT_BREADTH:
         return cli_option_u32("--breadth", text, 1, CLI_MAX_BREADTH, &job->open.build_breadth);
+    case CLI_OPT_MIX_UNITS:
+        job->mix_units = true;
+        return true;
     case CLI_OPT_MULTI:
         job->open.multi = true;
         return true;
@@ -392,10 +412,12 @@ cli_exit cli_add(int argc, char **argv)
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"max-bits", required_argument, NULL, CLI_OPT_MAX_BITS},
         {"metric", required_argument, NULL, CLI_OPT_METRIC},
+        {"mix-units", no_argument, NULL, CLI_OPT_MIX_UNITS},
         {"multi", no_argument, NULL, CLI_OPT_MULTI},
         {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
         {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {"number", no_argument, NULL, CLI_OPT_NUMBER},
+        {"realm", required_argument, NULL, CLI_OPT_REALM},
         {"shard-size", required_argument, NULL, CLI_OPT_SHARD_SIZE},
         {"skip-bad", no_argument, NULL, CLI_OPT_SKIP_BAD},
         {"tables", no_argument, NULL, CLI_OPT_TABLES},

@@ -35,15 +35,16 @@ static cli_exit dump_all(const cli_store *store)
 
 static bool dump_option(void *context, int option, const char *value)
 {
-    (void)value;
-    return cli_take_store_option(context, option);
+    return cli_take_store_option(context, option, value);
 }
 
 cli_exit cli_dump(int argc, char **argv)
 {
     static const struct option longs[] = {
         {"help", no_argument, NULL, 'h'},
+        {"key-format", required_argument, NULL, CLI_OPT_KEY_FORMAT},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"realm", required_argument, NULL, CLI_OPT_REALM},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {NULL, 0, NULL, 0},

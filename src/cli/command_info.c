@@ -97,6 +97,15 @@ static void info_put_stats(json_t *facts, const nphd_index_stats *stats, uint64_
     }
 }
 
+static void info_put_unit(json_t *facts, nphd_unit unit)
+{
+    char name[NPHD_UNIT_NAME_BYTES];
+
+    if (unit != NPHD_UNIT_NONE) {
+        cli_facts_put(facts, "unit", json_string(nphd_unit_name(unit, name)));
+    }
+}
+
 /* Of a file that is not supported the header is told, so it is not opened as a store. */
 static cli_exit info_file(const char *path, const info_job *job, json_t *facts)
 {
@@ -124,6 +133,7 @@ static cli_exit info_file(const char *path, const info_job *job, json_t *facts)
     cli_facts_put(facts, "supported", json_boolean(status == NPHD_OK));
     if (status == NPHD_OK) {
         info_put_stats(facts, &stats, edges);
+        info_put_unit(facts, nphd_index_unit(index));
     } else if (status == NPHD_UNSUPPORTED) {
         cli_facts_put(facts, "reason", cli_fact_text(err.text));
         status = NPHD_OK;
@@ -240,6 +250,7 @@ static cli_exit info_directory(const char *path, const info_job *job, json_t *fa
     }
     if (result == CLI_SUCCESS) {
         info_put_totals(facts, &stats);
+        info_put_unit(facts, store.shape.unit);
     }
     if (result == CLI_SUCCESS && job->as_json) {
         info_put_handle(facts, &stats);
@@ -258,9 +269,8 @@ static bool info_option(void *context, int option, const char *value)
 {
     info_job *job = context;
 
-    (void)value;
     job->as_json = job->as_json || option == CLI_OPT_JSON;
-    return cli_take_store_option(&job->open, option);
+    return cli_take_store_option(&job->open, option, value);
 }
 
 static cli_exit info_tell(const char *path, const info_job *job, json_t *facts)

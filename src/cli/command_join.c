@@ -312,7 +312,7 @@ static bool join_option(void *context, int option, const char *text)
         job->right_labels_path = text;
         return true;
     default:
-        return cli_take_store_option(&job->open, option);
+        return cli_take_store_option(&job->open, option, text);
     }
 }
 
@@ -349,11 +349,13 @@ cli_exit cli_join(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {"jsonl", no_argument, NULL, CLI_OPT_JSONL},
         {"key-column", required_argument, NULL, CLI_OPT_KEY_COLUMN},
+        {"key-format", required_argument, NULL, CLI_OPT_KEY_FORMAT},
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
         {"labels-right", required_argument, NULL, CLI_OPT_LABELS_RIGHT},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"limit", required_argument, NULL, CLI_OPT_LIMIT},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
+        {"realm", required_argument, NULL, CLI_OPT_REALM},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"source-column", required_argument, NULL, CLI_OPT_SOURCE_COLUMN},
         {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},

@@ -172,15 +172,16 @@ static bool keys_option(void *context, int option, const char *value)
 {
     keys_job *job = context;
 
-    (void)value;
-    return cli_take_store_option(&job->open, option);
+    return cli_take_store_option(&job->open, option, value);
 }
 
 static cli_exit keys_run(cli_access access, int argc, char **argv, cli_exit (*work)(keys_job *job))
 {
     static const struct option longs_read[] = {
         {"help", no_argument, NULL, 'h'},
+        {"key-format", required_argument, NULL, CLI_OPT_KEY_FORMAT},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"realm", required_argument, NULL, CLI_OPT_REALM},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {NULL, 0, NULL, 0},
@@ -190,6 +191,7 @@ static cli_exit keys_run(cli_access access, int argc, char **argv, cli_exit (*wo
         {"journal", no_argument, NULL, CLI_OPT_JOURNAL},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"no-bloom", no_argument, NULL, CLI_OPT_NO_BLOOM},
+        {"realm", required_argument, NULL, CLI_OPT_REALM},
         {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},
         {NULL, 0, NULL, 0},
     };

@@ -18,7 +18,7 @@ static bool prepare_option(void *context, int option, const char *value)
     if (option == CLI_OPT_THREADS) {
         return cli_take_threads(value, &job->threads);
     }
-    return cli_take_store_option(&job->open, option);
+    return cli_take_store_option(&job->open, option, value);
 }
 
 static cli_exit prepare_metadata(const char *path, nphd_metadata *out)

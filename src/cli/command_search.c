@@ -33,6 +33,7 @@ typedef struct search_job {
     nphd_search_options search;
     uint32_t wanted; /* -k */
     bool found_only;
+    bool mix_units;
     cli_printer printer;
     cli_labels labels;
 
@@ -242,6 +243,22 @@ static cli_exit search_answer(search_job *job, char **texts, int count)
     return result;
 }
 
+/* Queries are of the type of the index, unless --mix-units says that others are meant. */
+static cli_exit search_settle_unit(search_job *job)
+{
+    nphd_unit *asked = &job->input.notation.unit;
+    cli_problem problem;
+
+    if (job->mix_units) {
+        return CLI_SUCCESS;
+    }
+    if (cli_unit_differs(*asked, job->store.shape.unit, &problem)) {
+        return cli_usage("--unit: %s", problem.text);
+    }
+    *asked = *asked != NPHD_UNIT_NONE ? *asked : job->store.shape.unit;
+    return CLI_SUCCESS;
+}
+
 static cli_exit search_run(search_job *job, char **texts, int count)
 {
     cli_exit result = CLI_SUCCESS;
@@ -251,6 +268,9 @@ static cli_exit search_run(search_job *job, char **texts, int count)
     }
     if (result == CLI_SUCCESS) {
         result = cli_store_open(&job->store, job->path, CLI_READ, &job->open);
+    }
+    if (result == CLI_SUCCESS) {
+        result = search_settle_unit(job);
     }
     if (result == CLI_SUCCESS && job->search.use_radius) {
         result = cli_check_radius(job->store.shape.metric, job->search.radius);
@@ -361,6 +381,9 @@ static bool search_option(void *context, int option, const char *text)
         return cli_option_budget("--budget", text, &job->search.budget);
     case CLI_OPT_VARIANTS:
         return cli_option_u32("--variants", text, 1, NPHD_MAX_VARIANTS, &job->search.variants);
+    case CLI_OPT_MIX_UNITS:
+        job->mix_units = true;
+        return true;
     case CLI_OPT_FOUND_ONLY:
         job->found_only = true;
         return true;
@@ -399,11 +422,14 @@ cli_exit cli_search(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {"jsonl", no_argument, NULL, CLI_OPT_JSONL},
         {"key-column", required_argument, NULL, CLI_OPT_KEY_COLUMN},
+        {"key-format", required_argument, NULL, CLI_OPT_KEY_FORMAT},
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
+        {"mix-units", no_argument, NULL, CLI_OPT_MIX_UNITS},
         {"plan", required_argument, NULL, CLI_OPT_PLAN},
         {"queries", required_argument, NULL, CLI_OPT_QUERIES},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
+        {"realm", required_argument, NULL, CLI_OPT_REALM},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},
         {"source-column", required_argument, NULL, CLI_OPT_SOURCE_COLUMN},
         {"reference-wrote-last", no_argument, NULL, CLI_OPT_REFERENCE},

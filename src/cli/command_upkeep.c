@@ -21,7 +21,7 @@ static bool upkeep_option(void *context, int option, const char *value)
     if (option == CLI_OPT_SHARD_SIZE) {
         return cli_option_bytes("--shard-size", value, &job->open.shard_bytes);
     }
-    return cli_take_store_option(&job->open, option);
+    return cli_take_store_option(&job->open, option, value);
 }
 
 static cli_exit upkeep_run(int argc, char **argv, const struct option *longs,

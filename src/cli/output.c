@@ -19,7 +19,7 @@ void cli_print_hex(const uint8_t *bytes, size_t count)
 void cli_print_json_key(nphd_key key, uint32_t key_bits)
 {
     char text[CLI_KEY_TEXT_BYTES];
-    const bool number = key_bits != 128 && key.low <= INT64_MAX;
+    const bool number = key_bits != 128 && key.low <= INT64_MAX && cli_keys_are_numbers();
 
     cli_format_key(key, key_bits, text);
     printf(number ? "%s" : "\"%s\"", text);

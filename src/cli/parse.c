@@ -4,10 +4,12 @@
 #include "message.h"
 #include <errno.h>
 #include <math.h>
+#include <nphd/iscc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define KEY_HEX_DIGITS 32
 #define UUID_TEXT_BYTES 36
@@ -195,11 +197,89 @@ static bool parse_key_uuid(const char *text, size_t length, nphd_key *out)
     return parse_uuid_digits(text, length, digits) && parse_key_hex(digits, sizeof(digits), out);
 }
 
+/* ISCC-IDs of version 1: a time of 52 bits and a number of 12 of who gave it, which together are
+ * the key. The realm, whose IDs they are, is in the header alone. */
+enum { ISCC_ID_MAIN_TYPE = 6, ISCC_ID_VERSION = 1, ISCC_ID_BYTES = 8 };
+
+static bool key_format_iscc_id = false;
+static uint8_t key_realm = 1; /* 0 is for tests */
+
+bool cli_option_key_format(const char *name, const char *text)
+{
+    key_format_iscc_id = strcmp(text, "iscc-id") == 0;
+    if (!key_format_iscc_id && strcmp(text, "auto") != 0) {
+        cli_usage("%s: '%s' is neither auto nor iscc-id", name, text);
+        return false;
+    }
+    return true;
+}
+
+bool cli_option_realm(const char *name, const char *text)
+{
+    uint32_t realm = 0;
+    const bool good = cli_option_u32(name, text, 0, UINT8_MAX, &realm);
+
+    key_realm = (uint8_t)realm;
+    return good;
+}
+
+bool cli_keys_are_numbers(void)
+{
+    return !key_format_iscc_id;
+}
+
+static bool parse_key_iscc_id(const char *text, size_t length, nphd_key *out, cli_problem *problem)
+{
+    nphd_iscc iscc;
+    nphd_error err = NPHD_ERROR_INIT;
+
+    if (nphd_iscc_decode(text, length, &iscc, &err) != NPHD_OK) {
+        cli_problem_set(problem, "the key: %s", err.text);
+        return false;
+    }
+    if (iscc.main_type != ISCC_ID_MAIN_TYPE) {
+        cli_problem_set(problem, "the key is an ISCC, but no ISCC-ID");
+        return false;
+    }
+    if (iscc.version != ISCC_ID_VERSION || iscc.bytes != ISCC_ID_BYTES) {
+        cli_problem_set(problem, "the key is an ISCC-ID of version %u and %u bits, not 1 and 64",
+                        iscc.version, 8U * iscc.bytes);
+        return false;
+    }
+    if (iscc.sub_type != key_realm) {
+        cli_problem_set(problem, "the key is an ISCC-ID of realm %u, not %u as --realm has it",
+                        iscc.sub_type, key_realm);
+        return false;
+    }
+    for (size_t i = 0; i < ISCC_ID_BYTES; i++) {
+        out->low = out->low << 8 | iscc.body[i];
+    }
+    return true;
+}
+
+static void format_key_iscc_id(uint64_t key, char out[CLI_KEY_TEXT_BYTES])
+{
+    nphd_iscc iscc = {.main_type = ISCC_ID_MAIN_TYPE,
+                      .sub_type = key_realm,
+                      .version = ISCC_ID_VERSION,
+                      .bytes = ISCC_ID_BYTES};
+    char text[NPHD_ISCC_TEXT_BYTES];
+
+    for (size_t i = 0; i < ISCC_ID_BYTES; i++) {
+        iscc.body[i] = (uint8_t)(key >> (56 - 8 * i));
+    }
+    (void)nphd_iscc_encode(&iscc, text, NULL); /* all of its parts are in range */
+    snprintf(out, CLI_KEY_TEXT_BYTES, "%.*s", CLI_KEY_TEXT_BYTES - 1, text);
+}
+
 bool cli_parse_key(const char *text, size_t length, nphd_key *out, cli_problem *problem)
 {
     bool good = false;
 
     *out = nphd_key_u64(0);
+    if (length >= 5 && strncasecmp(text, "ISCC:", 5) == 0) {
+        return parse_key_iscc_id(text, length, out, problem);
+    }
     if (length == KEY_HEX_DIGITS) {
         good = parse_key_hex(text, length, out);
     } else if (length == UUID_TEXT_BYTES) {
@@ -231,7 +311,9 @@ bool cli_key_fits(nphd_key key, uint32_t key_bits, cli_problem *problem)
 
 void cli_format_key(nphd_key key, uint32_t key_bits, char out[CLI_KEY_TEXT_BYTES])
 {
-    if (key_bits == 128) {
+    if (key_format_iscc_id && key.high == 0) {
+        format_key_iscc_id(key.low, out);
+    } else if (key_bits == 128) {
         snprintf(out, CLI_KEY_TEXT_BYTES, "%016llx%016llx", (unsigned long long)key.high,
                  (unsigned long long)key.low);
     } else {

@@ -38,13 +38,22 @@ bool cli_option_budget(const char *name, const char *text, float *out);
 /* "nphd" or "hamming"; complains as above. */
 bool cli_option_metric(const char *name, const char *text, nphd_metric *out);
 
-/* Decimal up to 2^64 - 1, "0x" and 1 to 32 hex digits, 32 hex digits, or a UUID with dashes. */
+/* How keys are printed, for the whole program: "auto", or "iscc-id" as ISCC-IDs of the realm. */
+bool cli_option_key_format(const char *name, const char *text);
+/* Of which realm ISCC-IDs are, which keys say nothing of; 1 unless this says otherwise. */
+bool cli_option_realm(const char *name, const char *text);
+/* Are keys printed as numbers where they are small? */
+bool cli_keys_are_numbers(void);
+
+/* Decimal up to 2^64 - 1, "0x" and 1 to 32 hex digits, 32 hex digits, a UUID with dashes, or an
+ * ISCC-ID of the realm with "ISCC:" in front. */
 bool cli_parse_key(const char *text, size_t length, nphd_key *out, cli_problem *problem);
 
 /* Can an index with keys of this width hold the key? */
 bool cli_key_fits(nphd_key key, uint32_t key_bits, cli_problem *problem);
 
-/* Decimal for keys of 64 bits, 32 hex digits for those of 128. */
+/* Decimal for keys of 64 bits, 32 hex digits for those of 128; an ISCC-ID where that is asked for
+ * and the key is not above 64 bits. */
 void cli_format_key(nphd_key key, uint32_t key_bits, char out[CLI_KEY_TEXT_BYTES]);
 
 /* -1: no hex digit. */

@@ -94,6 +94,7 @@ static cli_exit store_restore(cli_store *store, cli_access access, const cli_sto
     cli_progress_hide();
     if (status == NPHD_OK) {
         store->shape.max_bytes = nphd_index_max_bytes(store->index);
+        store->shape.unit = nphd_index_unit(store->index);
     }
     return store_result(status, &err);
 }
@@ -160,6 +161,7 @@ static cli_exit store_read_shape(cli_store *store)
     store->shape.key_bits = stats.key_bits;
     store->shape.metric = stats.metric;
     store->shape.multi = stats.multi;
+    store->shape.unit = nphd_sharded_unit(store->sharded);
     store->is_new = stats.files == 0;
     store->shape.max_bytes = nphd_sharded_max_bytes(store->sharded);
     return store_result(status, &err);
@@ -240,6 +242,28 @@ void cli_store_close(cli_store *store)
     store->lock = NULL;
     store->index = NULL;
     store->sharded = NULL;
+}
+
+bool cli_store_set_unit(cli_store *store, nphd_unit unit, bool mix, cli_problem *problem)
+{
+    const nphd_unit before = store->shape.unit;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status = NPHD_OK;
+
+    if (unit == NPHD_UNIT_NONE || unit == before) {
+        return true; /* as for nearly every vector */
+    }
+    status = store->sharded != NULL ? nphd_sharded_set_unit(store->sharded, unit, mix, &err)
+                                    : nphd_index_set_unit(store->index, unit, mix, &err);
+    if (status != NPHD_OK) {
+        cli_problem_set(problem, "%s%s", err.text,
+                        status == NPHD_MISMATCH ? " (see --mix-units)" : "");
+        return false;
+    }
+    store->shape.unit =
+        store->sharded != NULL ? nphd_sharded_unit(store->sharded) : nphd_index_unit(store->index);
+    store->must_save = store->must_save || store->shape.unit != before;
+    return true;
 }
 
 cli_exit cli_store_commit(cli_store *store)

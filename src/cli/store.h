@@ -6,6 +6,7 @@
 #define NPHD_CLI_STORE_H
 
 #include "message.h"
+#include "parse.h"
 #include <nphd/nphd.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,6 +18,7 @@ typedef struct cli_shape {
     nphd_metric metric;
     size_t max_bytes; /* of a vector */
     bool multi;
+    nphd_unit unit; /* the type of its codes */
 } cli_shape;
 
 typedef enum cli_access {
@@ -91,6 +93,10 @@ cli_exit cli_store_save(cli_store *store);
 /* Of a file: makes the hash tables that the next save writes. Of few vectors there are none;
  * whether there are any then is told in *out_made (may be NULL). */
 cli_exit cli_store_prepare(cli_store *store, uint32_t threads, bool *out_made);
+
+/* Notes that codes of this type are added; false, with a problem, when the index has others and
+ * `mix` is not set. */
+bool cli_store_set_unit(cli_store *store, nphd_unit unit, bool mix, cli_problem *problem);
 
 uint64_t cli_store_size(const cli_store *store);
 

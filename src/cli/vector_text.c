@@ -77,7 +77,7 @@ bool cli_unit_differs(nphd_unit unit, nphd_unit asked, cli_problem *problem)
         unit == asked) {
         return false;
     }
-    cli_problem_set(problem, "the code is of the type %s, and those here are %s",
+    cli_problem_set(problem, "the code is of the type %s, and those here are %s (see --mix-units)",
                     nphd_unit_name(unit, got), nphd_unit_name(asked, wanted));
     return true;
 }

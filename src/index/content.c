@@ -339,6 +339,7 @@ void nphdi_content_clear(nphdi_content *content)
     content->used_count = 0;
     content->free_cursor = 0;
     content->hidden = NULL;
+    atomic_store(&content->unit, NPHD_UNIT_NONE);
 }
 
 nphd_status nphdi_content_reserve_map(nphdi_content *content, uint64_t more, nphd_error *err)

@@ -77,6 +77,7 @@ static nphd_status copy_content(nphd_index *index, nphdi_content **out, nphd_err
         TRY(nphdi_content_create(&from->shape, false, index->allocator, &content, err));
         TRY(copy_memory(from, content, err));
     }
+    atomic_store(&content->unit, atomic_load(&from->unit));
     *out = content;
     content = NULL;
 done:

@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "index/index_internal.h"
+#include "index/index_unit.h"
 
 #include <string.h>
 
@@ -378,7 +379,9 @@ static nphd_status open_source(nphd_index *index, const nphdi_source *source, bo
     TRY(view ? open_view(index, source, &from, options, &content, err)
              : nphdi_content_read(source, &from.head, from.has_trailer ? &from.trailer : NULL,
                                   &from.shape, options, index->allocator, &content, err));
+    TRY(nphdi_unit_read(source, from.has_trailer ? &from.trailer : NULL, content, err));
     nphdi_index_replace(index, content);
+    content = NULL;
     index->generation = from.has_trailer ? from.trailer.generation : 0;
     memset(index->identity, 0, sizeof(index->identity));
     if (from.has_trailer) {
@@ -391,6 +394,7 @@ static nphd_status open_source(nphd_index *index, const nphdi_source *source, bo
                  first_breadth(options->search_breadth, from.trailer.search_breadth,
                                atomic_load(&index->search_breadth)));
 done:
+    nphdi_content_close(content);
     return status;
 }
 

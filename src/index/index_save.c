@@ -9,6 +9,7 @@
 #include "index/block_sink.h"
 #include "index/index_internal.h"
 #include "index/index_shard.h"
+#include "index/index_unit.h"
 #include "platform/interrupt.h"
 #include "scan/planes_image.h"
 
@@ -340,6 +341,7 @@ static void describe(const nphdi_content *content, uint64_t stored, nphdi_traile
     }
     describe_planes(content, trailer);
     describe_mih(content, trailer);
+    nphdi_unit_describe(content, trailer);
 }
 
 uint64_t nphdi_index_serialized_bytes(const nphdi_content *content, uint64_t stored)
@@ -406,6 +408,7 @@ static nphd_status write_content(nphdi_block_sink *to, const nphdi_content *cont
     TRY(put_live(to, content, err));
     TRY(put_planes(to, content, &plan->trailer, err));
     TRY(put_mih(to, content, &plan->trailer, err));
+    TRY(nphdi_unit_put(to, content, &plan->trailer, err));
     TRY(nphdi_sink_put_sections(to, plan->extra, plan->extra_count, err));
     TRY(nphdi_sink_finish(to, &plan->trailer, err));
 done:

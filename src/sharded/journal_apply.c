@@ -94,7 +94,9 @@ static nphd_status apply_record(nphdi_replay *of, const nphdi_journal_record *re
         of->keys[of->count] = record->key;
         of->vectors[of->count++] = record->vector;
         break;
-    case NPHDI_JOURNAL_FACT: /* none is known that changes anything here */
+    case NPHDI_JOURNAL_FACT:
+        nphdi_sharded_replay_unit(sharded, record->fact, record->data, record->data_bytes);
+        break;
     case NPHDI_JOURNAL_UNKNOWN:
         break;
     }

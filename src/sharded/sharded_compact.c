@@ -103,7 +103,7 @@ done:
 }
 
 /* The visible entries of a group, in a new index in memory. */
-static nphd_status build_group(const nphd_sharded *sharded, const group *of,
+static nphd_status build_group(nphd_sharded *sharded, const group *of,
                                const nphd_batch_options *options, nphd_index **out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -119,7 +119,7 @@ static nphd_status build_group(const nphd_sharded *sharded, const group *of,
         TRY(build_from(to, sharded->sealed[i], err));
     }
     TRY(builder_flush(to, err));
-    index->content->next_automatic = sharded->next_automatic;
+    nphdi_sharded_hand_down(sharded, index);
     *out = index;
     index = NULL;
 done:

@@ -146,6 +146,7 @@ struct nphd_sharded {
     nphdi_key_set tombstones;
     _Atomic uint64_t dirty;
     uint64_t next_automatic;
+    _Atomic nphd_unit unit; /* the type of the codes */
     bool unsaved;       /* shards or tombstones differ from their files */
     bool bloom_unsaved; /* only the filter does */
 
@@ -444,6 +445,16 @@ nphd_status nphdi_sharded_enter_change(nphd_sharded *sharded, const char *what, 
 void nphdi_sharded_abandon(nphd_sharded *sharded);
 /* Lets go of all shards and filters, and of the lock. Nobody may be looking (sharded.c). */
 void nphdi_sharded_release(nphd_sharded *sharded);
+
+/* ---- the type of the codes (sharded_unit.c) ---- */
+
+/* What the newest shard that says something says. */
+nphd_unit nphdi_sharded_unit_of_shards(const nphd_sharded *sharded);
+/* A fact of a journal; others than this one are passed over. */
+void nphdi_sharded_replay_unit(nphd_sharded *sharded, uint32_t fact, const uint8_t *data,
+                               uint32_t bytes);
+/* What the next file of the active shard has to say beside its vectors. */
+void nphdi_sharded_hand_down(nphd_sharded *sharded, nphd_index *index);
 
 /* ---- the frame of a changing call (sharded.c) ---- */
 

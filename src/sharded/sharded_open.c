@@ -307,6 +307,7 @@ static nphd_status take_settings(nphdi_opening *of, nphd_error *err)
         (void)nphd_index_set_breadth(index, parameters->build_breadth, parameters->search_breadth,
                                      NULL);
     }
+    atomic_store(&sharded->unit, nphdi_sharded_unit_of_shards(sharded));
     return check_connectivity(of, err);
 }
 

@@ -167,6 +167,7 @@ static void swap_content(nphd_sharded *a, nphd_sharded *b)
     SWAP(nphdi_bloom *, bloom);
     SWAP(nphdi_key_set, tombstones);
     SWAP(uint64_t, next_automatic);
+    SWAP(nphd_unit, unit);
     SWAP(uint64_t, generation);
     SWAP(uint64_t, tombstone_file_bytes);
     SWAP(uint64_t, bloom_file_bytes);

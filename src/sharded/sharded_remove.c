@@ -192,6 +192,7 @@ static nphd_status reset_state(nphd_sharded *sharded, nphd_error *err)
     sharded->bloom_renewed = true;
     nphdi_key_set_clear(&sharded->tombstones);
     sharded->next_automatic = 0;
+    atomic_store(&sharded->unit, NPHD_UNIT_NONE);
     sharded->unsaved = true;
     atomic_store(&sharded->dirty, 0);
     nphdi_rwlock_write_end(&sharded->state_lock);

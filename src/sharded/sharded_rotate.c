@@ -292,7 +292,7 @@ static nphd_status begin_rotation(nphd_sharded *sharded, nphd_error *err)
     TRY(nphdi_capture_take(sharded, &rotation->capture, err));
     /* until the files are there, journals from now on need one that they continue */
     TRY(nphdi_journal_reserve(sharded, 0, err));
-    sharded->active->content->next_automatic = sharded->next_automatic;
+    nphdi_sharded_hand_down(sharded, sharded->active);
     TRY(seal(sharded, shard, fresh, err));
     fresh = NULL;
     rotation->shard = shard;

@@ -297,6 +297,9 @@ static nphd_status take_shard(salvage *of, uint32_t number, nphd_error *err)
         }
     }
     if (open != NULL || is_wanted(of, index)) {
+        if (of->from == NULL) { /* nobody knows which shard is the newest */
+            TRY(nphd_sharded_set_unit(of->to, nphd_index_unit(index), true, err));
+        }
         TRY(take_entries(of, open != NULL ? open->index : index, &map, err));
     }
 done:
@@ -355,6 +358,9 @@ static nphd_status open_new(salvage *of, const char *new_path, nphd_error *err)
     options.io = of->io;
     TRY(nphdi_directory_make_empty(of->io, of->allocator, new_path, err));
     TRY(nphd_sharded_open(new_path, &options, &of->to, err));
+    if (of->from != NULL) {
+        TRY(nphd_sharded_set_unit(of->to, nphd_sharded_unit(of->from), false, err));
+    }
 done:
     return status;
 }

@@ -276,10 +276,15 @@ done:
     return status;
 }
 
-/* Has a sealed shard's file the number at which automatic keys go on? */
-static bool counter_is_kept(const nphd_sharded *sharded)
+/* Have the files of sealed shards the number at which automatic keys go on, and the type of the
+ * codes? */
+static bool settings_are_kept(const nphd_sharded *sharded)
 {
     bool kept = sharded->next_automatic == 0;
+
+    if (nphdi_sharded_unit_of_shards(sharded) != atomic_load(&sharded->unit)) {
+        return false;
+    }
 
     for (uint64_t i = 0; i < sharded->sealed_count && !kept; i++) {
         kept = sharded->sealed[i]->index->content->next_automatic >= sharded->next_automatic;
@@ -296,7 +301,7 @@ static nphd_status save_active(nphd_sharded *sharded, nphdi_capture *capture, ui
     /* a journal continues the newest shard, so that each save needs one of its own */
     const bool needs_record = capture->keep_tombstones || sharded->journal.on ||
                               sharded->tombstone_file_bytes > 0 || sharded->doomed_count > 0 ||
-                              sharded->bloom_renewed || !counter_is_kept(sharded) ||
+                              sharded->bloom_renewed || !settings_are_kept(sharded) ||
                               (sharded->sealed_count > 0 && !sharded->record_is_right);
     nphdi_shard *shard = NULL;
     uint32_t number;
@@ -319,7 +324,7 @@ static nphd_status save_active(nphd_sharded *sharded, nphdi_capture *capture, ui
         TRY(nphd_index_reset(sharded->active, err));
     }
     if (nphd_index_size(sharded->active) > 0 || needs_record) {
-        sharded->active->content->next_automatic = sharded->next_automatic;
+        nphdi_sharded_hand_down(sharded, sharded->active);
         TRY(nphdi_commit_shard(sharded, sharded->active, shard, capture, generation, options,
                                &sharded->active_file_bytes, err));
         atomic_store(&sharded->newest_generation, generation);
@@ -340,7 +345,7 @@ static nphd_status remove_empty_head(nphd_sharded *sharded, const nphdi_capture 
 
     if (nphd_index_size(sharded->active) > 0 || sharded->active_file_bytes == 0 ||
         capture->keep_tombstones || sharded->journal.on || sharded->bloom_renewed ||
-        !counter_is_kept(sharded) || (sharded->sealed_count > 0 && !sharded->record_is_right)) {
+        !settings_are_kept(sharded) || (sharded->sealed_count > 0 && !sharded->record_is_right)) {
         return NPHD_OK;
     }
     TRY(nphdi_shard_create(sharded, sharded->active_number, &shard, err));
