@@ -27,6 +27,7 @@ from ._errors import NotFoundError, NphdError
 from ._files import metadata_record
 from ._log import logger
 from ._store import Progress, Store, _callback, _told
+from ._units import codes_read
 
 _open_indexes: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -252,7 +253,7 @@ class ShardedStore(Store):
         self._keys.check_given(keys, STORE)
         single = self._keys.is_single(keys)
         array = self._key_array(keys, STORE)
-        data, count, _ = vectors_read(vectors)
+        data, count, _ = vectors_read(codes_read(vectors, self._core, True))
         if len(array) != count:
             raise ValueError(f"the numbers of keys ({len(array)}) and vectors ({count}) must match")
         stored = np.zeros(count, dtype=np.bool_)

@@ -31,6 +31,7 @@ from ._kinds import MetricKind, ScalarKind
 from ._log import timer
 from ._matches import BatchMatches, Matches
 from ._search import APPROXIMATE, AUTO, EXACT, answer, question
+from ._units import codes_read
 from ._views import IndexedKeys, IndexedVectors
 
 Progress = Callable[[int, int], Any]
@@ -88,6 +89,22 @@ class Store:
     def dirty(self) -> int:
         """Vectors really added plus really removed since the last save."""
         return self._core.dirty()
+
+    @property
+    def unit(self) -> str | None:
+        """The type of the codes, such as "content-text", "mixed", or None: not known."""
+        return self._core.unit()
+
+    def set_unit(self, unit: str, mix: bool = False) -> None:
+        """Tell of which type the codes are that are added: "content-text" and so on.
+
+        The first type is kept with the index and in its files. ISCC strings tell theirs by
+        themselves. mix: a second type makes it "mixed", which every type agrees with.
+
+        Raises MismatchError, a ValueError: the index has codes of another type. ValueError: no
+        such type. RuntimeError: a view, read-only, or closed.
+        """
+        self._core.set_unit(unit, mix)
 
     @property
     def max_bytes(self) -> int:
@@ -156,6 +173,8 @@ class Store:
         keys: one key or several; None for automatic ones (keys of 64 bits).
         vectors: an array of uint8 of one dimension (one vector) or two (one in each row), bytes, or
             a sequence of arrays or bytes of any lengths of 1 to `max_bytes`. As many as keys.
+            ISCC units as text, or as decode_iscc() returns them, stand for their bits; all are of
+            the type that the index has, see `unit`.
         copy: vectors are always copied into the index.
         threads: 0 for all processors. log: log the time, under this text.
         progress: called with (done, total) now and then; False ends the call. It must not use the
@@ -168,7 +187,7 @@ class Store:
         if keys is None:
             self._keys.check_given(keys, STORE if self._keys.bits == 128 else LOOKUP)
         array = None if keys is None else self._key_array(keys, STORE)
-        data, count, _ = vectors_read(vectors)
+        data, count, _ = vectors_read(codes_read(vectors, self._core, True))
         if array is not None and len(array) != count:
             raise ValueError(f"the numbers of keys ({len(array)}) and vectors ({count}) must match")
         out = np.empty(count, dtype=self._keys.dtype) if array is None else None
@@ -198,7 +217,7 @@ class Store:
         array = self._key_array(keys, STORE)
         if self.multi:
             raise ValueError("upsert needs an index with multi=False")
-        data, count, _ = vectors_read(vectors)
+        data, count, _ = vectors_read(codes_read(vectors, self._core, True))
         if len(array) != count:
             raise ValueError(f"the numbers of keys ({len(array)}) and vectors ({count}) must match")
         with _told(log, "upsert"):
@@ -317,7 +336,7 @@ class Store:
         wanted = check_count(count)
         if exact and approximate:
             raise ValueError("a search cannot be both exact and approximate")
-        data, queries, _ = vectors_read(vectors)
+        data, queries, _ = vectors_read(codes_read(vectors, self._core, False))
         capacity = min(wanted, max(1, self.size))
         filter = self._filter(filter)
         ask = question(
@@ -361,7 +380,7 @@ class Store:
         Returns Matches for one query, else BatchMatches. Raises as search().
         """
         wanted = 1 if any else check_count(count)
-        data, vector_count, _ = vectors_read(vectors)
+        data, vector_count, _ = vectors_read(codes_read(vectors, self._core, False))
         filter = self._filter(filter)
         threads = self._search_workers(threads, vector_count, filter)
         ask = question(
@@ -402,7 +421,7 @@ class Store:
             raise TypeError("the sink must be callable")
         if plan == "graph":
             raise ValueError("radius_stream() is always exact; plan='graph' is not")
-        data, vector_count, _ = vectors_read(vectors)
+        data, vector_count, _ = vectors_read(codes_read(vectors, self._core, False))
         filter = self._filter(filter)
         threads = self._search_workers(threads, vector_count, filter)
         number = check_variants(variants)

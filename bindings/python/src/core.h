@@ -127,6 +127,8 @@ typedef struct core_calls {
     uint64_t (*size)(void *handle);
     uint64_t (*dirty)(void *handle);
     size_t (*max_bytes)(void *handle);
+    nphd_status (*set_unit)(void *handle, nphd_unit unit, bool mix, nphd_error *err);
+    nphd_unit (*unit)(void *handle);
 } core_calls;
 
 typedef struct core_store {

@@ -70,6 +70,16 @@ static nphd_status index_prepare(void *handle, uint32_t threads, nphd_error *err
     return nphd_index_prepare(handle, threads, err);
 }
 
+static nphd_status index_set_unit(void *handle, nphd_unit unit, bool mix, nphd_error *err)
+{
+    return nphd_index_set_unit(handle, unit, mix, err);
+}
+
+static nphd_unit index_unit(void *handle)
+{
+    return nphd_index_unit(handle);
+}
+
 static nphd_status index_set_breadth(void *handle, uint32_t build, uint32_t search, nphd_error *err)
 {
     return nphd_index_set_breadth(handle, build, search, err);
@@ -91,9 +101,10 @@ static size_t index_max_bytes(void *handle)
 }
 
 static const core_calls index_calls = {
-    index_add,         index_upsert,  index_remove, index_contains_many, index_count,
-    index_get_many,    index_get_all, index_search, index_radius_stream, index_prepare,
-    index_set_breadth, index_size,    index_dirty,  index_max_bytes,
+    index_add,           index_upsert,    index_remove,      index_contains_many,
+    index_count,         index_get_many,  index_get_all,     index_search,
+    index_radius_stream, index_prepare,   index_set_breadth, index_size,
+    index_dirty,         index_max_bytes, index_set_unit,    index_unit,
 };
 
 /* ---- life ---- */

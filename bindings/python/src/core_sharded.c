@@ -71,6 +71,16 @@ static nphd_status sharded_prepare(void *handle, uint32_t threads, nphd_error *e
     return nphd_sharded_prepare(handle, threads, err);
 }
 
+static nphd_status sharded_set_unit(void *handle, nphd_unit unit, bool mix, nphd_error *err)
+{
+    return nphd_sharded_set_unit(handle, unit, mix, err);
+}
+
+static nphd_unit sharded_unit(void *handle)
+{
+    return nphd_sharded_unit(handle);
+}
+
 static nphd_status sharded_set_breadth(void *handle, uint32_t build, uint32_t search,
                                        nphd_error *err)
 {
@@ -93,9 +103,10 @@ static size_t sharded_max_bytes(void *handle)
 }
 
 static const core_calls sharded_calls = {
-    sharded_add,         sharded_upsert,  sharded_remove, sharded_contains_many, sharded_count,
-    sharded_get_many,    sharded_get_all, sharded_search, sharded_radius_stream, sharded_prepare,
-    sharded_set_breadth, sharded_size,    sharded_dirty,  sharded_max_bytes,
+    sharded_add,           sharded_upsert,    sharded_remove,      sharded_contains_many,
+    sharded_count,         sharded_get_many,  sharded_get_all,     sharded_search,
+    sharded_radius_stream, sharded_prepare,   sharded_set_breadth, sharded_size,
+    sharded_dirty,         sharded_max_bytes, sharded_set_unit,    sharded_unit,
 };
 
 /* ---- life ---- */

@@ -427,6 +427,46 @@ static PyObject *store_max_bytes(PyObject *self, PyObject *unused)
     return PyLong_FromSize_t(bytes);
 }
 
+static PyObject *store_set_unit(PyObject *self, PyObject *arguments)
+{
+    core_store *store = (core_store *)self;
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status = NPHD_OK;
+    nphd_unit unit = NPHD_UNIT_NONE;
+    const char *name = NULL;
+    int mix = 0;
+
+    if (!PyArg_ParseTuple(arguments, "sp:set_unit", &name, &mix)) {
+        return NULL;
+    }
+    status = nphd_unit_parse(name, &unit, &err);
+    if (status != NPHD_OK) {
+        core_raise(status, &err);
+        return NULL;
+    }
+    CORE_CALL(store, status = store->calls->set_unit(store->handle, unit, mix != 0, &err));
+    if (status != NPHD_OK) {
+        core_raise(status, &err);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* None: not known */
+static PyObject *store_unit(PyObject *self, PyObject *unused)
+{
+    core_store *store = (core_store *)self;
+    char name[NPHD_UNIT_NAME_BYTES];
+    nphd_unit unit = NPHD_UNIT_NONE;
+
+    (void)unused;
+    CORE_CALL(store, unit = store->calls->unit(store->handle));
+    if (unit == NPHD_UNIT_NONE) {
+        Py_RETURN_NONE;
+    }
+    return PyUnicode_FromString(nphd_unit_name(unit, name));
+}
+
 static PyObject *store_set_breadth(PyObject *self, PyObject *arguments)
 {
     core_store *store = (core_store *)self;
@@ -481,6 +521,8 @@ static PyMethodDef store_methods[] = {
     {"size", store_size, METH_NOARGS, "size() -> vectors that can be found"},
     {"dirty", store_dirty, METH_NOARGS, "dirty() -> vectors added and removed since the last save"},
     {"max_bytes", store_max_bytes, METH_NOARGS, "max_bytes() -> widest vector"},
+    {"set_unit", store_set_unit, METH_VARARGS, "set_unit(name, mix): the type of the codes."},
+    {"unit", store_unit, METH_NOARGS, "unit() -> name of the type of the codes, or None"},
     {"set_breadth", store_set_breadth, METH_VARARGS,
      "set_breadth(build, search): 0 leaves one as it is."},
     {NULL, NULL, 0, NULL},

@@ -405,6 +405,47 @@ def test_iscc_decompose():
         nphd.decompose(7)
 
 
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_iscc_unit_is_kept(tmp_path, kind):
+    """ISCC strings are vectors of a type, which the index keeps and checks."""
+    path = tmp_path / ("a.usearch" if kind == "file" else "a")
+    text, image = "ISCC:EAAUCCS7GNJKRZDP", "ISCC:EEA4GQZQTY6J5DTH"
+    key = "ISCC:MEIGAAAAAAAAAAAB"
+
+    def made():
+        return nphd.NphdIndex() if kind == "file" else nphd.ShardedNphdIndex(max_dim=256, path=path)
+
+    index = made()
+    index.add(1, np.zeros(8, np.uint8))
+    assert index.unit is None
+    index.add([2, 3], [text, nphd.decode_iscc("ISCC:EAARMJLTQCUWAND2")])
+    assert index.unit == "content-text"
+    for call in (
+        lambda: index.add(4, image), lambda: index.upsert([4], [image]),
+        lambda: index.search(image), lambda: index.add([5, 6], [text, image]),
+        lambda: index.set_unit("content-image"),
+    ):
+        with pytest.raises(nphd.MismatchError, match="content-text.*content-image"):
+            call()
+    with pytest.raises(ValueError, match="is a key"):
+        index.add(4, key)
+    assert len(index) == 3 and index.search(text, 1).keys[0] == 2
+    if kind == "file":
+        index.save(path)
+        index = nphd.NphdIndex.restore(path)
+        assert nphd.NphdIndex.restore(path, view=True).unit == index.copy().unit == "content-text"
+    else:
+        index.save()
+        index.close()
+        index = made()
+    assert index.unit == "content-text"
+    index.set_unit("mixed")
+    index.add(4, image)
+    assert index.unit == "mixed" and index.search(image, 1).keys[0] == 4
+    index.reset()
+    assert index.unit is None
+
+
 def test_types_are_told():
     """Every public method has a docstring, and the package says that it is typed."""
     import pathlib
