@@ -9,8 +9,9 @@ typedef struct tool_arguments {
     const char *history;
     uint64_t seed;
     uint32_t threads;
-    uint32_t steps; /* 0: the fixed script, once */
-    uint32_t cycles;
+    uint32_t steps;  /* 0: the fixed script, once */
+    uint32_t cycles; /* states to go through, at the least */
+    uint32_t kills;  /* of the writer, at the least */
     uint32_t readers;
     uint64_t shard_bytes;
     uint64_t file_limit; /* bytes of a file; 0: none */

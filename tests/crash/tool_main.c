@@ -37,6 +37,8 @@ static bool take_option(tool_arguments *arguments, const char *option)
         arguments->steps = (uint32_t)number;
     } else if (IS("cycles")) {
         arguments->cycles = (uint32_t)number;
+    } else if (IS("kills")) {
+        arguments->kills = (uint32_t)number;
     } else if (IS("readers")) {
         arguments->readers = (uint32_t)number;
     } else if (IS("shard")) {

@@ -3,7 +3,8 @@
  * The index goes through numbered states that differ in every key, so that a reader can tell which
  * one it sees, and whether it sees one as a whole. What the writer was told is in shared memory: a
  * reader must see no state before the one acknowledged when it looked, and none that was not begun.
- */
+ * Now and then a reader makes a snapshot, which must be whole and in one of the states since the
+ * reader's own, and stay there, whatever the writer does to the files meanwhile. */
 #include "tool.h"
 
 #include "support/test_random.h"
@@ -19,13 +20,17 @@
 
 #define KEYS 16
 #define MOST_READERS 8
+#define SNAPSHOT_EVERY 16 /* looks of a reader */
+#define PATH_ROOM 4096
 
 typedef struct shared {
     _Atomic uint32_t begun;
     _Atomic uint32_t acknowledged;
+    _Atomic uint32_t last; /* the state after which the writer ends */
     _Atomic uint32_t stop;
     _Atomic uint64_t looks;
     _Atomic uint64_t refreshed;
+    _Atomic uint64_t snapshots;
 } shared;
 
 static bool key_is_there(uint32_t key, uint32_t number)
@@ -123,7 +128,7 @@ static void advance(nphd_sharded *sharded, uint32_t number, shared *told)
     atomic_store(&told->acknowledged, number);
 }
 
-static _Noreturn void run_writer(const tool_arguments *arguments, shared *told, uint32_t cycles)
+static _Noreturn void run_writer(const tool_arguments *arguments, shared *told)
 {
     const nphd_sharded_options options = options_of(arguments);
     nphd_sharded *sharded = NULL;
@@ -139,7 +144,7 @@ static _Noreturn void run_writer(const tool_arguments *arguments, shared *told, 
                       atomic_load(&told->acknowledged));
         _exit(1);
     }
-    while (number < cycles) {
+    while (number < atomic_load(&told->last)) {
         advance(sharded, ++number, told);
     }
     if (nphd_sharded_close(sharded, &err) != NPHD_OK) {
@@ -151,14 +156,14 @@ static _Noreturn void run_writer(const tool_arguments *arguments, shared *told, 
 
 /* ---- a reader ---- */
 
-static nphd_sharded *open_reader(const tool_arguments *arguments)
+static nphd_sharded *open_reader(const tool_arguments *arguments, const char *directory)
 {
     nphd_sharded_options options = options_of(arguments);
     nphd_sharded *sharded = NULL;
     nphd_error err = NPHD_ERROR_INIT;
 
     options.read_only = true;
-    if (nphd_sharded_open(arguments->directory, &options, &sharded, &err) != NPHD_OK) {
+    if (nphd_sharded_open(directory, &options, &sharded, &err) != NPHD_OK) {
         give_up("a reader opens", &err);
     }
     return sharded;
@@ -172,10 +177,53 @@ static void must_be(uint32_t number, uint32_t from, uint32_t to, const char *wha
     }
 }
 
+static void remove_directory(const char *path)
+{
+    char command[PATH_ROOM + 16];
+
+    (void)snprintf(command, sizeof(command), "rm -rf '%s'", path);
+    if (system(command) != 0) {
+        (void)fprintf(stderr, "%s cannot be removed\n", path);
+        _exit(1);
+    }
+}
+
+/* A copy made beside the writer is whole, of the moment in which it was made, and can be written
+ * to. */
+static void check_snapshot(const tool_arguments *arguments, shared *told, nphd_sharded *reader,
+                           uint32_t from)
+{
+    const nphd_sharded_options options = options_of(arguments);
+    nphd_sharded *copy = NULL;
+    nphd_error err = NPHD_ERROR_INIT;
+    char path[PATH_ROOM];
+    uint32_t to;
+    uint32_t number;
+
+    (void)snprintf(path, sizeof(path), "%s-copy-%ld", arguments->directory, (long)getpid());
+    if (nphd_sharded_snapshot(reader, path, &err) != NPHD_OK) {
+        give_up("a snapshot", &err);
+    }
+    to = atomic_load(&told->begun);
+    if (nphd_directory_verify(path, NULL, NULL, NULL, NULL, &err) != NPHD_OK) {
+        give_up("verifying a snapshot", &err);
+    }
+    copy = open_reader(arguments, path);
+    number = number_of(copy);
+    must_be(number, from, to, "a snapshot");
+    nphd_sharded_free(copy);
+    if (nphd_sharded_open(path, &options, &copy, &err) != NPHD_OK) {
+        give_up("a writer opens a snapshot", &err);
+    }
+    must_be(number_of(copy), number, number, "a writer of a snapshot");
+    nphd_sharded_free(copy);
+    remove_directory(path);
+}
+
 static _Noreturn void run_reader(const tool_arguments *arguments, shared *told)
 {
     nphd_sharded *reader = NULL;
-    nphd_sharded *kept = open_reader(arguments);
+    nphd_sharded *kept = open_reader(arguments, arguments->directory);
     const uint32_t kept_number = number_of(kept);
     nphd_error err = NPHD_ERROR_INIT;
 
@@ -184,12 +232,17 @@ static _Noreturn void run_reader(const tool_arguments *arguments, shared *told)
         bool changed = true;
         if (i % 32 == 0) {
             nphd_sharded_free(reader);
-            reader = open_reader(arguments);
+            reader = open_reader(arguments, arguments->directory);
         } else if (nphd_sharded_refresh(reader, &changed, &err) != NPHD_OK) {
             give_up("a reader refreshes", &err);
         }
-        must_be(number_of(reader), from, atomic_load(&told->begun), "a reader");
+        const uint32_t number = number_of(reader);
+        must_be(number, from, atomic_load(&told->begun), "a reader");
         must_be(number_of(kept), kept_number, kept_number, "a reader that stays");
+        if (i % SNAPSHOT_EVERY == 0) {
+            check_snapshot(arguments, told, reader, number);
+            (void)atomic_fetch_add(&told->snapshots, 1);
+        }
         (void)atomic_fetch_add(&told->looks, 1);
         (void)atomic_fetch_add(&told->refreshed, changed ? 1 : 0);
     }
@@ -207,35 +260,40 @@ static bool ended_well(pid_t process)
     return waitpid(process, &how, 0) == process && WIFEXITED(how) && WEXITSTATUS(how) == 0;
 }
 
-static pid_t begin_writer(const tool_arguments *arguments, shared *told, uint32_t cycles)
+static pid_t begin_writer(const tool_arguments *arguments, shared *told)
 {
     const pid_t process = fork();
 
     if (process == 0) {
-        run_writer(arguments, told, cycles);
+        run_writer(arguments, told);
     }
     return process;
 }
 
-/* Kills the writer now and then until it is through. */
+/* Kills the writer at random moments, and begins another, until it was killed often enough and has
+ * come far enough. Some kills come while it still opens what the last one left. */
 static bool drive_writer(const tool_arguments *arguments, shared *told, uint32_t *kills)
 {
     test_random random = {arguments->seed};
-    pid_t writer = begin_writer(arguments, told, arguments->cycles);
-    bool fine = true;
+    int how = 0;
+    pid_t writer;
 
-    while (fine) {
-        int how = 0;
-        (void)usleep((useconds_t)(20000 + test_random_below(&random, 130000)));
-        (void)kill(writer, SIGKILL);
-        if (waitpid(writer, &how, 0) != writer || !WIFSIGNALED(how)) {
-            fine = WIFEXITED(how) && WEXITSTATUS(how) == 0;
+    atomic_store(&told->last, UINT32_MAX);
+    for (;;) {
+        const uint32_t most = test_random_below(&random, 4) == 0 ? 4000 : 60000;
+        writer = begin_writer(arguments, told);
+        (void)usleep((useconds_t)test_random_below(&random, most));
+        if (*kills >= arguments->kills && atomic_load(&told->begun) >= arguments->cycles) {
             break;
         }
+        (void)kill(writer, SIGKILL);
+        if (waitpid(writer, &how, 0) != writer || !WIFSIGNALED(how)) {
+            return false;
+        }
         (*kills)++;
-        writer = begin_writer(arguments, told, arguments->cycles);
     }
-    return fine && atomic_load(&told->acknowledged) == arguments->cycles;
+    atomic_store(&told->last, atomic_load(&told->begun) + 1);
+    return ended_well(writer) && atomic_load(&told->acknowledged) == atomic_load(&told->begun);
 }
 
 int tool_readers(const tool_arguments *arguments)
@@ -247,7 +305,11 @@ int tool_readers(const tool_arguments *arguments)
     shared *told =
         mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-    if (told == MAP_FAILED || !ended_well(begin_writer(arguments, told, 1))) {
+    if (told == MAP_FAILED) {
+        return 1;
+    }
+    atomic_store(&told->last, 1);
+    if (!ended_well(begin_writer(arguments, told))) {
         return 1;
     }
     for (uint32_t i = 0; i < reader_count; i++) {
@@ -261,10 +323,12 @@ int tool_readers(const tool_arguments *arguments)
     for (uint32_t i = 0; i < reader_count; i++) {
         fine = ended_well(readers[i]) && fine;
     }
-    (void)printf("%u states, %u kills of the writer, %llu looks of %u readers, %llu of them new\n",
+    (void)printf("%u states, %u kills of the writer, %llu looks of %u readers, %llu of them new, "
+                 "%llu snapshots\n",
                  atomic_load(&told->acknowledged), kills,
                  (unsigned long long)atomic_load(&told->looks), reader_count,
-                 (unsigned long long)atomic_load(&told->refreshed));
+                 (unsigned long long)atomic_load(&told->refreshed),
+                 (unsigned long long)atomic_load(&told->snapshots));
     (void)munmap(told, sizeof(*told));
     return fine ? 0 : 1;
 }
