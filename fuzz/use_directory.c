@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MOST_KEYS 40
+
 static void say_nothing(void *context, nphd_log_level level, const char *text)
 {
     (void)context;
@@ -120,22 +122,65 @@ static void read_it(memory_io *disk, bool salvage)
     nphd_sharded_free(sharded);
 }
 
+/* The keys that the cursor tells, up to `room`. */
+static size_t keys_of(nphd_sharded *sharded, nphd_key *out, size_t room)
+{
+    nphd_sharded_cursor cursor = nphd_sharded_cursor_begin(sharded);
+    uint8_t bits[NPHD_MAX_BYTES];
+    size_t bytes = 0;
+    size_t count = 0;
+
+    while (count < room &&
+           nphd_sharded_cursor_next(&cursor, &out[count], bits, &bytes, NULL) == NPHD_OK) {
+        count++;
+    }
+    return count;
+}
+
+/* Replaces, removes and adds wherever something is said to be: whatever an answer is, a later call
+ * must not trip over what an earlier one believed. */
+static void work_on(nphd_sharded *sharded)
+{
+    static const uint8_t bits[4] = {7, 1, 7, 1};
+    const nphd_vector vector = {bits, 4};
+    nphd_key keys[MOST_KEYS];
+    const size_t count = keys_of(sharded, keys, MOST_KEYS - 2);
+    bool there = false;
+
+    keys[count] = nphd_key_u64(12);
+    keys[count + 1] = nphd_key_u64(2);
+    for (size_t i = 0; i < count + 2; i++) {
+        (void)nphd_sharded_contains(sharded, keys[i], &there, NULL);
+        if (i % 3 == 1) {
+            (void)nphd_sharded_remove(sharded, &keys[i], 1, NULL, NULL);
+        } else {
+            (void)nphd_sharded_upsert(sharded, &keys[i], &vector, 1, NULL, NULL, NULL);
+        }
+    }
+    (void)nphd_sharded_add(sharded, nphd_key_u64(50), vector, NULL, NULL);
+    (void)nphd_sharded_commit(sharded, NULL);
+    (void)nphd_sharded_remove(sharded, keys, count + 2, NULL, NULL);
+    (void)nphd_sharded_upsert(sharded, keys, &vector, 1, NULL, NULL, NULL);
+    (void)nphd_sharded_rotate(sharded, NULL);
+    (void)nphd_sharded_add(sharded, nphd_key_u64(51), vector, NULL, NULL);
+    (void)nphd_sharded_save(sharded, NULL, NULL);
+    look(sharded, false);
+    (void)nphd_sharded_compact(sharded, NULL, NULL, NULL);
+    look(sharded, false);
+}
+
 static void change_it(memory_io *disk)
 {
     nphd_sharded_options options = options_for(disk);
     nphd_sharded *sharded = NULL;
-    const uint8_t bits[1] = {7};
-    const nphd_key key = nphd_key_u64(12);
 
     options.journal = true;
     if (nphd_sharded_open("d", &options, &sharded, NULL) == NPHD_OK) {
-        (void)nphd_sharded_add(sharded, nphd_key_u64(50), (nphd_vector){bits, 1}, NULL, NULL);
-        (void)nphd_sharded_remove(sharded, &key, 1, NULL, NULL);
-        (void)nphd_sharded_commit(sharded, NULL);
-        (void)nphd_sharded_compact(sharded, NULL, NULL, NULL);
+        work_on(sharded);
         (void)nphd_sharded_close(sharded, NULL);
     }
     nphd_sharded_free(sharded);
+    read_it(disk, false);
 }
 
 void fuzz_directory_use(memory_io *disk)

@@ -165,25 +165,53 @@ static void use_save(nphd_index *index, bool checked)
     free(data);
 }
 
+static void change_status(nphd_status status)
+{
+    FUZZ_CHECK(status == NPHD_OK || status == NPHD_EXISTS || status == NPHD_NOT_FOUND ||
+               status == NPHD_UNSUPPORTED || status == NPHD_READ_ONLY || status == NPHD_FULL);
+}
+
+/* Replaces, renames, removes and adds, in slots that the file said to be free too. */
+static void use_changes(nphd_index *index, const nphd_key *keys, size_t count)
+{
+    static const uint8_t bits[NPHD_MAX_BYTES] = {0x81, 0x5a};
+    const nphd_vector vector = {bits, nphd_index_max_bytes(index)};
+    bool done = false;
+
+    for (size_t i = 0; i < count; i++) {
+        change_status(nphd_index_rename(index, keys[i], nphd_key_u64(1000 + i), NULL));
+        change_status(nphd_index_upsert(index, &keys[i], &vector, 1, NULL, NULL, NULL));
+        change_status(nphd_index_remove(index, &keys[i], 1, NULL, NULL));
+        change_status(nphd_index_add(index, nphd_key_u64(2000 + i), vector, &done, NULL));
+        change_status(nphd_index_upsert(index, &keys[0], &vector, 1, NULL, NULL, NULL));
+    }
+}
+
 void fuzz_use(nphd_index *index, bool checked)
 {
     nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
     uint64_t edges = 0;
     nphd_key keys[4] = {{0, 0}, {0, 1}, {1, 2}, {0, UINT64_MAX}};
     nphd_index *copy = NULL;
+    size_t count = 0;
     const nphd_status status = nphd_index_get_stats(index, &stats, NULL);
 
     check_status(status, checked);
     check_status(nphd_index_count_edges(index, &edges, NULL), checked);
     use_lookups(index, keys, 4, checked);
     if (status == NPHD_OK) {
-        const size_t count = use_cursor(index, stats.slots, checked, keys);
+        count = use_cursor(index, stats.slots, checked, keys);
         use_lookups(index, keys, count, checked);
         use_searches(index, checked, stats.metric == NPHD_METRIC_HAMMING);
     }
     check_status(nphd_index_copy(index, &copy, NULL), checked);
     nphd_index_close(copy);
     use_save(index, checked);
+    if (checked) {
+        use_changes(index, keys, count);
+        use_searches(index, true, stats.metric == NPHD_METRIC_HAMMING);
+        use_save(index, true);
+    }
 }
 
 static bool check_opened(nphd_status status)

@@ -17,7 +17,8 @@ _Noreturn void fuzz_fail(const char *file, int line, const char *condition);
 /* An index whose memory comes without system calls. */
 nphd_index *fuzz_create(const nphd_index_options *options);
 
-/* Looks, searches, copies and saves. `checked`: loaded content, which no call may find corrupt. */
+/* Looks, searches, copies, saves. `checked`: loaded or verified content, which no call may find
+ * corrupt; it is changed and saved again. */
 void fuzz_use(nphd_index *index, bool checked);
 
 /* Loads and views the bytes, from memory of exactly that length, and uses what opens. */
