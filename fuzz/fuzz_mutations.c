@@ -6,6 +6,7 @@
  *     kind, then any number of: file, part, how, where (2 bytes), value
  */
 #include "directory_kinds.h"
+#include "support/journal_bytes.h"
 #include "support/trailer_repair.h"
 
 #include <string.h>
@@ -27,8 +28,14 @@ typedef struct part {
     size_t bytes;
 } part;
 
+static bool is_journal(const fuzz_file *file)
+{
+    return strstr(file->name, "/journal_") != NULL;
+}
+
 /* Part `number` of a file with a trailer: its head, the rest before the trailer, the directory of
- * the trailer, its footer, a section. Others have one part. */
+ * the trailer, its footer, a section. A journal has the fields of its head and the frames. Others
+ * have one part. */
 static part part_of(const target *from, unsigned number)
 {
     const trailer_places *places = &from->places;
@@ -36,6 +43,11 @@ static part part_of(const target *from, unsigned number)
     const uint8_t *entry;
     unsigned sections;
 
+    if (is_journal(&from->file) && from->file.bytes > NPHDI_JOURNAL_HEAD_BYTES) {
+        return number % 4 == 0 ? (part){data, 128}
+                               : (part){data + NPHDI_JOURNAL_HEAD_BYTES,
+                                        from->file.bytes - NPHDI_JOURNAL_HEAD_BYTES};
+    }
     if (places->bytes == 0) {
         return (part){data, from->file.bytes};
     }
@@ -178,7 +190,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         change(base, targets, data + 1 + i * ORDER_BYTES);
     }
     for (size_t i = 0; i < base->count; i++) {
-        if (targets[i].places.bytes > 0) {
+        if (is_journal(&targets[i].file)) {
+            journal_repair(targets[i].file.data, targets[i].file.bytes);
+        } else if (targets[i].places.bytes > 0) {
             trailer_repair(targets[i].file.data, &targets[i].places);
         }
         files[i] = targets[i].file;
