@@ -78,8 +78,9 @@ typedef struct nphd_join_report {
  * Units    radius: as a match's distance, itself included; INFINITY: no limit.
  * Returns  NPHD_OK, also when the sink ended the call; then report->more is set.
  * Errors   NPHD_INVALID_ARGUMENT: a side with none or two, sides that do not fit each other, a
- *          radius below 0 or (NPHD) above 1. NPHD_CANCELLED by progress. Else as nphd_index_search_many(). What was
- *          handed over before an error stands, and the report tells of it.
+ *          radius below 0 or (NPHD) above 1. NPHD_CANCELLED by progress. Else as
+ *          nphd_index_search_many(). What was handed over before an error stands, and the report
+ *          tells of it.
  * Threads  any number of joins and searches at once. Vectors that other threads add, replace or
  *          remove meanwhile are in or not. The sink is called by the calling thread, without any
  *          lock: it may look up and search in both sides.
