@@ -28,7 +28,7 @@ static bool adopt_locks(nphd_index *index)
     }
     if (content->graph.locks != NULL) {
         /* of an isolation, which leaves the links of one node in disorder at the worst */
-        memset(content->graph.locks, 0, NPHDI_GRAPH_LOCKS * sizeof(*content->graph.locks));
+        memset(content->graph.locks, 0, content->graph.lock_count * sizeof(*content->graph.locks));
     }
     if (content->view) {
         /* a table that was being derived is derived again */
