@@ -66,13 +66,16 @@ typedef struct nphd_sharded_options {
                     large again they find what is within a small radius many times faster */
     bool reference_wrote_last; /* the files are as the reference saved them, whatever of ours beside
                                   them says otherwise; a journal is not applied */
+    bool reset_keeps_files; /* a reset is no order to delete: closing after one, with nothing stored
+                               since, leaves the files as they are; else it empties them */
 } nphd_sharded_options;
 
 #ifdef __cplusplus
 #define NPHD_SHARDED_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(nphd_sharded_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, 0, 0, false, false,      \
-            false, 0, false, false, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL, false, false  \
+            false, 0, false, false, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL, false, false, \
+            false                                                                                  \
     }
 #else
 #define NPHD_SHARDED_OPTIONS_INIT                                                                  \

@@ -13,6 +13,11 @@ uint64_t nphdi_hash_bytes(const void *data, size_t bytes)
     return XXH3_64bits(data, bytes);
 }
 
+uint64_t nphdi_hash_bytes_seeded(const void *data, size_t bytes, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(data, bytes, seed);
+}
+
 static inline void key_octets(nphd_key key, uint32_t key_bytes, uint8_t octets[16])
 {
     if (key_bytes == 8) {

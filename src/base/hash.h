@@ -8,6 +8,7 @@
 
 /* XXH3_64bits of a byte string with seed 0; the same number on every host. */
 uint64_t nphdi_hash_bytes(const void *data, size_t bytes);
+uint64_t nphdi_hash_bytes_seeded(const void *data, size_t bytes, uint64_t seed);
 
 /* Hash of a key in its file form: 8 little-endian bytes, or 16 octets. */
 uint64_t nphdi_hash_key(nphd_key key, uint32_t key_bytes);

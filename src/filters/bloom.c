@@ -242,10 +242,8 @@ static void chain_publish(nphdi_bloom *bloom, uint32_t filters)
     }
 }
 
-void nphdi_bloom_add(nphdi_bloom *bloom, nphd_key key)
+static void chain_add(nphdi_bloom *bloom, uint64_t first, uint64_t second)
 {
-    const uint64_t first = nphdi_hash_key_seeded(key, bloom->key_bytes, 0);
-    const uint64_t second = nphdi_hash_key_seeded(key, bloom->key_bytes, SECOND_SEED);
     const uint64_t number = atomic_fetch_add_explicit(&bloom->count, 1, memory_order_relaxed);
     bloom_filter *filter = bloom->first;
 
@@ -256,6 +254,18 @@ void nphdi_bloom_add(nphdi_bloom *bloom, nphd_key key)
     assert(filter != NULL);
     chain_publish(bloom, filter->number + 1);
     filter_set(filter, first, second);
+}
+
+void nphdi_bloom_add(nphdi_bloom *bloom, nphd_key key)
+{
+    chain_add(bloom, nphdi_hash_key_seeded(key, bloom->key_bytes, 0),
+              nphdi_hash_key_seeded(key, bloom->key_bytes, SECOND_SEED));
+}
+
+void nphdi_bloom_add_octets(nphdi_bloom *bloom, const void *octets, size_t bytes)
+{
+    chain_add(bloom, nphdi_hash_bytes_seeded(octets, bytes, 0),
+              nphdi_hash_bytes_seeded(octets, bytes, SECOND_SEED));
 }
 
 static bool chain_maybe(const nphdi_bloom *bloom, uint32_t filters, uint64_t first, uint64_t second)
@@ -282,6 +292,12 @@ bool nphdi_bloom_maybe(const nphdi_bloom *bloom, nphd_key key)
         filter_prefetch(filter, first);
     }
     return chain_maybe(bloom, filters, first, second);
+}
+
+bool nphdi_bloom_maybe_octets(const nphdi_bloom *bloom, const void *octets, size_t bytes)
+{
+    return chain_maybe(bloom, nphdi_bloom_filters(bloom), nphdi_hash_bytes_seeded(octets, bytes, 0),
+                       nphdi_hash_bytes_seeded(octets, bytes, SECOND_SEED));
 }
 
 void nphdi_bloom_maybe_many(const nphdi_bloom *bloom, const nphd_key *keys, size_t count,

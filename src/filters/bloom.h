@@ -33,6 +33,10 @@ void nphdi_bloom_add(nphdi_bloom *bloom, nphd_key key);
 
 /* false: certainly never added. */
 bool nphdi_bloom_maybe(const nphdi_bloom *bloom, nphd_key key);
+/* The same for a key of any length, in the form of the file: an index has keys of 8 and 16 octets.
+ */
+void nphdi_bloom_add_octets(nphdi_bloom *bloom, const void *octets, size_t bytes);
+bool nphdi_bloom_maybe_octets(const nphdi_bloom *bloom, const void *octets, size_t bytes);
 
 /* The same for up to so many keys, whose cache misses then overlap. */
 #define NPHDI_BLOOM_MANY 16

@@ -237,7 +237,8 @@ nphd_status nphd_sharded_close(nphd_sharded *sharded, nphd_error *err)
     if (!sharded->read_only) {
         /* a filter alone is not worth a file in a directory that stays empty */
         const bool save =
-            sharded->unsaved || sharded->sealed_count > 0 || sharded->active_file_bytes > 0;
+            (sharded->unsaved || sharded->sealed_count > 0 || sharded->active_file_bytes > 0) &&
+            !(sharded->reset_alone && atomic_load(&sharded->dirty) == 0);
         TRY(nphdi_drain(sharded, UINT64_MAX, err));
         TRY(save ? nphdi_sharded_save_now(sharded, NULL, err) : NPHD_OK);
     }

@@ -148,6 +148,7 @@ struct nphd_sharded {
     uint64_t next_automatic;
     _Atomic nphd_unit unit; /* the type of the codes */
     bool unsaved;       /* shards or tombstones differ from their files */
+    bool reset_alone;   /* nothing was saved since a reset that keeps the files */
     bool bloom_unsaved; /* only the filter does */
 
     /* the files; changed by whoever writes them, one at a time */

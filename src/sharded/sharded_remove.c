@@ -214,6 +214,7 @@ nphd_status nphd_sharded_reset(nphd_sharded *sharded, nphd_error *err)
         status = reset_state(sharded, err);
     }
     if (status == NPHD_OK) {
+        sharded->reset_alone = sharded->options.reset_keeps_files;
         nphdi_journal_append(sharded, &record);
     }
     nphdi_change_end(sharded);

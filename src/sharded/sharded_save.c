@@ -413,6 +413,7 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     nphdi_journal_drop(sharded, generation);
     atomic_store(&sharded->dirty, 0);
     sharded->unsaved = false;
+    sharded->reset_alone = false;
     sharded->bloom_unsaved = false;
     sharded->bloom_renewed = false;
 done:

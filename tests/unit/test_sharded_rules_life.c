@@ -164,6 +164,37 @@ static void test_z_reset(void **state)
     dirlab_expect_reference(lab);
 }
 
+/* An option for callers of the reference, whose reset deletes no file. */
+static void test_reset_keeps_files(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded *sharded = three_shards(lab);
+    nphd_sharded_options options = dirlab_small(lab);
+
+    dirlab_close(sharded);
+    options.reset_keeps_files = true;
+    for (int stored = 0; stored < 2; stored++) {
+        sharded = dirlab_open(lab, &options);
+        dirlab_expect(lab, sharded);
+        OK(nphd_sharded_reset(sharded, NULL));
+        assert_int_equal(nphd_sharded_size(sharded), 0);
+        if (stored > 0) {
+            lab->items.count = 0;
+            dirlab_add(lab, sharded, 100, 110);
+        }
+        dirlab_close(sharded);
+    }
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    OK(nphd_sharded_reset(sharded, NULL));
+    lab->items.count = 0;
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    dirlab_close(sharded);
+    sharded = dirlab_open(lab, &options);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+}
+
 /* Z6 */
 static void test_z6_reset_keeps_the_filter_off(void **state)
 {
@@ -314,6 +345,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DIRLAB_TEST(test_d_dirty),
         DIRLAB_TEST(test_z_reset),
+        DIRLAB_TEST(test_reset_keeps_files),
         DIRLAB_TEST(test_z6_reset_keeps_the_filter_off),
         DIRLAB_TEST(test_reset_drops_rotations),
         DIRLAB_TEST(test_y3_readers_refuse_changes),

@@ -30,6 +30,12 @@ def key_to_python(key: Any) -> int | bytes:
     return key if isinstance(key, bytes) else int(key)
 
 
+def refuse_masked(array: Any, what: str) -> None:
+    """What stands under a mask is not known, and would be taken for what it seems."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{what} of a masked array are not all known; use .filled() or .compressed()")
+
+
 class Keys64:
     """Keys that are integers of 0 to 2**64 - 2."""
 
@@ -45,6 +51,7 @@ class Keys64:
 
     @staticmethod
     def one(key: Any, what: str) -> int:
+        refuse_masked(key, "keys")
         number = operator.index(key)
         if not 0 <= number < 2**64:
             raise ValueError(f"key {number}: a key is an integer of 0 to 2**64 - 2")
@@ -53,6 +60,7 @@ class Keys64:
     @classmethod
     def many(cls, keys: Any, what: str) -> npt.NDArray[np.generic]:
         if isinstance(keys, np.ndarray):
+            refuse_masked(keys, "keys")
             if keys.ndim != 1:
                 raise ValueError(f"keys have one dimension, not {keys.ndim}")
             if keys.size > 0 and keys.dtype.kind not in "iu":
@@ -96,6 +104,7 @@ class Keys128:
     def many(cls, keys: Any, what: str) -> npt.NDArray[np.generic]:
         cls.check_given(keys, what)
         if isinstance(keys, np.ndarray):
+            refuse_masked(keys, "keys")
             if keys.dtype != cls.dtype:
                 raise ValueError(f"an array of keys must have dtype 'V16', not {keys.dtype}")
             if keys.ndim != 1:
@@ -125,6 +134,12 @@ KeyForm = type[Keys64] | type[Keys128]
 def _contiguous(vector: Any) -> Any:
     """Arrays whose bytes do not stand side by side are copied; all others stay as they are."""
     if isinstance(vector, np.ndarray):
+        refuse_masked(vector, "vectors")
+        if vector.dtype in (np.uint64, np.dtype(">u8")):
+            raise TypeError(
+                "a vector is an array of uint8, not of uint64; vectors of 64 bits in one number "
+                "each: numbers.astype('>u8').view(numpy.uint8).reshape(-1, 8)"
+            )
         if vector.dtype != np.uint8:
             raise TypeError(
                 f"a vector is an array of uint8, not of {vector.dtype}; use numpy.packbits() for "
@@ -140,6 +155,7 @@ def vectors_read(vectors: Any) -> tuple[Any, int, bool]:
     if isinstance(vectors, np.ndarray) and vectors.dtype == object and vectors.ndim == 1:
         vectors = list(vectors)
     if isinstance(vectors, np.ndarray):
+        refuse_masked(vectors, "vectors")
         if vectors.ndim not in (1, 2):
             raise ValueError(f"vectors have one or two dimensions, not {vectors.ndim}")
         if vectors.size == 0 and vectors.ndim == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 import tempfile
@@ -15,7 +14,6 @@ from . import _core
 
 _HEAD = struct.Struct("<4sBQIddI")  # magic, version, count, capacity, rate, growth, filters
 _FILTER = struct.Struct("<III")  # capacity, hashes, bytes
-_LONGEST = 16
 
 
 def _octets(key: Any) -> bytes:
@@ -26,10 +24,7 @@ def _octets(key: Any) -> bytes:
             raise ValueError(f"key {number}: an integer key has 64 bits")
         return (number & (2**64 - 1)).to_bytes(8, "little")
     if isinstance(key, (bytes, bytearray, np.void)):
-        octets = key.tobytes() if isinstance(key, np.void) else bytes(key)
-        if len(octets) > _LONGEST:
-            return hashlib.blake2b(octets, digest_size=_LONGEST).digest()
-        return octets
+        return key.tobytes() if isinstance(key, np.void) else bytes(key)
     raise TypeError(f"a key is an integer or bytes, not {type(key).__name__}")
 
 
@@ -57,8 +52,8 @@ class ScalableBloomFilter:
 
     initial_capacity: keys of the first filter, 1 or more. fpr: share of false answers aimed at,
     above 0 and up to 0.5. growth_factor: of each further filter, 1 to 16.
-    Keys are integers of 64 bits, or bytes of any length. Keys in files are those of the reference
-    for integers and up to 16 bytes.
+    Keys are integers of 64 bits, or bytes of any length. What the reference added is found, and the
+    other way round.
     """
 
     def __init__(
@@ -165,6 +160,7 @@ class ScalableBloomFilter:
     def save(self, path: Any) -> None:
         """Write a `bloom.isbf`, durably. Raises OSError: an older file is as it was."""
         data = self._core.file()
+        path = os.fsdecode(path)
         folder = os.path.dirname(os.path.abspath(path))
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".tmp-")
         try:

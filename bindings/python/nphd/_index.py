@@ -13,9 +13,15 @@ from ._arguments import REMOVE, Keys64, Keys128, positive, width_in_bits
 from ._errors import NotFoundError
 from ._files import metadata_record
 from ._kinds import HAMMING, NPHD, MetricKind, ScalarKind, check_bits, metric_kind
-from ._store import Progress, Store, _callback, _told
+from ._store import Progress, Store, _callback, _told, warn_of_unsaved
 
 Source = Any  # a path, or the bytes of a file
+
+
+def _from_pickle(kind: type[Any], data: bytes, options: dict[str, Any], path: str | None) -> Any:
+    index = kind.restore(data, **options)
+    index.path = path
+    return index
 
 
 class _SingleIndex(Store):
@@ -41,7 +47,7 @@ class _SingleIndex(Store):
         self._keys = Keys128 if key_bits == 128 else Keys64
         self._lookups = bool(enable_key_lookups)
         # absolute: the working directory may be another one at the save
-        self.path: str | None = None if path is None else os.path.abspath(os.fspath(path))
+        self.path: str | None = None if path is None else os.path.abspath(os.fsdecode(path))
         # what a caller asked for goes before what a file says
         self._build = positive("expansion_add", expansion_add)
         self._search = positive("expansion_search", expansion_search)
@@ -50,8 +56,8 @@ class _SingleIndex(Store):
             self._build, self._search, bool(multi),
         )  # fmt: skip
         self._learn()
-        if path is not None and os.path.exists(path):
-            self._open(path, view, None)
+        if self.path is not None and os.path.exists(self.path):
+            self._open(self.path, view, None)
 
     def _learn(self) -> None:
         """Take over the parameters that do not change until another file is opened."""
@@ -199,6 +205,21 @@ class _SingleIndex(Store):
         other.path = None
         other._learn()
         return other
+
+    def __reduce__(self) -> Any:
+        """Pickled as the bytes of a file; what comes back is in memory and writable."""
+        options = {
+            "key_bits": self._keys.bits,
+            "enable_key_lookups": self._lookups,
+            "expansion_add": self._build or None,
+            "expansion_search": self._search or None,
+        }
+        return _from_pickle, (type(self), bytes(self._core.save_buffer()), options, self.path)
+
+    def __del__(self) -> None:
+        core = self.__dict__.get("_core")
+        if core is not None and self.__dict__.get("path") is not None:
+            warn_of_unsaved(self, core.dirty(), self.path)
 
     # ---- files ----
 

@@ -26,7 +26,7 @@ from ._arguments import (
 from ._errors import NotFoundError, NphdError
 from ._files import metadata_record
 from ._log import logger
-from ._store import Progress, Store, _callback, _told
+from ._store import Progress, Store, _callback, _told, warn_of_unsaved
 from ._units import codes_read
 
 _open_indexes: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -109,6 +109,8 @@ class ShardedStore(Store):
                 raise
             raise ValueError("read_only=True requires existing shards") from None
         self._path = pathlib.Path(os.fsdecode(path))
+        self._process = os.getpid()
+        self._commits = journal or commit_each_call or commit_interval_ms > 0
         self._read_only = bool(read_only)
         stats = self._core.stats()
         self.connectivity: int = stats["connectivity"]
@@ -281,8 +283,9 @@ class ShardedStore(Store):
         self.remove(keys)
 
     def reset(self) -> None:
-        """Remove everything. The next save makes it durable; until then a crash brings the last
-        save back. Raises RuntimeError: read-only, or closed."""
+        """Remove everything from this index. The files go with the next save(), or with a close()
+        after something was stored; a crash or a close() before that leaves them as they are.
+        Raises RuntimeError: read-only, or closed."""
         self._core.reset()
 
     # ---- files ----
@@ -347,8 +350,11 @@ class ShardedStore(Store):
     def rebuild_bloom(self, save: bool = True, log_progress: bool = True) -> int:
         """Make the bloom filter anew from the keys that are present, and save.
 
-        save: the filter is always saved. Returns the keys in it; 0 when the filter is off.
+        save: the filter is always saved. Returns the keys in it.
+        Raises ValueError: the index was opened with bloom_filter=False; and as save().
         """
+        if not self.closed and not self.read_only and not self.bloom_filter:
+            raise ValueError("rebuild_bloom: the index was opened with bloom_filter=False")
         with _told(log_progress, "rebuild_bloom"):
             return self._core.rebuild_bloom()
 
@@ -358,6 +364,14 @@ class ShardedStore(Store):
         Raises as save(); the index then stays open with all its data, and close may be tried again.
         """
         self._core.close()
+
+    def __del__(self) -> None:
+        core = self.__dict__.get("_core")
+        # commits may have made the changes durable, and those of a parent are the parent's
+        if core is not None and not (
+            core.closed() or self._read_only or self._commits or self._process != os.getpid()
+        ):
+            warn_of_unsaved(self, core.dirty(), self._path)
 
     def __enter__(self) -> Any:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -58,6 +59,15 @@ class _Silent:
 def _told(log: Any, what: str) -> Any:
     """A timer at INFO if the caller asked for a log, under the name that they gave."""
     return timer(log if isinstance(log, str) else what, level="INFO") if log else _Silent()
+
+
+def warn_of_unsaved(index: Any, changes: int, path: Any) -> None:
+    """Of an index that is forgotten."""
+    if changes > 0:
+        warnings.warn(
+            f"{path}: an index was forgotten with {changes} unsaved changes; use save() or close()",
+            ResourceWarning, stacklevel=3, source=index,
+        )  # fmt: skip
 
 
 class Store:
@@ -272,7 +282,8 @@ class Store:
         rows = np.empty((len(array), self.max_bytes), dtype=np.uint8)
         lengths = np.zeros(len(array), dtype=np.uint64)
         self._core.get(array, rows, lengths)
-        return [rows[i, :n] if n else None for i, n in enumerate(lengths.tolist())]
+        # copies: one that is kept must not keep all of them
+        return [rows[i, :n].copy() if n else None for i, n in enumerate(lengths.tolist())]
 
     def _get_one(self, key: Any) -> npt.NDArray[np.uint8] | None:
         found = self._core.get_one(key if type(key) is self._keys.plain else self._key(key))

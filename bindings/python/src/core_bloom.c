@@ -3,8 +3,7 @@
  *
  * The library keeps its filter to itself; this is the one file of the package that includes headers
  * of src/. They change with the sources that are compiled in beside it, so that nothing can drift.
- * It looks into the chain for two things that an index does not need: the capacity, and the width
- * of a key, which belongs to the key here and to the filter there. */
+ * It looks into the chain for what an index does not need: the capacity. */
 #include "core.h"
 
 #include "filters/bloom_chain.h"
@@ -12,12 +11,9 @@
 
 #include <string.h>
 
-/* Longest key that goes in as it is; the Python side hashes longer ones to this. */
-#define KEY_BYTES_MAX 16
-
 typedef struct bloom_object {
     PyObject_HEAD nphdi_bloom *bloom;
-    pthread_mutex_t lock; /* of all calls, since the width of the key is set before each */
+    pthread_mutex_t lock; /* of all calls: a file is that of one moment */
     unsigned forks;       /* core_forks when it was made */
 } bloom_object;
 
@@ -122,24 +118,6 @@ static void bloom_dealloc(PyObject *self)
 
 /* ---- keys ---- */
 
-/* The key whose octets in the filter's form are these. */
-static nphd_key key_from_octets(const uint8_t *octets, size_t bytes)
-{
-    uint8_t padded[KEY_BYTES_MAX] = {0};
-    uint64_t low = 0;
-
-    if (bytes == 8) {
-        for (size_t i = 8; i-- > 0;) {
-            low = low << 8 | octets[i];
-        }
-        return nphd_key_u64(low);
-    }
-    if (bytes > 0) {
-        memcpy(padded, octets, bytes);
-    }
-    return nphd_key_from_octets(padded);
-}
-
 /* Keys of `width` bytes each, one after another, or one key with its own width. */
 typedef struct bloom_keys {
     Py_buffer buffer;
@@ -149,8 +127,8 @@ typedef struct bloom_keys {
 
 static int bloom_keys_read(PyObject *object, Py_ssize_t width, bloom_keys *out)
 {
-    if (width < 0 || width > KEY_BYTES_MAX) {
-        PyErr_SetString(PyExc_ValueError, "a key has 0 to 16 bytes here");
+    if (width < 0) {
+        PyErr_SetString(PyExc_ValueError, "a key has 0 bytes or more");
         return -1;
     }
     if (PyObject_GetBuffer(object, &out->buffer, PyBUF_CONTIG_RO) != 0) {
@@ -184,10 +162,9 @@ static nphd_status add_each(bloom_object *object, const bloom_keys *keys, nphd_e
 {
     const nphd_status status = nphdi_bloom_reserve(object->bloom, keys->count, err);
 
-    object->bloom->key_bytes = (uint32_t)keys->width;
     for (size_t i = 0; i < keys->count && status == NPHD_OK; i++) {
         const uint8_t *octets = (const uint8_t *)keys->buffer.buf + i * keys->width;
-        nphdi_bloom_add(object->bloom, key_from_octets(octets, keys->width));
+        nphdi_bloom_add_octets(object->bloom, octets, keys->width);
     }
     return status;
 }
@@ -236,11 +213,9 @@ static PyObject *bloom_contains(PyObject *self, PyObject *arguments)
     }
     Py_BEGIN_ALLOW_THREADS;
     (void)pthread_mutex_lock(&object->lock);
-    object->bloom->key_bytes = (uint32_t)keys.width;
     for (size_t i = 0; i < keys.count; i++) {
         const uint8_t *octets = (const uint8_t *)keys.buffer.buf + i * keys.width;
-        ((bool *)out.buf)[i] =
-            nphdi_bloom_maybe(object->bloom, key_from_octets(octets, keys.width));
+        ((bool *)out.buf)[i] = nphdi_bloom_maybe_octets(object->bloom, octets, keys.width);
     }
     (void)pthread_mutex_unlock(&object->lock);
     Py_END_ALLOW_THREADS;
@@ -324,7 +299,7 @@ static PyObject *bloom_file(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef bloom_methods[] = {
-    {"add", bloom_add, METH_VARARGS, "add(keys, width): of `width` bytes each, 0 to 16"},
+    {"add", bloom_add, METH_VARARGS, "add(keys, width): of `width` bytes each"},
     {"contains", bloom_contains, METH_VARARGS,
      "contains(keys, width, out): a truth value for each key; false is certain."},
     {"state", bloom_state, METH_NOARGS, "state() -> dict"},

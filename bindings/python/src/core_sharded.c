@@ -153,6 +153,7 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     options.commit_each_call = each_call != 0;
     options.tables = tables != 0;
     options.reference_wrote_last = reference != 0;
+    options.reset_keeps_files = true;
     options.logger = core_log_take;
     Py_BEGIN_ALLOW_THREADS;
     status = nphd_sharded_open(PyBytes_AS_STRING(path), &options, &handle, &err);
