@@ -336,7 +336,7 @@ NPHD_API size_t nphd_index_max_bytes(nphd_index *index);
  * kept with the index and in its files; codes of others are then an error. Vectors themselves say
  * nothing of their type, so that adding does not ask: whoever never tells has an index of no type.
  *
- * The type is forgotten by nphd_index_clear() and nphd_index_reset(), not when the last vector goes.
+ * nphd_index_clear() and nphd_index_reset() forget the type; removing the last vector does not.
  *
  * Shapes   unit: NPHD_UNIT_NONE changes nothing. mix: a second type makes it NPHD_UNIT_MIXED, which
  *          every type agrees with from then on.

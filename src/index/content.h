@@ -61,7 +61,7 @@ typedef struct nphdi_content {
     uint64_t used_count;
     uint64_t free_cursor; /* where the search for a free slot goes on */
     uint64_t next_automatic;
-    _Atomic nphd_unit unit; /* the type of its codes */
+    _Atomic nphd_unit unit;           /* the type of its codes */
     _Atomic(nphdi_planes *) planes;   /* NULL until exact searches have made it worth its memory */
     _Atomic uint64_t rows_scanned;    /* by exact searches without planes */
     _Atomic(nphdi_content_mih *) mih; /* NULL: none was made */

@@ -147,9 +147,9 @@ struct nphd_sharded {
     _Atomic uint64_t dirty;
     uint64_t next_automatic;
     _Atomic nphd_unit unit; /* the type of the codes */
-    bool unsaved;       /* shards or tombstones differ from their files */
-    bool reset_alone;   /* nothing was saved since a reset that keeps the files */
-    bool bloom_unsaved; /* only the filter does */
+    bool unsaved;           /* shards or tombstones differ from their files */
+    bool reset_alone;       /* nothing was saved since a reset that keeps the files */
+    bool bloom_unsaved;     /* only the filter does */
 
     /* the files; changed by whoever writes them, one at a time */
     uint8_t identity[16];
