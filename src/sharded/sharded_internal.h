@@ -134,6 +134,7 @@ struct nphd_sharded {
     nphd_index *active;         /* never NULL while open; empty in a reader */
     uint32_t active_number;     /* NPHDI_NO_NUMBER: it has no file and no number yet */
     uint64_t active_file_bytes; /* 0: its file does not exist */
+    bool active_file_goes;      /* its removal has begun: it may be gone already */
     bool head_waits;            /* the last sealed shard takes writes once there are any */
     uint32_t next_number;
     uint64_t moves; /* merges of shards, for cursors */

@@ -80,7 +80,7 @@ static place_newest place_find_newest(nphd_sharded *sharded)
             place_consider(&newest, shard->number, shard->index);
         }
     }
-    if (sharded->active_file_bytes > 0) {
+    if (sharded->active_file_bytes > 0 && !sharded->active_file_goes) {
         place_consider(&newest, sharded->active_number, sharded->active);
     }
     nphdi_rwlock_read_end(&sharded->state_lock);

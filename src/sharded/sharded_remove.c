@@ -184,6 +184,7 @@ static nphd_status reset_state(nphd_sharded *sharded, nphd_error *err)
     sharded->active = fresh;
     sharded->active_number = NPHDI_NO_NUMBER;
     sharded->active_file_bytes = 0;
+    sharded->active_file_goes = false;
     sharded->head_waits = false;
     fresh = old;
     nphdi_bloom *old_bloom = sharded->bloom;

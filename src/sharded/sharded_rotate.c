@@ -253,6 +253,7 @@ static nphd_status seal(nphd_sharded *sharded, nphdi_shard *shard, nphd_index *f
         sharded->active = fresh;
         sharded->active_number = NPHDI_NO_NUMBER;
         sharded->active_file_bytes = 0;
+        sharded->active_file_goes = false;
         if (shard->number == sharded->next_number) {
             sharded->next_number++;
         }

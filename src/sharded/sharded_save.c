@@ -263,7 +263,9 @@ static nphd_status remove_active_file(nphd_sharded *sharded, const char *path, n
     nphd_status status = NPHD_OK;
     uint64_t newest = 0;
 
+    sharded->active_file_goes = true;
     TRY(nphdi_file_remove(sharded->io, path, true, err));
+    sharded->active_file_goes = false;
     sharded->active_file_bytes = 0;
     nphdi_rwlock_write(&sharded->state_lock);
     sharded->active_number = NPHDI_NO_NUMBER;
@@ -327,6 +329,7 @@ static nphd_status save_active(nphd_sharded *sharded, nphdi_capture *capture, ui
         nphdi_sharded_hand_down(sharded, sharded->active);
         TRY(nphdi_commit_shard(sharded, sharded->active, shard, capture, generation, options,
                                &sharded->active_file_bytes, err));
+        sharded->active_file_goes = false;
         atomic_store(&sharded->newest_generation, generation);
     } else if (sharded->active_file_bytes > 0) {
         TRY(remove_active_file(sharded, shard->path, err));

@@ -255,13 +255,15 @@ nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_
         TRY(nphdi_drain(sharded, UINT64_MAX, err));
         TRY(nphdi_sharded_save_now(sharded, NULL, err));
     }
+    /* said and made by the name that the caller gave, which is one from here */
+    TRY(nphdi_directory_make_empty(sharded->rooted != NULL ? sharded->rooted->base : sharded->io,
+                                   sharded->allocator, path, err));
     if (sharded->rooted != NULL) {
-        /* a relative path means one from here, also when it begins like that of the index */
+        /* that is so also when it begins like the path of the index */
         TRY(nphdi_path_from_root(sharded->options.io, sharded->allocator, path, &place, &room,
                                  err));
         path = place;
     }
-    TRY(nphdi_directory_make_empty(sharded->io, sharded->allocator, path, err));
     TRY(sharded->read_only ? copy_beside_writer(sharded, path, err) : copy_all(sharded, path, err));
 done:
     nphdi_free(sharded->allocator, place, room, 1);

@@ -239,19 +239,21 @@ static void expect_failing_save(lab *here, nphd_index *index, uint64_t n, const 
 {
     const uint64_t count = nphd_index_size(index);
     nphd_error err = NPHD_ERROR_INIT;
+    nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
     nphd_verify_report report;
     size_t bytes = 0;
 
+    options.overwrite = true; /* of what is put there */
     memory_io_put(here->disk, PATH, "old", 3);
     io_fault_arm(&here->fault, IO_FAULT_WRITE, n, ENOSPC, false);
-    assert_int_equal(nphdi_index_save_as(index, PATH, as, NULL, &err), NPHD_NO_SPACE);
+    assert_int_equal(nphdi_index_save_as(index, PATH, as, &options, &err), NPHD_NO_SPACE);
     io_fault_disarm(&here->fault);
     assert_int_equal(here->fault.failed, 1);
     assert_non_null(strstr(err.text, PATH));
     expect_nothing_beside(here);
     free(memory_io_get(here->disk, PATH, &bytes));
     assert_int_equal(bytes, 3);
-    OK(nphdi_index_save_as(index, PATH, as, NULL, NULL));
+    OK(nphdi_index_save_as(index, PATH, as, &options, NULL));
     OK(nphd_file_verify(PATH, &here->fault.table, NULL, NULL, &report, NULL));
     assert_int_equal(report.slots, count);
     assert_int_equal(nphd_index_size(index), count);
