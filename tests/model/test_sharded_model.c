@@ -43,6 +43,7 @@ typedef struct world {
     size_t used_count;
     mark marks[MOST_MARKS];
     size_t mark_count;
+    uint64_t dropped; /* rotations up to this generation may have been dropped unwritten */
     _Atomic uint64_t warnings;
     char warning[NPHD_ERROR_TEXT_BYTES];
     uint64_t damages;
@@ -146,16 +147,21 @@ static void mark_add(world *here, uint64_t low, uint64_t high)
 static void mark_saved(world *here)
 {
     here->model.dirty = 0;
+    here->dropped = 0;
     marks_drop_first(here, here->mark_count);
     mark_add(here, 0, stats_of(here).generation);
 }
 
-/* No rotation is pending: what is older than the newest generation cannot come back. */
+/* No rotation is pending: what is older than the newest generation cannot come back, if that one
+ * was written. */
 static void marks_settle(world *here)
 {
     const uint64_t generation = stats_of(here).generation;
     size_t old = 0;
 
+    if (generation <= here->dropped) {
+        return;
+    }
     while (old + 1 < here->mark_count && here->marks[old].high < generation) {
         old++;
     }
@@ -663,6 +669,8 @@ static void step_reset(world *here)
     index_model_reset(&here->model);
     if (settled) {
         marks_settle(here);
+    } else {
+        here->dropped = stats_of(here).generation;
     }
 }
 
