@@ -218,9 +218,9 @@ static size_t composite_types(const header *head, uint8_t out[NPHD_ISCC_MAX_UNIT
     static const uint8_t flags[3] = {HAS_META, HAS_SEMANTIC, HAS_CONTENT};
     size_t count = 0;
 
-    for (uint8_t type = MAIN_TYPE_META; type <= MAIN_TYPE_CONTENT; type++) {
+    for (unsigned type = MAIN_TYPE_META; type <= MAIN_TYPE_CONTENT; type++) {
         if ((head->length & flags[type]) != 0) {
-            out[count++] = type;
+            out[count++] = (uint8_t)type;
         }
     }
     out[count++] = MAIN_TYPE_DATA;
@@ -301,7 +301,7 @@ nphd_status nphd_iscc_decompose(const char *text, size_t text_bytes, nphd_iscc *
     nphd_iscc units[NPHD_ISCC_MAX_UNITS];
     size_t total = 0;
     size_t count = 0;
-    header head;
+    header head = {0};
 
     nphdi_error_clear(err);
     if (out_count == NULL || text == NULL || (out == NULL && capacity > 0)) {

@@ -127,7 +127,7 @@ nphd_status nphdi_path_from_root(const nphd_io *io, const nphd_allocator *alloca
     *out = NULL;
     *room = 0;
     status = nphdi_path_resolve(io, allocator, ".", &here, &here_room, err);
-    if (status == NPHD_OK) {
+    if (here != NULL) {
         const bool relative = path[0] != '/' && here[0] == '/';
         status = nphdi_path_join(allocator, relative ? here : "", path, out, room, err);
     }

@@ -40,7 +40,7 @@ typedef struct posix_root {
 } posix_root;
 
 /* The directory from which *path is looked up; *path becomes what is looked up in it. */
-static int posix_place(void *context, const char **path)
+static int rooted_place(void *context, const char **path)
 {
     const posix_root *root = context;
     const char *rest;
@@ -60,7 +60,7 @@ static int posix_place(void *context, const char **path)
 int nphdi_posix_root(void *context, const char *path, const char *name, void **out_context)
 {
     const size_t name_bytes = strlen(name);
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
     posix_root *root;
     int os_error;
 
@@ -122,7 +122,7 @@ static int posix_create(int at, const char *path, mode_t mode, nphd_file *out_fi
 
 int nphdi_posix_open(void *context, const char *path, int how, nphd_file *out_file)
 {
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
     int descriptor;
 
     out_file->handle = -1;
@@ -160,8 +160,8 @@ static void posix_inherit(int descriptor, const struct stat *old)
 
 int nphdi_posix_create_like(void *context, const char *path, const char *like, nphd_file *out_file)
 {
-    const int at = posix_place(context, &path);
-    const int like_at = posix_place(context, &like);
+    const int at = rooted_place(context, &path);
+    const int like_at = rooted_place(context, &like);
     struct stat old;
     int os_error;
 
@@ -180,7 +180,7 @@ int nphdi_posix_create_like(void *context, const char *path, const char *like, n
 
 int nphdi_posix_look(void *context, const char *path, nphd_file_facts *out)
 {
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
     struct stat info;
 
     memset(out, 0, sizeof(*out));
@@ -219,7 +219,7 @@ static int posix_compose(char *out, size_t room, const char *text, size_t bytes,
 static int posix_follow(void *context, char *path, size_t room, bool *out_link)
 {
     const char *name = path;
-    const int at = posix_place(context, &name);
+    const int at = rooted_place(context, &name);
     char target[PATH_MAX];
     const ssize_t bytes = readlinkat(at, name, target, sizeof(target) - 1);
     const char *slash = strrchr(path, '/');
@@ -266,7 +266,7 @@ int nphdi_posix_resolve(void *context, const char *path, char *out, size_t room)
     for (int links = 0; os_error == 0 && link; links++) {
         os_error = links == LINKS_MAX ? ELOOP : posix_follow(context, out, room, &link);
     }
-    if (os_error == 0 && posix_place(context, &name) == AT_FDCWD) {
+    if (os_error == 0 && rooted_place(context, &name) == AT_FDCWD) {
         os_error = posix_canonize(out, room);
     }
     return os_error;
@@ -276,15 +276,15 @@ int nphdi_posix_resolve(void *context, const char *path, char *out, size_t room)
 
 int nphdi_posix_rename(void *context, const char *from, const char *to)
 {
-    const int from_at = posix_place(context, &from);
-    const int to_at = posix_place(context, &to);
+    const int from_at = rooted_place(context, &from);
+    const int to_at = rooted_place(context, &to);
 
     return renameat(from_at, from, to_at, to) != 0 ? errno : 0;
 }
 
 int nphdi_posix_remove(void *context, const char *path)
 {
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
 
     return unlinkat(at, path, 0) != 0 ? errno : 0;
 }
@@ -293,8 +293,8 @@ int nphdi_posix_remove(void *context, const char *path)
  * file first, and needs no flush but that of the directory. */
 int nphdi_posix_copy(void *context, const char *from, const char *to)
 {
-    const int from_at = posix_place(context, &from);
-    const int to_at = posix_place(context, &to);
+    const int from_at = rooted_place(context, &from);
+    const int to_at = rooted_place(context, &to);
 
     if (linkat(from_at, from, to_at, to, AT_SYMLINK_FOLLOW) == 0) {
         return 0;
@@ -307,7 +307,7 @@ int nphdi_posix_copy(void *context, const char *from, const char *to)
 
 int nphdi_posix_sync_directory(void *context, const char *path)
 {
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
     int descriptor;
     int os_error;
 
@@ -326,7 +326,7 @@ int nphdi_posix_sync_directory(void *context, const char *path)
 
 int nphdi_posix_make_directory(void *context, const char *path)
 {
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
 
     return mkdirat(at, path, 0777) != 0 ? errno : 0;
 }
@@ -334,7 +334,7 @@ int nphdi_posix_make_directory(void *context, const char *path)
 int nphdi_posix_list(void *context, const char *path,
                      int (*visit)(void *visit_context, const char *name), void *visit_context)
 {
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
     const int descriptor = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory;
     int answer = 0;
@@ -387,7 +387,7 @@ static int posix_lock_descriptor(int descriptor)
  */
 int nphdi_posix_lock(void *context, const char *path, nphd_file *out_file)
 {
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
     int descriptor;
     int os_error;
 
@@ -421,7 +421,7 @@ static bool posix_is_same(int descriptor, int at, const char *path)
 /* flock and not a lock of a range: it takes directories, and files that may only be read. */
 int nphdi_posix_hold(void *context, const char *path, nphd_file *out_file)
 {
-    const int at = posix_place(context, &path);
+    const int at = rooted_place(context, &path);
 
     out_file->handle = -1;
     for (int tries = 0; tries < HOLD_TRIES; tries++) {

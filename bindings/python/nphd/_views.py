@@ -68,7 +68,9 @@ class _View:
 class IndexedKeys(_View):
     """The keys of an index, in the order of its files; one for each vector.
 
-    Items are integers, or 16 bytes; slices and arrays have the key type of the index.
+    Items are integers, or 16 bytes; slices and arrays have the key type of the index. Going through
+    them ends with RuntimeError when the index changes its size meanwhile, as for a dict; beside
+    other threads that add and remove, take `numpy.asarray(index.keys)`.
     """
 
     def __iter__(self) -> Iterator[int | bytes]:

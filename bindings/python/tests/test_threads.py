@@ -64,7 +64,7 @@ def test_search_beside_add_and_remove(shared, rows):
             assert [row[0].key for row in batch] == kind.keys(range(4))
             assert index.contains(kind.keys(range(100))).all()
             assert np.array_equal(index.get(kind.key(5)), fixed[5])
-            assert set(kind.keys(range(100))) <= set(index.keys)
+            assert set(kind.keys(range(100))) <= set(np.asarray(index.keys).tolist())
 
     searches = [threading.Thread(target=search) for _ in range(2)]
     for thread in searches:
