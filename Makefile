@@ -51,11 +51,17 @@ LONG_TESTS = hostile_bit_flips
 
 check-long:
 	@tools/install_packages test
+	@tools/install_packages fuzz
 	@cmake --preset dev
 	@$(CMAKE_BUILD) --preset dev -j $(JOBS)
 	@for test in $(LONG_TESTS); do \
 	    echo "== $$test"; NPHD_TEST_SCALE=large build/dev/tests/$$test || exit 1; \
 	done
+	@echo "== readers and snapshots beside a writer that is killed 10,000 times"
+	@tools/run_crash --tool build/dev/tests/crash_tool --long --only L9
+	@cmake --preset fuzz
+	@$(CMAKE_BUILD) --preset fuzz -j $(JOBS)
+	@tools/run_fuzz build/fuzz/fuzz 1200 mutations
 
 python-test:
 	@tools/python_test
