@@ -140,7 +140,7 @@ typedef struct nphd_lock nphd_lock;
  *
  * Shapes   path: as for nphd_index_save(). io: NULL for files of the operating system.
  * Returns  NPHD_OK with *out, to be released with nphd_lock_release(); it ends with the process
- *          too.
+ *          too. A child made by fork() meanwhile keeps it until it releases it or ends.
  * Errors   NPHD_BUSY: somebody has it; this call never waits. NPHD_UNSUPPORTED: the file system or
  *          the table has no such locks. NPHD_NOT_FOUND: there is no such directory. NPHD_IO,
  *          NPHD_OUT_OF_MEMORY.

@@ -10,21 +10,22 @@
 static bool adopt_locks(nphd_index *index)
 {
     nphdi_content *content = index->content;
-    nphdi_planes *planes = atomic_load(&content->planes);
+    nphdi_planes *planes;
     bool changing;
     bool looking;
     bool holding_still;
     bool replacing;
-    bool whole;
 
     nphdi_rwlock_adopt(&index->change_lock, &changing, &holding_still);
     nphdi_rwlock_adopt(&index->content_lock, &looking, &replacing);
     if (changing || replacing) {
         return false;
     }
-    whole = nphdi_mutex_adopt(&content->slot_lock);
-    if (planes != NULL) {
-        whole = nphdi_planes_adopt(planes) && whole;
+    /* whoever changes what it guards holds one of the locks above, too */
+    (void)nphdi_mutex_adopt(&content->slot_lock);
+    planes = atomic_load(&content->planes);
+    if (planes != NULL && !nphdi_planes_adopt(planes)) {
+        atomic_store(&content->planes, NULL); /* half made: searches make them anew */
     }
     if (content->graph.locks != NULL) {
         /* of an isolation, which leaves the links of one node in disorder at the worst */
@@ -37,7 +38,7 @@ static bool adopt_locks(nphd_index *index)
     if (!nphdi_mutex_adopt(&index->pool_lock)) {
         index->pool = NULL; /* the memory stays with the process */
     }
-    return whole;
+    return true;
 }
 
 nphd_status nphdi_index_adopt(nphd_index *index, nphd_error *err)

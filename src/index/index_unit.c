@@ -68,6 +68,7 @@ nphd_status nphd_index_set_unit(nphd_index *index, nphd_unit unit, bool mix, nph
     nphd_status status;
 
     nphdi_error_clear(err);
+    NPHDI_INDEX_ENTER(index, err);
     /* a save under way has its sections planned */
     nphdi_rwlock_read(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
@@ -81,8 +82,11 @@ nphd_status nphd_index_set_unit(nphd_index *index, nphd_unit unit, bool mix, nph
 
 nphd_unit nphd_index_unit(nphd_index *index)
 {
-    nphd_unit unit;
+    nphd_unit unit = NPHD_UNIT_NONE;
 
+    if (nphdi_index_enter(index, NULL) != NPHD_OK) {
+        return unit;
+    }
     nphdi_rwlock_read(&index->content_lock);
     unit = atomic_load(&index->content->unit);
     nphdi_rwlock_read_end(&index->content_lock);

@@ -28,6 +28,7 @@ nphd_status nphdi_join_side_shape(const nphd_join_side *side, const char *name,
                           side->index == NULL ? "no" : "an index and a sharded");
     }
     if (side->index != NULL) {
+        NPHDI_INDEX_ENTER(side->index, err);
         index_shape(side->index, out);
         return NPHD_OK;
     }

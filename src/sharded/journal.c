@@ -64,7 +64,7 @@ bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence)
     }
     *out_sequence = strtoull(name + 8, NULL, 10);
     (void)snprintf(expected, sizeof(expected), "journal_%08" PRIu64, *out_sequence);
-    return strcmp(expected, name) == 0;
+    return *out_sequence < UINT64_MAX && strcmp(expected, name) == 0; /* there is one behind it */
 }
 
 /* ---- adding records ---- */

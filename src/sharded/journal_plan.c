@@ -42,9 +42,10 @@ done:
     return status;
 }
 
-/* From `offset` on, where frame `number` begins. */
+/* From `offset` on, where frame `number` begins. `bytes`: what the replay sees of the file, which a
+ * writer may have made longer since: frames that will not be applied supersede nothing. */
 static nphd_status plan_journal(plan *work, const nphdi_found_journal *journal, uint64_t offset,
-                                uint64_t number, uint64_t limit, nphd_error *err)
+                                uint64_t number, uint64_t limit, uint64_t bytes, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphd_sharded *sharded = work->of->sharded;
@@ -54,6 +55,7 @@ static nphd_status plan_journal(plan *work, const nphdi_found_journal *journal, 
 
     TRY(nphdi_journal_reader_open(&reader, sharded->io, sharded->allocator, journal->path, err));
     TRY(nphdi_journal_reader_head(&reader, &valid, err));
+    reader.source.bytes = reader.source.bytes < bytes ? reader.source.bytes : bytes;
     reader.offset = offset;
     reader.number = number;
     while (!work->ended && step == NPHDI_JOURNAL_WHOLE) {
@@ -75,15 +77,17 @@ nphd_status nphdi_replay_plan(nphdi_replay *of, nphdi_found_journal *journal,
     plan work = {of, first, false};
     uint64_t offset = reader->before;
     uint64_t number = reader->number - 1;
+    uint64_t bytes = reader->source.bytes;
 
     nphdi_last_clear(&of->last);
     while (!work.ended && journal != NULL) {
         const nphdi_found_journal *next = nphdi_replay_successor(of, journal);
         TRY(plan_journal(&work, journal, offset, number,
-                         next != NULL ? next->head.before_bytes : UINT64_MAX, err));
+                         next != NULL ? next->head.before_bytes : UINT64_MAX, bytes, err));
         journal = nphdi_replay_successor(of, journal);
         offset = NPHDI_JOURNAL_HEAD_BYTES;
         number = 0;
+        bytes = UINT64_MAX; /* the replay opens it later than this */
     }
     of->planned = work.change;
 done:

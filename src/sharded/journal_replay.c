@@ -366,8 +366,34 @@ static void release(nphdi_replay *of)
     nphdi_replay_end(of);
 }
 
-/* Journals that the shards do not continue: not applied, and put aside with the next save, whose
- * generation may be any. */
+/* What a save gives its shard must be newer than what such a journal continues: else, after a crash
+ * before the journal is put aside, it would seem to continue that shard. */
+static nphd_status pass_base(nphd_sharded *sharded, const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal_reader reader;
+    nphd_error why = NPHD_ERROR_INIT;
+    bool valid = false;
+
+    memset(&reader, 0, sizeof(reader));
+    TRY(nphdi_journal_reader_open(&reader, sharded->io, sharded->allocator, path, err));
+    status = nphdi_journal_reader_head(&reader, &valid, &why);
+    if (status == NPHD_OK && valid && reader.head.base < NPHDI_LAST_GENERATION &&
+        reader.head.base > atomic_load(&sharded->generation)) {
+        atomic_store(&sharded->generation, reader.head.base);
+    }
+    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
+        status = NPHD_OK; /* it is put aside as it is */
+    }
+    if (status != NPHD_OK) {
+        nphdi_error_copy(err, &why);
+    }
+done:
+    nphdi_journal_reader_close(&reader);
+    return status;
+}
+
+/* Journals that the shards do not continue: not applied, and put aside with the next save. */
 static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -383,6 +409,7 @@ static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, np
             sharded->journal.next_sequence = sequence + 1;
         }
         TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &path, &room, err));
+        TRY(pass_base(sharded, path, err));
         nphdi_log_write(
             &sharded->log, NPHD_LOG_WARNING,
             "%s: not applied, as the shards were not written by us since; the next save puts "

@@ -213,6 +213,7 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     keep_tables(sharded, of, index, options);
     TRY(nphdi_shard_create(sharded, sharded->sealed[of->end - 1]->number, &shard, err));
     TRY(capture_without(sharded, of, &capture, err));
+    TRY(nphdi_place_check(sharded, err));
     TRY(NPHDI_BUG(9) ? nphdi_file_remove(sharded->io, sharded->sealed[of->begin]->path, true, err)
                      : NPHD_OK);
     status = nphdi_commit_shard(sharded, index, shard, &capture, generation, NULL,

@@ -101,7 +101,7 @@ void nphdi_sharded_abandon(nphd_sharded *sharded)
         return;
     }
     whole = nphdi_sharded_enter(sharded, NULL) == NPHD_OK; /* makes the locks new in either case */
-    if (nphdi_sharded_is_at_home(sharded)) {
+    if (nphdi_sharded_is_at_home(sharded) && (whole || !sharded->read_only)) {
         return;
     }
     (void)pthread_mutex_lock(&sharded->change_lock);

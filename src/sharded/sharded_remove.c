@@ -323,6 +323,14 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
         nphdi_error_copy(err, &why);
         goto done;
     }
+    if (atomic_load(&index->generation) != atomic_load(&head->index->generation) ||
+        memcmp(index->identity, head->index->identity, sizeof(index->identity)) != 0) {
+        status = nphdi_fail(err, NPHD_CHANGED,
+                            "%s: is not the file that this handle read; somebody changed the "
+                            "directory, nothing is saved into it",
+                            head->path);
+        goto done;
+    }
     TRY(remove_hidden(head, index, err));
     nphdi_rwlock_write(&sharded->state_lock);
     nphd_index *empty = sharded->active;

@@ -323,7 +323,10 @@ static nphd_status save_active(nphd_sharded *sharded, nphdi_capture *capture, ui
     TRY(nphdi_shard_create(sharded, sharded->active_number, &shard, err));
     if (nphd_index_size(sharded->active) == 0 && nphdi_index_slots(sharded->active) > 0) {
         /* the reference cannot load a file all of whose slots were removed */
-        TRY(nphd_index_reset(sharded->active, err));
+        nphdi_rwlock_write(&sharded->state_lock); /* readers look at its content under that one */
+        status = nphd_index_reset(sharded->active, err);
+        nphdi_rwlock_write_end(&sharded->state_lock);
+        TRY(status);
     }
     if (nphd_index_size(sharded->active) > 0 || needs_record) {
         nphdi_sharded_hand_down(sharded, sharded->active);

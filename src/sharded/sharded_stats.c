@@ -11,8 +11,11 @@ static void add_shard(const nphdi_shard *shard, nphd_sharded_stats *stats)
     stats->size += nphdi_shard_visible(shard);
     stats->dead += nphdi_shard_dead(shard);
     stats->view_shards++;
+    /* the rotation thread may be making tables for it */
+    nphdi_rwlock_read(&shard->index->content_lock);
     stats->memory_bytes +=
         nphdi_content_memory(content) + (shard->hidden.words != NULL ? shard->hidden.slots / 8 : 0);
+    nphdi_rwlock_read_end(&shard->index->content_lock);
     stats->mapped_bytes += content->view ? content->mapped.bytes : 0;
     stats->files += shard->file_bytes > 0 ? 1 : 0;
     stats->disk_bytes += shard->file_bytes;

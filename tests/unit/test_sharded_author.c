@@ -215,6 +215,7 @@ static void test_journal_is_put_aside(void **state)
     char name[64];
     (void)snprintf(name, sizeof(name), "%.16s", told - 16);
     assert_true(dirlab_exists(lab, name));
+    dirlab_copy(lab, name, "kept");
     dirlab_add(lab, sharded, 200, 201);
     dirlab_close(sharded);
     assert_false(dirlab_exists(lab, name));
@@ -225,6 +226,11 @@ static void test_journal_is_put_aside(void **state)
     assert_true(dirlab_exists(lab, name));
     OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, note, NULL, NULL, NULL));
     assert_non_null(strstr(noted, name));
+    /* killed before it was put aside: it is older than what the save wrote */
+    name[16] = '\0';
+    dirlab_copy(lab, "kept", name);
+    dirlab_delete(lab, "kept");
+    expect_opens(lab);
 }
 
 /* The reference emptied the last shard, and deletes its file then. */

@@ -52,6 +52,76 @@ static void test_reader_meets_a_journal_that_goes(void **state)
     (void)pthread_cond_destroy(&of.io.changed);
 }
 
+/* ---- a journal that grows while a reader applies it ---- */
+
+#define GROWING_KEYS 10
+
+typedef struct growing {
+    watched_io io; /* first, as above */
+    dirlab *lab;
+    nphd_sharded *writer;
+    int opens; /* of journals, by the reader */
+    int at;    /* the one before which the writer commits */
+} growing;
+
+static int open_growing(void *context, const char *path, int how, nphd_file *out_file)
+{
+    growing *of = context;
+
+    if (strstr(path, "/journal_") != NULL && ++of->opens == of->at) {
+        for (uint64_t key = 0; key < GROWING_KEYS; key++) {
+            dirlab_upsert(of->lab, of->writer, key, 1);
+        }
+        OK(nphd_sharded_commit(of->writer, NULL));
+    }
+    return of->io.below->open(of->io.below->context, path, how, out_file);
+}
+
+/* What the writer commits meanwhile supersedes all that was there: the reader has the one state or
+ * the other. */
+static void read_beside_commit(dirlab *lab, growing *of)
+{
+    nphd_sharded_options options = dirlab_small(lab);
+    nphd_sharded *reader;
+
+    options.journal = true;
+    of->lab = lab;
+    of->writer = dirlab_open(lab, &options);
+    dirlab_add(lab, of->writer, 100, 101);
+    OK(nphd_sharded_save(of->writer, NULL, NULL));
+    dirlab_add(lab, of->writer, 0, GROWING_KEYS);
+    OK(nphd_sharded_commit(of->writer, NULL));
+    watched_init(&of->io, &lab->fault.table);
+    nphd_io table = of->io.table;
+    table.open = open_growing;
+    options.read_only = true;
+    options.io = &table;
+    reader = dirlab_open(lab, &options);
+    assert_int_equal(nphd_sharded_size(reader), GROWING_KEYS + 1);
+    dirlab_close(reader);
+    OK(nphd_sharded_reset(of->writer, NULL));
+    dirlab_close(of->writer);
+    while (lab->items.count > 0) {
+        dirlab_drop(&lab->items, lab->items.items[0].key);
+    }
+    (void)pthread_mutex_destroy(&of->io.mutex);
+    (void)pthread_cond_destroy(&of->io.changed);
+}
+
+static void test_reader_beside_a_journal_that_grows(void **state)
+{
+    growing of;
+
+    memset(&of, 0, sizeof(of));
+    do {
+        const int at = of.at + 1;
+        memset(&of, 0, sizeof(of));
+        of.at = at;
+        read_beside_commit(*state, &of);
+    } while (of.opens >= of.at);
+    assert_true(of.at > 3);
+}
+
 /* ---- shards that are of another index ---- */
 
 static void expect_salvage(dirlab *lab, const char *name)
@@ -138,6 +208,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         DIRLAB_TEST(test_reader_meets_a_journal_that_goes),
+        DIRLAB_TEST(test_reader_beside_a_journal_that_grows),
         DIRLAB_TEST(test_first_shard_of_another_width),
         DIRLAB_TEST(test_last_shard_of_another_width),
         DIRLAB_TEST(test_options_out_of_range_create_nothing),

@@ -166,6 +166,51 @@ static void test_a_backup_is_put_over_a_live_directory(void **state)
     assert_int_equal(size_of("d"), 1); /* the backup, whole */
 }
 
+/* The same before the first change of a handle, which reads the last shard to write to it. */
+static void test_a_backup_is_put_over_before_the_first_change(void **state)
+{
+    nphd_sharded *sharded = opened("d", false, false);
+    const uint8_t bits[8] = {3};
+    nphd_error err = NPHD_ERROR_INIT;
+
+    (void)state;
+    add(sharded, 1);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_int_equal(system("cp -r d backup"), 0);
+    add(sharded, 2);
+    finish(sharded);
+    sharded = opened("d", false, false);
+    assert_int_equal(system("cp --remove-destination backup/* d/"), 0);
+    assert_int_equal(nphd_sharded_add(sharded, nphd_key_u64(3), (nphd_vector){bits, 8}, NULL, &err),
+                     NPHD_CHANGED);
+    assert_non_null(strstr(err.text, "d/shard_000.usearch"));
+    nphd_sharded_free(sharded);
+    assert_int_equal(size_of("d"), 1);
+}
+
+/* The same before a compaction, which would write over shards of the backup and delete others. */
+static void test_a_backup_is_put_over_before_a_compaction(void **state)
+{
+    nphd_sharded *sharded = opened("d", false, false);
+    const nphd_key first = nphd_key_u64(1);
+    nphd_error err = NPHD_ERROR_INIT;
+
+    (void)state;
+    for (uint64_t key = 1; key < 5; key++) {
+        add(sharded, key);
+        OK(nphd_sharded_rotate(sharded, NULL));
+    }
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_int_equal(system("cp -r d backup"), 0);
+    OK(nphd_sharded_remove(sharded, &first, 1, NULL, NULL));
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_int_equal(system("rm d/* && cp backup/* d/"), 0);
+    assert_int_equal(nphd_sharded_compact(sharded, NULL, NULL, &err), NPHD_CHANGED);
+    nphd_sharded_free(sharded);
+    assert_int_equal(size_of("d"), 4);
+    OK(nphd_directory_verify("d", NULL, NULL, NULL, NULL, NULL));
+}
+
 /* A refresh goes by the name, from the folder where it was given. */
 static void test_a_reader_refreshes_by_name(void **state)
 {
@@ -239,6 +284,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_directory_is_renamed_or_replaced, enter, leave),
         cmocka_unit_test_setup_teardown(test_the_directory_is_deleted, enter, leave),
         cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_a_live_directory, enter, leave),
+        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_before_the_first_change, enter,
+                                        leave),
+        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_before_a_compaction, enter,
+                                        leave),
         cmocka_unit_test_setup_teardown(test_a_reader_refreshes_by_name, enter, leave),
         cmocka_unit_test_setup_teardown(test_temporary_names, enter, leave),
     };
