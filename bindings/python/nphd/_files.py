@@ -44,7 +44,11 @@ def metadata_record(found: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What verify() found. ok: no damage. damage: a line for each place. counts: what was read."""
+    """What verify() found. ok: no damage. damage: a line for each place. counts: what was read.
+
+    A whole directory may have lines in `damage` too: a journal that was put aside, or a last commit
+    that was interrupted or cut off, which nobody can tell from each other.
+    """
 
     ok: bool
     damage: list[str] = field(default_factory=list)
@@ -62,10 +66,10 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
     Raises FileNotFoundError, OSError; NotImplementedError: another metric or scalar.
     """
     if os.path.isdir(path):
-        damage, counts = _core.directory_verify(path)
+        whole, damage, counts = _core.directory_verify(path)
     else:
-        damage, counts = _core.file_verify(path)
-    return VerifyReport(not damage, damage, counts)
+        whole, damage, counts = _core.file_verify(path)
+    return VerifyReport(whole, damage, counts)
 
 
 @dataclass(frozen=True)

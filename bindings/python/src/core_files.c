@@ -83,11 +83,12 @@ static void take_damage(void *list, const char *text)
     PyGILState_Release(state);
 }
 
-/* (damage, report); `error` is None or (status, os_error, text) of a damaged file. */
+/* (whole, damage, report). A whole one may have lines too: what cannot be told from damage. */
 static PyObject *verify_result(PyObject *damage, nphd_status status, const nphd_error *err,
                                PyObject *report)
 {
     PyObject *result = NULL;
+    PyObject *whole = status == NPHD_OK ? Py_True : Py_False;
 
     if (status != NPHD_OK && status != NPHD_CORRUPT) {
         core_raise(status, err);
@@ -95,11 +96,11 @@ static PyObject *verify_result(PyObject *damage, nphd_status status, const nphd_
         if (status == NPHD_CORRUPT && PyList_GET_SIZE(damage) == 0) {
             PyObject *line = PyUnicode_DecodeFSDefault(err->text);
             if (line != NULL && PyList_Append(damage, line) == 0) {
-                result = PyTuple_Pack(2, damage, report);
+                result = PyTuple_Pack(3, whole, damage, report);
             }
             Py_XDECREF(line);
         } else {
-            result = PyTuple_Pack(2, damage, report);
+            result = PyTuple_Pack(3, whole, damage, report);
         }
     }
     Py_XDECREF(report);
@@ -314,9 +315,9 @@ static PyObject *iscc_decompose(PyObject *module, PyObject *text)
 PyMethodDef core_files_methods[] = {
     {"file_metadata", file_metadata, METH_O, "file_metadata(path or bytes) -> dict"},
     {"directory_metadata", directory_metadata, METH_O, "directory_metadata(path) -> dict"},
-    {"file_verify", file_verify, METH_O, "file_verify(path) -> (lines about damage, dict)"},
+    {"file_verify", file_verify, METH_O, "file_verify(path) -> (whole, lines, dict)"},
     {"directory_verify", directory_verify, METH_O,
-     "directory_verify(path) -> (lines about damage, dict)"},
+     "directory_verify(path) -> (whole, lines, dict)"},
     {"directory_salvage", directory_salvage, METH_VARARGS,
      "directory_salvage(path, new_path) -> (lines about damage, vectors, unreadable, files)"},
     {"distances", distances, METH_VARARGS,
