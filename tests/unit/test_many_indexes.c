@@ -88,11 +88,14 @@ static void *do_nothing(void *argument)
     return argument;
 }
 
+#define NO_LIMIT 77 /* emulators of processors take such a limit and leave it at that */
+
 /* In a child: fills one large index, or many, under a limit of addresses until that says so; then
  * the program goes on. Returns what is wrong, 0 for nothing. */
 static int fill_under_limit(rlim_t limit, bool many)
 {
     const struct rlimit addresses = {limit, limit};
+    struct rlimit now;
     nphd_index_options options = NPHD_INDEX_OPTIONS_INIT;
     nphd_status status = NPHD_OK;
     nphd_index *index = NULL;
@@ -103,6 +106,9 @@ static int fill_under_limit(rlim_t limit, bool many)
     options.build_breadth = 1;
     if (setrlimit(RLIMIT_AS, &addresses) != 0) {
         return 1;
+    }
+    if (getrlimit(RLIMIT_AS, &now) != 0 || now.rlim_cur != limit) {
+        return NO_LIMIT;
     }
     for (uint64_t indexes = 0; status == NPHD_OK && indexes < 100000; indexes++) {
         status = nphd_index_create(&options, &index, NULL);
@@ -153,6 +159,9 @@ static void test_the_last_addresses_are_not_taken(void **state)
             }
             assert_int_equal(waitpid(child, &how, 0), child);
             assert_true(WIFEXITED(how));
+            if (WEXITSTATUS(how) == NO_LIMIT) {
+                skip();
+            }
             assert_int_equal(WEXITSTATUS(how), 0);
         }
     }
