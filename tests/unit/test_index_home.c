@@ -3,42 +3,18 @@
  * file. On files of the system. */
 #include "index/index_shard.h"
 #include "platform/platform.h"
+#include "support/own_folder.h"
 
 #include <nphd/nphd.h>
 
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #define OK(call) assert_int_equal(call, NPHD_OK)
-
-static char start[4096];
-static char folder[64];
-
-static int enter(void **state)
-{
-    (void)state;
-    assert_non_null(getcwd(start, sizeof(start)));
-    (void)snprintf(folder, sizeof(folder), "/tmp/nphd_home_XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    return chdir(folder);
-}
-
-static int leave(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", folder);
-    return chdir(start) != 0 || system(command) != 0;
-}
 
 static void add(nphd_index *index, uint64_t key)
 {
@@ -299,15 +275,22 @@ static void test_lock(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_two_writers_of_one_file, enter, leave),
-        cmocka_unit_test_setup_teardown(test_the_same_file_is_saved_again, enter, leave),
-        cmocka_unit_test_setup_teardown(test_a_file_without_trailer_changes, enter, leave),
-        cmocka_unit_test_setup_teardown(test_the_path_is_absolute, enter, leave),
-        cmocka_unit_test_setup_teardown(test_a_save_replaces_files_only, enter, leave),
-        cmocka_unit_test_setup_teardown(test_a_save_follows_links, enter, leave),
-        cmocka_unit_test_setup_teardown(test_a_save_keeps_permissions, enter, leave),
-        cmocka_unit_test_setup_teardown(test_long_names, enter, leave),
-        cmocka_unit_test_setup_teardown(test_lock, enter, leave),
+        cmocka_unit_test_setup_teardown(test_two_writers_of_one_file, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_the_same_file_is_saved_again, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_file_without_trailer_changes, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_the_path_is_absolute, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_save_replaces_files_only, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_save_follows_links, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_save_keeps_permissions, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_long_names, own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_lock, own_folder_enter, own_folder_leave),
     };
 
     return cmocka_run_group_tests_name("index_home", tests, NULL, NULL);

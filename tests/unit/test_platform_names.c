@@ -1,40 +1,15 @@
 /* The functions of the I/O table that may be missing, over files of the system: directories that
  * are kept open, what a name leads to, links, permissions and locks of the file itself. */
 #include "platform/platform.h"
+#include "support/own_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cmocka.h>
-
-/* Every test runs in a fresh folder, which is the working directory. */
-static char start[4096];
-static char folder[64];
-
-static int enter(void **state)
-{
-    (void)state;
-    assert_non_null(getcwd(start, sizeof(start)));
-    (void)snprintf(folder, sizeof(folder), "/tmp/nphd_names_XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    return chdir(folder);
-}
-
-static int leave(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", folder);
-    return chdir(start) != 0 || system(command) != 0;
-}
 
 static void put(const nphd_io *io, void *context, const char *path, const char *text)
 {
@@ -258,13 +233,16 @@ static void test_lock_does_not_follow_links(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_root_stays_whatever_becomes_of_names, enter, leave),
-        cmocka_unit_test_setup_teardown(test_root_of_a_deleted_directory, enter, leave),
-        cmocka_unit_test_setup_teardown(test_look, enter, leave),
-        cmocka_unit_test_setup_teardown(test_resolve, enter, leave),
-        cmocka_unit_test_setup_teardown(test_create_like, enter, leave),
-        cmocka_unit_test_setup_teardown(test_hold, enter, leave),
-        cmocka_unit_test_setup_teardown(test_lock_does_not_follow_links, enter, leave),
+        cmocka_unit_test_setup_teardown(test_root_stays_whatever_becomes_of_names, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_root_of_a_deleted_directory, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_look, own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_resolve, own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_create_like, own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_hold, own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_lock_does_not_follow_links, own_folder_enter,
+                                        own_folder_leave),
     };
 
     return cmocka_run_group_tests_name("platform_names", tests, NULL, NULL);

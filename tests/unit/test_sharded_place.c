@@ -1,39 +1,16 @@
 /* The directory of an index whose name, or content, somebody changes, and a process that goes
  * elsewhere. On files of the system. */
+#include "support/own_folder.h"
+
 #include <nphd/nphd.h>
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #define OK(call) assert_int_equal(call, NPHD_OK)
-
-static char start[4096];
-static char folder[64];
-
-static int enter(void **state)
-{
-    (void)state;
-    assert_non_null(getcwd(start, sizeof(start)));
-    (void)snprintf(folder, sizeof(folder), "/tmp/nphd_place_XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    return chdir(folder);
-}
-
-static int leave(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", folder);
-    return chdir(start) != 0 || system(command) != 0;
-}
 
 static nphd_sharded *opened(const char *path, bool journal, bool read_only)
 {
@@ -280,16 +257,21 @@ static void test_temporary_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_the_working_directory_changes, enter, leave),
-        cmocka_unit_test_setup_teardown(test_the_directory_is_renamed_or_replaced, enter, leave),
-        cmocka_unit_test_setup_teardown(test_the_directory_is_deleted, enter, leave),
-        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_a_live_directory, enter, leave),
-        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_before_the_first_change, enter,
-                                        leave),
-        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_before_a_compaction, enter,
-                                        leave),
-        cmocka_unit_test_setup_teardown(test_a_reader_refreshes_by_name, enter, leave),
-        cmocka_unit_test_setup_teardown(test_temporary_names, enter, leave),
+        cmocka_unit_test_setup_teardown(test_the_working_directory_changes, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_the_directory_is_renamed_or_replaced, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_the_directory_is_deleted, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_a_live_directory,
+                                        own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_before_the_first_change,
+                                        own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_before_a_compaction,
+                                        own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_reader_refreshes_by_name, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_temporary_names, own_folder_enter, own_folder_leave),
     };
 
     return cmocka_run_group_tests_name("sharded_place", tests, NULL, NULL);
