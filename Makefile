@@ -28,6 +28,7 @@ help:
 	@echo "make crash     kill it, cut its power, fill its disk; LONG=1 as before a release"
 	@echo "make fuzz      fuzz each target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make coverage  which lines the tests run"
+	@echo "make abi       take the present binary interface as the one that tests compare with"
 	@echo "make format    format the C files"
 	@echo "make lint      look for mistakes without running anything"
 	@echo "make release   build the library and the program alone, without tests"
@@ -105,6 +106,13 @@ coverage:
 	@gcovr --root . --filter src/ --exclude-throw-branches --sort-uncovered build/coverage
 	@tools/list_branches build/coverage
 
+# After a change of the public interface: what changed is then seen in the dump's history.
+abi:
+	@tools/install_packages ci
+	@cmake --preset dev
+	@$(CMAKE_BUILD) --preset dev -j $(JOBS) --target nphd_shared
+	@tools/check_abi --renew build/dev/lib/libnphd.so
+
 format:
 	@$(CLANG_FORMAT) -i $(FORMATTED)
 
@@ -131,4 +139,4 @@ clean:
 	@rm -rf build
 
 .PHONY: help demo test check check-long python-test interop bench-reference bench crash crash-bite fuzz \
-        coverage format format-check lint release install clean
+        coverage abi format format-check lint release install clean

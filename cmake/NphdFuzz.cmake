@@ -17,7 +17,7 @@ function(nphd_fuzz_program name)
         RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src
         ${PROJECT_SOURCE_DIR}/fuzz ${PROJECT_SOURCE_DIR}/tests)
-    target_link_libraries(${name} PRIVATE nphd_flags nphd_static xxHash::xxhash Threads::Threads m)
+    target_link_libraries(${name} PRIVATE nphd_flags nphd_static Threads::Threads m)
 endfunction()
 
 foreach(source IN LISTS NPHD_FUZZ_TARGETS)

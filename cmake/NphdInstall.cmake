@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 
 install(FILES ${NPHD_PUBLIC_HEADERS} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nphd)
 install(TARGETS nphd_shared EXPORT nphd-targets DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS nphd_static EXPORT nphd-static-targets DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS nphd_static EXPORT nphd-targets DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET nphd_program)
     install(TARGETS nphd_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
@@ -34,11 +34,9 @@ string(REGEX REPLACE "/$" "" NPHD_PC_PREFIX "${NPHD_PC_PREFIX}")
 configure_file(${PROJECT_SOURCE_DIR}/cmake/nphd.pc.in ${PROJECT_BINARY_DIR}/nphd.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/nphd.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
-# find_package(nphd): nphd::nphd is the shared library, nphd::nphd_static the other, which is there
-# when xxHash is.
+# find_package(nphd): nphd::nphd is the shared library, nphd::nphd_static the other.
 set(NPHD_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/nphd)
 install(EXPORT nphd-targets NAMESPACE nphd:: DESTINATION ${NPHD_PACKAGE_DIR})
-install(EXPORT nphd-static-targets NAMESPACE nphd:: DESTINATION ${NPHD_PACKAGE_DIR})
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/nphd-config.cmake.in
     ${PROJECT_BINARY_DIR}/nphd-config.cmake INSTALL_DESTINATION ${NPHD_PACKAGE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/nphd-config-version.cmake
@@ -46,5 +44,4 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/nphd-config-version.cmake
 install(FILES
     ${PROJECT_BINARY_DIR}/nphd-config.cmake
     ${PROJECT_BINARY_DIR}/nphd-config-version.cmake
-    ${PROJECT_SOURCE_DIR}/cmake/FindxxHash.cmake
     DESTINATION ${NPHD_PACKAGE_DIR})

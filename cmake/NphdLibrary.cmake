@@ -33,13 +33,15 @@ foreach(kind IN ITEMS static shared)
     target_include_directories(nphd_${kind} PUBLIC
         $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
         $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-    target_link_libraries(nphd_${kind} PRIVATE $<BUILD_INTERFACE:nphd_flags> xxHash::xxhash
-        Threads::Threads m)
+    target_link_libraries(nphd_${kind} PRIVATE $<BUILD_INTERFACE:nphd_flags> Threads::Threads m)
     set_target_properties(nphd_${kind} PROPERTIES OUTPUT_NAME nphd LINKER_LANGUAGE C)
 endforeach()
+# As an installed package names them, for those who add this folder to their project.
+add_library(nphd::nphd ALIAS nphd_shared)
+add_library(nphd::nphd_static ALIAS nphd_static)
 set_target_properties(nphd_shared PROPERTIES
     VERSION ${PROJECT_VERSION}
-    SOVERSION ${PROJECT_VERSION_MAJOR}
+    SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} # before 1.0 a minor version may change calls
     EXPORT_NAME nphd)
 if(NOT NPHD_SANITIZE AND NOT NPHD_FUZZ_ENGINE)
     target_link_options(nphd_shared PRIVATE LINKER:--no-undefined LINKER:-z,relro,-z,now)

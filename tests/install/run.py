@@ -3,8 +3,8 @@
 
     run.py --cmake CMAKE --build-dir DIR --compiler CC
 
-by pkg-config against the shared and the static library, by find_package against both, and by
-running the installed program.
+by pkg-config against the shared and the static library, by find_package against both, by
+add_subdirectory of the source tree, and by running the installed program.
 """
 
 import argparse
@@ -49,7 +49,10 @@ def check_by_pkg_config(prefix, library_dir, compiler, folder):
     program = folder / "by_pkg_config_shared"
     run(compiler, "-std=c11", HERE / "consumer.c", "-o", program, *flags)
     expect(run(program, env=running).strip() == version, "the shared library has its .pc's version")
-    expect("libnphd.so.0" in run("ldd", program, env=running), "libnphd.so.0 is linked")
+    needed = run("ldd", program, env=running)
+    soname = "libnphd.so." + version.rpartition(".")[0]
+    expect(soname in needed, f"{soname} is linked")
+    expect("xxhash" not in needed, "xxHash is compiled in, nothing to be linked with")
 
     flags = run("pkg-config", "--static", "--cflags", "--libs", "nphd", env=environment).split()
     flags = [str(library_dir / "libnphd.a") if flag == "-lnphd" else flag for flag in flags]
@@ -68,6 +71,23 @@ def check_by_find_package(prefix, cmake, compiler, folder, version):
     run(cmake, "--build", build)
     for name in ("consumer_shared", "consumer_static"):
         expect(run(build / name).strip() == version, f"{name} runs with version {version}")
+
+
+def check_by_add_subdirectory(cmake, compiler, folder, version):
+    """The library alone is configured, under the names of the installed package."""
+    build = folder / "subdirectory"
+    run(
+        cmake, "-S", HERE / "subdirectory", "-B", build, "-G", "Unix Makefiles",
+        f"-DCMAKE_C_COMPILER={compiler}", "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_C_FLAGS_DEBUG=-O0",
+        f"-DNPHD_SOURCE={(HERE / '../..').resolve()}",
+    )
+    run(cmake, "--build", build, "-j", "2")
+    for name in ("consumer_shared", "consumer_static"):
+        expect(run(build / name).strip() == version, f"{name} runs with version {version}")
+    made = [path for path in build.rglob("*") if path.is_file() and os.access(path, os.X_OK)]
+    programs = {path.name for path in made if "CMakeFiles" not in path.parts}
+    programs = {name for name in programs if not name.startswith("libnphd.so")}
+    expect(programs == {"consumer_shared", "consumer_static"}, f"nothing else is built: {programs}")
 
 
 def check_documents(prefix):
@@ -100,8 +120,9 @@ def main():
 
         pc_file = only(prefix.rglob("nphd.pc"), "nphd.pc")
         library_dir = pc_file.parent.parent
-        for path in ("libnphd.a", "libnphd.so", "libnphd.so.0"):
+        for path in ("libnphd.a", "libnphd.so"):
             expect((library_dir / path).exists(), f"{path} is installed")
+        expect("xxhash" not in pc_file.read_text(), "xxHash is no need of those who link")
         source_headers = sorted(p.name for p in (HERE / "../../include/nphd").resolve().glob("*.h"))
         headers = sorted(path.name for path in (prefix / "include" / "nphd").iterdir())
         expect(headers == source_headers, "the public headers are installed, and nothing else")
@@ -110,6 +131,7 @@ def main():
 
         version = check_by_pkg_config(prefix, library_dir, arguments.compiler, folder)
         check_by_find_package(prefix, arguments.cmake, arguments.compiler, folder, version)
+        check_by_add_subdirectory(arguments.cmake, arguments.compiler, folder, version)
 
         # Only a build without the program has none (NPHD_BUILD_PROGRAM).
         program = prefix / "bin" / "nphd"

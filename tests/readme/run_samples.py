@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compiles and runs the C programs of the documentation.
 
-    run_samples.py --compiler CC --library libnphd.a --xxhash libxxhash.so [--flag=FLAG...] [FILE...]
+    run_samples.py --compiler CC --library libnphd.a [--flag=FLAG...] [FILE...]
 
 A sample is a ```c block with a main. The next ```text block before another ```c block or heading,
 if there is one, is what it prints. Samples run in an empty directory, with the folder examples/ of
@@ -48,7 +48,7 @@ def run_sample(arguments, name, line, program, expected):
         command = [
             arguments.compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
             *arguments.flag, f"-I{ROOT / 'include'}", str(source), "-o",
-            str(folder / "sample"), arguments.library, arguments.xxhash, "-pthread", "-lm",
+            str(folder / "sample"), arguments.library, "-pthread", "-lm",
         ]
         built = subprocess.run(command, capture_output=True, text=True)
         if built.returncode != 0:
@@ -66,7 +66,6 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--compiler", required=True)
     parser.add_argument("--library", required=True)
-    parser.add_argument("--xxhash", required=True)
     parser.add_argument("--flag", action="append", default=[])
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     arguments = parser.parse_args()

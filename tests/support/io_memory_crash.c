@@ -3,6 +3,7 @@
  */
 #include "io_memory_model.h"
 
+#define XXH_INLINE_ALL
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
