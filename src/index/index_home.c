@@ -12,6 +12,7 @@ nphd_status nphdi_home_begin(const nphd_io *io, const nphd_allocator *allocator,
                              nphdi_home *out, nphd_error *err)
 {
     memset(out, 0, sizeof(*out));
+    out->given = nphdi_hash_bytes(path, strlen(path));
     return nphdi_path_resolve(io, allocator, path, &out->path, &out->path_room, err);
 }
 
@@ -71,11 +72,11 @@ void nphdi_home_of_trailer(nphdi_home *home, nphdi_trailer *trailer)
         nphdi_hash_bytes(end + bytes - NPHDI_TRAILER_FOOTER_BYTES, NPHDI_TRAILER_FOOTER_BYTES);
 }
 
-static nphd_status home_check_facts(const nphd_io *io, const nphdi_home *home, bool *out_same,
-                                    nphd_error *err)
+static nphd_status home_check_facts(const nphd_io *io, const nphdi_home *home, const nphdi_home *to,
+                                    bool *out_same, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphdi_home now = {.path = home->path};
+    nphdi_home now = {.path = to->path};
 
     if (home->facts != 0) {
         TRY(nphdi_home_look(io, &now, err));
@@ -93,11 +94,12 @@ nphd_status nphdi_home_check(const nphd_io *io, const nphdi_home *home, const np
     uint8_t end[NPHDI_TRAILER_FOOTER_BYTES];
     bool same;
 
-    if (home->path == NULL || strcmp(home->path, to->path) != 0) {
+    /* the same name may have come to mean another file: a link was changed, or the directory */
+    if (home->path == NULL || (strcmp(home->path, to->path) != 0 && home->given != to->given)) {
         return NPHD_OK;
     }
     memset(&source, 0, sizeof(source));
-    status = nphdi_source_open(&source, io, home->path, err);
+    status = nphdi_source_open(&source, io, to->path, err);
     if (status == NPHD_NOT_FOUND) {
         nphdi_error_clear(err);
         return NPHD_OK; /* deleted or moved away: there is nothing to lose */
@@ -109,7 +111,7 @@ nphd_status nphdi_home_check(const nphd_io *io, const nphdi_home *home, const np
         same = nphdi_hash_bytes(end, sizeof(end)) == home->end;
     }
     if (same) {
-        TRY(home_check_facts(io, home, &same, err));
+        TRY(home_check_facts(io, home, to, &same, err));
     }
     if (!same) {
         status = nphdi_fail(err, NPHD_CHANGED,

@@ -16,6 +16,7 @@
 typedef struct nphdi_home {
     char *path; /* as nphdi_path_resolve() tells it */
     size_t path_room;
+    uint64_t given; /* hash of the path as the caller gave it */
     uint64_t file_bytes;
     uint64_t end;   /* hash of the footer, or of the last bytes */
     uint64_t facts; /* hash of what the table told; 0: the footer says enough */
@@ -34,8 +35,8 @@ nphd_status nphdi_home_of_source(nphdi_home *home, const nphdi_source *source, n
 /* The content is what was written with this trailer. */
 void nphdi_home_of_trailer(nphdi_home *home, nphdi_trailer *trailer);
 
-/* NPHD_CHANGED if `to` is the place of `home` and another file lies there; `name` is what the error
- * calls it. */
+/* NPHD_CHANGED if `to` is the place of `home`, or was called the same by the caller, and another
+ * file lies there; `name` is what the error calls it. */
 nphd_status nphdi_home_check(const nphd_io *io, const nphdi_home *home, const nphdi_home *to,
                              const char *name, nphd_error *err);
 

@@ -40,7 +40,7 @@ static void file_free(const nphd_sharded *sharded, nphdi_journal_file *file)
     nphdi_free(sharded->allocator, file, 1, sizeof(*file));
 }
 
-void nphdi_journal_release(nphd_sharded *sharded)
+void nphdi_journal_close_files(nphd_sharded *sharded)
 {
     nphdi_journal *journal = &sharded->journal;
 
@@ -49,6 +49,10 @@ void nphdi_journal_release(nphd_sharded *sharded)
         journal->files = file->next;
         file_free(sharded, file);
     }
+}
+
+void nphdi_journal_release(nphdi_journal *journal)
+{
     if (journal->lock_made) {
         nphdi_signal_destroy(&journal->lock);
         journal->lock_made = false;
@@ -189,12 +193,29 @@ void nphdi_journal_doubt(nphd_sharded *sharded)
     nphdi_signal_unlock(&sharded->journal.lock);
 }
 
+nphd_status nphdi_journal_put_aside(nphd_sharded *sharded, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal *journal = &sharded->journal;
+
+    nphdi_signal_lock(&journal->lock);
+    for (nphdi_journal_file *file = journal->files; file != NULL; file = file->next) {
+        if (file->unapplied && file->created) {
+            TRY(nphdi_sharded_set_aside(sharded, file->path, "unapplied", err));
+            file->created = false; /* under that name */
+            atomic_store(&sharded->directory_unsure, true);
+        }
+    }
+done:
+    nphdi_signal_unlock(&journal->lock);
+    return status;
+}
+
 static nphd_status clear_away(const nphd_sharded *sharded, const nphdi_journal_file *file,
                               nphd_error *err)
 {
-    return file->damaged     ? nphdi_sharded_set_aside(sharded, file->path, "damaged", err)
-           : file->unapplied ? nphdi_sharded_set_aside(sharded, file->path, "unapplied", err)
-                             : nphdi_file_remove(sharded->io, file->path, false, err);
+    return file->damaged ? nphdi_sharded_set_aside(sharded, file->path, "damaged", err)
+                         : nphdi_file_remove(sharded->io, file->path, false, err);
 }
 
 void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation)

@@ -29,7 +29,7 @@ typedef struct nphdi_journal_file {
     bool created;                /* the file exists, with its head, durably */
     bool closed;                 /* found at opening: nothing is added to it */
     bool broken;                 /* a flush failed: only a save helps */
-    bool unapplied;              /* the shards do not continue it: put aside likewise */
+    bool unapplied;              /* the shards do not continue it: put aside before the next save */
     bool damaged;                /* salvage read it: put aside where others are deleted */
     nphdi_journal_head head;     /* as it was written */
     uint64_t written_bytes;      /* that count: head and whole frames */
@@ -63,8 +63,9 @@ typedef struct nphdi_journal {
 } nphdi_journal;
 
 nphd_status nphdi_journal_init(nphdi_journal *journal, nphd_error *err);
-/* Frees everything; files stay. */
-void nphdi_journal_release(nphd_sharded *sharded);
+/* Closes the files and forgets them; they stay on disk. Nobody else uses the journal any more. */
+void nphdi_journal_close_files(nphd_sharded *sharded);
+void nphdi_journal_release(nphdi_journal *journal); /* what is left then */
 
 /* Makes sure that records of `bytes` bytes in all can be added. */
 nphd_status nphdi_journal_reserve(nphd_sharded *sharded, uint64_t bytes, nphd_error *err);
@@ -78,6 +79,9 @@ uint64_t nphdi_journal_disk_bytes(nphd_sharded *sharded);
 void nphdi_journal_continue(nphd_sharded *sharded, uint64_t generation);
 /* A shard file is in place, but perhaps not after a power cut. */
 void nphdi_journal_doubt(nphd_sharded *sharded);
+/* Before a shard is written: journals that the files do not continue get another name, as beside
+ * the shard they would pass for ones that it made superfluous. The directory is not flushed yet. */
+nphd_status nphdi_journal_put_aside(nphd_sharded *sharded, nphd_error *err);
 /* The files of `generation` are durable: journals of earlier ones go. */
 void nphdi_journal_drop(nphd_sharded *sharded, uint64_t generation);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define LEAST_ROOM 64
+#define CLEARED_ANYWAY 16 /* clearing is in proportion to what was noted */
 
 /* The place of a key, or a free one for it. There is room. */
 static nphdi_last_change *find(const nphdi_last *last, nphd_key key)
@@ -79,6 +80,11 @@ bool nphdi_last_counts(const nphdi_last *last, nphd_key key, uint64_t number,
 
 void nphdi_last_clear(nphdi_last *last)
 {
+    if (last->count < last->room / CLEARED_ANYWAY) {
+        /* many resets with little between them are not to cost what the largest stretch did */
+        nphdi_last_release(last);
+        return;
+    }
     if (last->count > 0) {
         memset(last->places, 0, (size_t)last->room * sizeof(*last->places));
     }

@@ -32,7 +32,7 @@ nphd_status nphdi_last_note(nphdi_last *last, nphdi_journal_kind kind, nphd_key 
 /* Does this change count? As what it is applied then. */
 bool nphdi_last_counts(const nphdi_last *last, nphd_key key, uint64_t number,
                        nphdi_journal_kind *out_kind);
-void nphdi_last_clear(nphdi_last *last); /* keeps the memory */
+void nphdi_last_clear(nphdi_last *last); /* keeps the memory, unless it is mostly unused */
 void nphdi_last_release(nphdi_last *last);
 
 #endif

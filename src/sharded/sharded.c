@@ -219,8 +219,9 @@ void nphdi_sharded_release(nphd_sharded *sharded)
     nphdi_bloom_close(sharded->bloom);
     sharded->bloom = NULL;
     nphdi_key_set_release(&sharded->tombstones);
+    nphdi_journal_close_files(sharded);
     unlock_directory(sharded);
-    nphdi_place_unroot(sharded);
+    nphdi_place_unroot(sharded); /* everything that was opened through it is closed */
 }
 
 nphd_status nphd_sharded_close(nphd_sharded *sharded, nphd_error *err)
@@ -269,14 +270,13 @@ void nphd_sharded_free(nphd_sharded *sharded)
     if (!sharded->closed) {
         nphdi_sharded_release(sharded);
     }
-    nphdi_journal_release(sharded);
+    nphdi_journal_release(&sharded->journal);
     if (sharded->state_lock_made) {
         nphdi_rwlock_destroy(&sharded->state_lock);
     }
     if (sharded->change_lock_made) {
         (void)pthread_mutex_destroy(&sharded->change_lock);
     }
-    nphdi_place_unroot(sharded);
     nphdi_free(sharded->allocator, sharded->path, sharded->path_room, 1);
     nphdi_free(sharded->allocator, sharded->place, sharded->place_room, 1);
     nphdi_free(sharded->allocator, sharded, 1, sizeof(*sharded));

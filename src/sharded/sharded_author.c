@@ -203,8 +203,10 @@ done:
     return status;
 }
 
-/* A journal that was committed to, which the reference ignores. */
-static nphd_status find_journal(const nphdi_opening *of, const char **out, nphd_error *err)
+/* A journal that was committed to, which the reference ignores, and which continues a generation
+ * not below `least`. */
+static nphd_status find_journal(const nphdi_opening *of, uint64_t least, const char **out,
+                                nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphd_sharded *sharded = of->sharded;
@@ -225,9 +227,8 @@ static nphd_status find_journal(const nphdi_opening *of, const char **out, nphd_
         status = nphdi_journal_reader_open(&reader, sharded->io, sharded->allocator, path, err);
         if (status == NPHD_OK) {
             /* what is wrong with it is told when it is replayed */
-            *out = nphdi_journal_reader_head(&reader, &valid, &why) == NPHD_OK && valid
-                       ? of->names.names[i]
-                       : NULL;
+            const bool read = nphdi_journal_reader_head(&reader, &valid, &why) == NPHD_OK;
+            *out = read && valid && reader.head.base >= least ? of->names.names[i] : NULL;
         }
         nphdi_journal_reader_close(&reader);
         nphdi_free(sharded->allocator, path, room, 1);
@@ -263,12 +264,18 @@ static nphd_status decide_reference(nphdi_opening *of, const nphdi_filter_facts 
     nphd_error why = NPHD_ERROR_INIT;
 
     of->reference = true;
-    if (filter->author == NPHDI_AUTHOR_REFERENCE ||
-        (filter->author == NPHDI_AUTHOR_OURS && filter_ran_ahead(of, filter))) {
+    if (filter->author == NPHDI_AUTHOR_REFERENCE) {
         return NPHD_OK;
     }
+    if (filter->author == NPHDI_AUTHOR_OURS && filter_ran_ahead(of, filter)) {
+        /* unless somebody committed to that save: then it did come to its shard */
+        TRY(find_journal(of, filter->trailer.generation, &journal, err));
+        if (journal == NULL) {
+            return NPHD_OK;
+        }
+    }
     TRY(tombstones_are_foreign(sharded, &tombstones, err));
-    if (tombstones) {
+    if (tombstones && journal == NULL) {
         return NPHD_OK;
     }
     if (filter->author == NPHDI_AUTHOR_OURS) {
@@ -277,7 +284,7 @@ static nphd_status decide_reference(nphdi_opening *of, const nphdi_filter_facts 
                          "were cut off, but %s was written by nphd" ADVICE,
                          sharded->path, nphdi_shard_name(last), NPHDI_BLOOM_NAME);
     } else {
-        TRY(find_journal(of, &journal, err));
+        TRY(find_journal(of, 0, &journal, err));
         if (journal == NULL) {
             return NPHD_OK;
         }

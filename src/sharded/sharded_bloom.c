@@ -56,6 +56,15 @@ done:
     return status;
 }
 
+/* A filter that release 0.1 wrote alone, beside shards of the reference: with each of its saves the
+ * reference replaces it by one without trailer, so that nothing changed since. */
+static bool beside_reference(const nphd_sharded *sharded, const nphdi_trailer *trailer,
+                             uint64_t newest_generation)
+{
+    return atomic_load(&sharded->over_reference) && newest_generation == 0 &&
+           trailer->generation == 0;
+}
+
 static nphd_status load_file(nphd_sharded *sharded, const char *path, uint64_t newest_generation,
                              bool *out_current, nphd_error *err)
 {
@@ -75,7 +84,8 @@ static nphd_status load_file(nphd_sharded *sharded, const char *path, uint64_t n
         goto done;
     }
     TRY(read_valid_from(sharded, path, &trailer, &sharded->bloom_valid_from, err));
-    if (memcmp(trailer.identity, sharded->identity, sizeof(trailer.identity)) != 0 ||
+    if ((memcmp(trailer.identity, sharded->identity, sizeof(trailer.identity)) != 0 &&
+         !beside_reference(sharded, &trailer, newest_generation)) ||
         (trailer.generation < newest_generation && !NPHDI_BUG(10)) ||
         sharded->bloom_valid_from > newest_generation) {
         status = nphdi_fail(
@@ -85,6 +95,13 @@ static nphd_status load_file(nphd_sharded *sharded, const char *path, uint64_t n
         goto done;
     }
     TRY(read_filter(sharded, &source, &trailer, &bloom, err));
+    if (beside_reference(sharded, &trailer, newest_generation) &&
+        nphdi_bloom_count(bloom) < nphdi_sharded_count_visible(sharded)) {
+        nphdi_bloom_close(bloom);
+        status =
+            nphdi_fail(err, NPHD_CORRUPT, "%s: it knows fewer keys than the shards have", path);
+        goto done;
+    }
     sharded->bloom = bloom;
     /* generations only grow, also behind a save that wrote no more than this file */
     if (trailer.generation > atomic_load(&sharded->generation)) {
@@ -125,8 +142,10 @@ nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, 
     if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
         /* an index that was emptied has no shard left that the filter could belong to */
         nphdi_log_write(&sharded->log,
-                        sharded->sealed_count > 0 ? NPHD_LOG_WARNING : NPHD_LOG_DEBUG, "%s",
-                        why.text);
+                        sharded->sealed_count > 0 && !atomic_load(&sharded->over_reference)
+                            ? NPHD_LOG_WARNING
+                            : NPHD_LOG_DEBUG,
+                        "%s", why.text);
         status = NPHD_OK;
     } else if (status == NPHD_NOT_FOUND) {
         status = NPHD_OK;

@@ -349,10 +349,12 @@ static nphd_status open_bloom(nphdi_opening *of, nphd_error *err)
     }
     TRY(nphdi_bloom_make(sharded, &sharded->bloom, &keys, err));
     sharded->bloom_valid_from = newest;
-    sharded->bloom_unsaved = true;
+    /* files of the reference stay as they are until something changes */
+    sharded->bloom_unsaved = !atomic_load(&sharded->over_reference);
     if (sharded->sealed_count > 0) {
-        nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "%s/%s: made anew from %llu keys",
-                        sharded->path, NPHDI_BLOOM_NAME, (unsigned long long)keys);
+        nphdi_log_write(&sharded->log, sharded->bloom_unsaved ? NPHD_LOG_WARNING : NPHD_LOG_INFO,
+                        "%s/%s: made anew from %llu keys", sharded->path, NPHDI_BLOOM_NAME,
+                        (unsigned long long)keys);
     }
 done:
     return status;

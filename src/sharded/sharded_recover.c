@@ -155,18 +155,27 @@ done:
     return status;
 }
 
-static nphd_status catch_up(nphd_sharded *sharded, const nphdi_tombstone_file *file,
-                            nphd_error *err)
+static nphd_status hide_deleted(nphd_sharded *sharded, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint64_t place = 0;
     nphd_key key;
 
-    TRY(apply_hidden(sharded, file, err));
     while (nphdi_key_set_next(&sharded->tombstones, &place, &key)) {
         hiding of = {UINT32_MAX, 0};
         TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
     }
+done:
+    return status;
+}
+
+static nphd_status catch_up(nphd_sharded *sharded, const nphdi_tombstone_file *file,
+                            nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(apply_hidden(sharded, file, err));
+    TRY(hide_deleted(sharded, err));
     for (uint64_t i = 0; !sharded->parameters.multi && i < sharded->sealed_count; i++) {
         if (sharded->sealed[i]->generation > file->generation) {
             TRY(hide_replaced(sharded, sharded->sealed[i], err));
@@ -270,6 +279,22 @@ static nphd_status recover_reference(nphd_sharded *sharded, const nphdi_tombston
         TRY(derive_all(sharded, true, err));
     }
     TRY(settle_tombstones(sharded, err));
+done:
+    return status;
+}
+
+/* Our first save over files of the reference came to its shard and no further: the tombstones are
+ * still the reference's, and what was deleted since stands in the shard alone. */
+static nphd_status recover_first_save(nphd_sharded *sharded, const nphdi_shard *newest,
+                                      nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(take_carried(sharded, newest, err));
+    TRY(hide_deleted(sharded, err));
+    TRY(derive_all(sharded, true, err));
+    TRY(settle_tombstones(sharded, err));
+    sharded->unsaved = true;
 done:
     return status;
 }
@@ -383,8 +408,10 @@ nphd_status nphdi_sharded_recover(nphd_sharded *sharded, const nphdi_shard *newe
         }
         nphdi_sharded_damage(sharded, "%s", why.text);
     }
-    if (newest == NULL || (file.found && !damaged && !file.trailer)) {
+    if (newest == NULL) {
         status = recover_reference(sharded, &file, err);
+    } else if (file.found && !damaged && !file.trailer) {
+        status = recover_first_save(sharded, newest, err);
     } else {
         status = recover_ours(sharded, newest, flags, incomplete, &file, damaged, err);
     }

@@ -215,6 +215,7 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
     const uint32_t flags = (capture->keep_tombstones ? NPHDI_RECORD_TOMBSTONES : 0) |
                            (before ? NPHDI_RECORD_TOMBSTONES_BEFORE : 0);
 
+    TRY(nphdi_journal_put_aside(sharded, err));
     TRY(settle_directory(sharded, err));
     list_shard(capture, shard->number, generation);
     record_bytes = nphdi_record_bytes(capture->shard_count);

@@ -198,6 +198,32 @@ static void test_a_save_follows_links(void **state)
     nphd_index_close(index);
 }
 
+/* The name means another file by now, which somebody else wrote. */
+static void test_a_link_that_was_changed(void **state)
+{
+    nphd_index *index = new_index(1);
+    nphd_index *other = new_index(2);
+    nphd_batch_options overwrite = NPHD_BATCH_OPTIONS_INIT;
+
+    (void)state;
+    assert_int_equal(symlink("monday.usearch", "today.usearch"), 0);
+    OK(nphd_index_save(index, "today.usearch", NULL, NULL));
+    OK(nphd_index_save(other, "tuesday.usearch", NULL, NULL));
+    assert_int_equal(unlink("today.usearch") | symlink("tuesday.usearch", "today.usearch"), 0);
+    add(index, 3);
+    assert_int_equal(nphd_index_save(index, "today.usearch", NULL, NULL), NPHD_CHANGED);
+    assert_int_equal(size_of("tuesday.usearch"), 1);
+    OK(nphd_index_save(index, "monday.usearch", NULL, NULL));
+    overwrite.overwrite = true;
+    OK(nphd_index_save(index, "today.usearch", &overwrite, NULL));
+    assert_int_equal(size_of("tuesday.usearch"), 2);
+    /* to where nothing is: nothing can be lost */
+    assert_int_equal(unlink("today.usearch") | symlink("friday.usearch", "today.usearch"), 0);
+    OK(nphd_index_save(index, "today.usearch", NULL, NULL));
+    nphd_index_close(index);
+    nphd_index_close(other);
+}
+
 static void test_a_save_keeps_permissions(void **state)
 {
     nphd_index *index = new_index(1);
@@ -286,6 +312,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_save_replaces_files_only, own_folder_enter,
                                         own_folder_leave),
         cmocka_unit_test_setup_teardown(test_a_save_follows_links, own_folder_enter,
+                                        own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_link_that_was_changed, own_folder_enter,
                                         own_folder_leave),
         cmocka_unit_test_setup_teardown(test_a_save_keeps_permissions, own_folder_enter,
                                         own_folder_leave),

@@ -93,11 +93,32 @@ static void test_many_keys(void **state)
     nphdi_last_release(&last);
 }
 
+/* Resets one after the other cost what lies between them, not what once did. */
+static void test_clearing_gives_back(void **state)
+{
+    nphdi_last last = {.allocator = nphdi_allocator_system(), .seed = 1};
+
+    (void)state;
+    for (uint64_t i = 0; i < 100000; i++) {
+        assert_int_equal(nphdi_last_note(&last, NPHDI_JOURNAL_ADD, nphd_key_u64(i), i, NULL),
+                         NPHD_OK);
+    }
+    nphdi_last_clear(&last);
+    for (uint64_t i = 0; i < 3; i++) {
+        assert_int_equal(nphdi_last_note(&last, NPHDI_JOURNAL_ADD, nphd_key_u64(7), i, NULL),
+                         NPHD_OK);
+        nphdi_last_clear(&last);
+        assert_true(last.room <= 64);
+    }
+    nphdi_last_release(&last);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_order),
         cmocka_unit_test(test_many_keys),
+        cmocka_unit_test(test_clearing_gives_back),
     };
 
     return cmocka_run_group_tests_name("last changes of a journal", tests, NULL, NULL);

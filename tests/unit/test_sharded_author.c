@@ -226,11 +226,42 @@ static void test_journal_is_put_aside(void **state)
     assert_true(dirlab_exists(lab, name));
     OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, note, NULL, NULL, NULL));
     assert_non_null(strstr(noted, name));
-    /* killed before it was put aside: it is older than what the save wrote */
-    name[16] = '\0';
-    dirlab_copy(lab, "kept", name);
-    dirlab_delete(lab, "kept");
-    expect_opens(lab);
+}
+
+/* Whatever a save that was interrupted came to, the journal is there under one of its names. */
+static void test_journal_is_put_aside_first(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = with_journal(lab);
+    uint64_t n = 0;
+
+    for (bool failed = true; failed;) {
+        size_t bytes = 0;
+        dirlab_end(state);
+        assert_int_equal(dirlab_begin(state), 0);
+        lab = *state;
+        options = with_journal(lab);
+        make(lab, 2);
+        uint8_t *foreign = dirlab_take_foreign(lab, LAST, &bytes);
+        dirlab_put(lab, LAST, foreign, bytes);
+        free(foreign);
+        dirlab_put_bloom(lab, 8);
+        nphd_sharded *sharded = dirlab_open(lab, &options);
+        uint8_t bits[8];
+        OK(nphd_sharded_add(sharded, nphd_key_u64(200), dirlab_vector(200, 0, bits), NULL, NULL));
+        io_fault_arm(&lab->fault, IO_FAULT_RENAME | IO_FAULT_REMOVE | IO_FAULT_SYNC_DIRECTORY, ++n,
+                     EIO, true);
+        (void)nphd_sharded_save(sharded, NULL, NULL);
+        nphd_sharded_free(sharded);
+        io_fault_disarm(&lab->fault);
+        failed = lab->fault.failed > 0;
+        sharded = dirlab_open(lab, &options);
+        dirlab_close(sharded);
+        sharded = dirlab_open(lab, &options);
+        dirlab_close(sharded);
+        assert_int_equal(memory_io_count(lab->disk, "journal_"), 1);
+    }
+    assert_true(n > 4);
 }
 
 /* The reference emptied the last shard, and deletes its file then. */
@@ -280,6 +311,82 @@ static void test_first_save_over_the_reference(void **state)
     dirlab_close(sharded);
 }
 
+/* Opened for writing and closed without a change: no file is another one. */
+static void test_nothing_is_written_without_a_change(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_key dead = nphd_key_u64(3);
+    uint64_t before;
+
+    dirlab_put_shard(lab, FIRST, NULL, 0, 20, 0);
+    dirlab_put_shard(lab, LAST, NULL, 20, 40, 0);
+    dirlab_put_bloom(lab, 8);
+    dirlab_put_tombstones(lab, 8, &dead, 1);
+    dirlab_drop(&lab->items, dead);
+    for (int round = 0; round < 2; round++) {
+        dirlab_forget_log(lab);
+        nphd_sharded *sharded = dirlab_open(lab, NULL);
+        before = memory_io_operations(lab->disk);
+        dirlab_expect(lab, sharded);
+        dirlab_close(sharded);
+        assert_int_equal(memory_io_operations(lab->disk), before);
+        assert_string_equal(lab->log, "");
+    }
+}
+
+/* Our first save over files of the reference came to its shard and no further. */
+static nphd_sharded *cut_after_the_shard(dirlab *lab, const nphd_sharded_options *options)
+{
+    const nphd_key dead = nphd_key_u64(3);
+
+    dirlab_put_shard(lab, FIRST, NULL, 0, 20, 0);
+    dirlab_put_shard(lab, LAST, NULL, 20, 40, 0);
+    dirlab_put_bloom(lab, 8);
+    dirlab_put_tombstones(lab, 8, &dead, 1);
+    dirlab_drop(&lab->items, dead);
+    nphd_sharded *sharded = dirlab_open(lab, options);
+    dirlab_remove(lab, sharded, 5);
+    dirlab_add(lab, sharded, 3, 4); /* which the reference's tombstones have */
+    dirlab_add(lab, sharded, 50, 60);
+    io_fault_arm(&lab->fault, IO_FAULT_RENAME, 3, EIO, true);
+    assert_int_not_equal(nphd_sharded_save(sharded, NULL, NULL), NPHD_OK);
+    nphd_sharded_free(sharded);
+    io_fault_disarm(&lab->fault);
+    return dirlab_open(lab, options);
+}
+
+/* What was deleted stands in the shard alone then. */
+static void test_first_save_keeps_deletions(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded *sharded = cut_after_the_shard(lab, NULL);
+
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    sharded = dirlab_open(lab, NULL);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    dirlab_expect_reference(lab);
+}
+
+/* The filter of such a save still says "over files of the reference", but what was committed to
+ * after it says that it came to its shard: one that lost its trailer since is damaged. */
+static void test_first_save_then_a_commit_then_a_cut(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_options(lab);
+    options.journal = true;
+    nphd_sharded *sharded = cut_after_the_shard(lab, &options);
+
+    dirlab_add(lab, sharded, 70, 80);
+    OK(nphd_sharded_commit(sharded, NULL));
+    nphd_sharded_free(sharded);
+    const size_t whole = file_bytes(lab, LAST);
+    dirlab_cut(lab, LAST, whole - (size_t)foreign_bytes(lab, LAST));
+    dirlab_refused(lab, &options, NPHD_MISMATCH, LAST, "trailer");
+    expect_verify(lab, NPHD_CORRUPT, LAST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,8 +395,12 @@ int main(void)
         DIRLAB_TEST(test_cut_last_shard),
         DIRLAB_TEST(test_cut_only_shard),
         DIRLAB_TEST(test_journal_is_put_aside),
+        DIRLAB_TEST(test_journal_is_put_aside_first),
         DIRLAB_TEST(test_reference_deleted_the_last_shard),
         DIRLAB_TEST(test_first_save_over_the_reference),
+        DIRLAB_TEST(test_nothing_is_written_without_a_change),
+        DIRLAB_TEST(test_first_save_keeps_deletions),
+        DIRLAB_TEST(test_first_save_then_a_commit_then_a_cut),
     };
 
     return cmocka_run_group_tests_name("who saved last", tests, NULL, NULL);
