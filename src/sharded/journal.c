@@ -277,7 +277,7 @@ done:
 
 /* Oldest first: a newer file counts only with all before it, those without records included. What
  * was taken for files behind one that failed is as unknown as what that one holds. */
-static nphd_status flush_files(const nphd_sharded *sharded, nphdi_journal_file *files,
+static nphd_status flush_files(nphd_sharded *sharded, nphdi_journal_file *files,
                                const nphdi_journal_file *last, nphd_error *err)
 {
     nphd_status status = NPHD_OK;

@@ -96,7 +96,7 @@ bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence);
 
 /* Writes what was taken from a file as one frame, and flushes it; `before` is the file that it
  * continues, or NULL (journal_write.c). */
-nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_file *file,
+nphd_status nphdi_journal_file_flush(nphd_sharded *sharded, nphdi_journal_file *file,
                                      const nphdi_journal_file *before, nphd_error *err);
 
 /* Of the index, as the head of a journal names it. */

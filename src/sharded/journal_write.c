@@ -42,7 +42,7 @@ static nphd_status sync_file(const nphd_sharded *sharded, const nphdi_journal_fi
 
 /* Creates the file with its head, durably, before the first frame: a journal whose head is damaged
  * although frames follow was whole once. */
-static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *file,
+static nphd_status create_file(nphd_sharded *sharded, nphdi_journal_file *file,
                                const nphdi_journal_file *before, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -82,6 +82,7 @@ static nphd_status create_file(const nphd_sharded *sharded, nphdi_journal_file *
         status = nphdi_fail_os(err, failed, "%s: flush of the directory", sharded->path);
         goto done;
     }
+    TRY(nphdi_sharded_head_journal(sharded, file->sequence, file->base, err));
     file->created = true;
     file->written_bytes = sizeof(bytes);
 done:
@@ -94,7 +95,7 @@ uint32_t nphdi_journal_metric_code(const nphd_sharded *sharded)
                                                              : NPHDI_METRIC_CODE_NPHD;
 }
 
-nphd_status nphdi_journal_file_flush(const nphd_sharded *sharded, nphdi_journal_file *file,
+nphd_status nphdi_journal_file_flush(nphd_sharded *sharded, nphdi_journal_file *file,
                                      const nphdi_journal_file *before, nphd_error *err)
 {
     nphd_status status = NPHD_OK;

@@ -5,8 +5,6 @@
 #include "sharded/sharded_internal.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #define DEFAULT_PENDING 2
@@ -162,6 +160,7 @@ nphd_status nphdi_sharded_open_once(const char *path, const char *place,
     TRY(make_locks(sharded, err));
     TRY(copy_path(sharded->allocator, path, &sharded->path, &sharded->path_room, err));
     TRY(copy_path(sharded->allocator, place, &sharded->place, &sharded->place_room, err));
+    TRY(nphdi_head_init(&sharded->head, sharded->path, err));
     TRY(known->read_only
             ? NPHD_OK
             : nphdi_directory_make(sharded->io, sharded->path, sharded->allocator, err));
@@ -271,6 +270,7 @@ void nphd_sharded_free(nphd_sharded *sharded)
         nphdi_sharded_release(sharded);
     }
     nphdi_journal_release(&sharded->journal);
+    nphdi_head_release(&sharded->head);
     if (sharded->state_lock_made) {
         nphdi_rwlock_destroy(&sharded->state_lock);
     }
@@ -343,20 +343,6 @@ done:
 void nphdi_look_end(nphd_sharded *sharded)
 {
     nphdi_rwlock_read_end(&sharded->state_lock);
-}
-
-void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
-{
-    char text[NPHD_ERROR_TEXT_BYTES];
-    va_list arguments;
-
-    va_start(arguments, format);
-    (void)vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
-    nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "salvage: %s", text);
-    if (sharded->damage != NULL) {
-        sharded->damage(sharded->damage_context, text);
-    }
 }
 
 /* ---- state ---- */

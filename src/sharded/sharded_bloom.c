@@ -127,8 +127,8 @@ done:
     return status;
 }
 
-nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, bool *out_usable,
-                             nphd_error *err)
+nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, bool foreign,
+                             bool *out_usable, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     char *path = NULL;
@@ -142,9 +142,7 @@ nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, 
     if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
         /* an index that was emptied has no shard left that the filter could belong to */
         nphdi_log_write(&sharded->log,
-                        sharded->sealed_count > 0 && !atomic_load(&sharded->over_reference)
-                            ? NPHD_LOG_WARNING
-                            : NPHD_LOG_DEBUG,
+                        sharded->sealed_count > 0 && !foreign ? NPHD_LOG_WARNING : NPHD_LOG_DEBUG,
                         "%s", why.text);
         status = NPHD_OK;
     } else if (status == NPHD_NOT_FOUND) {

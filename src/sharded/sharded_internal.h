@@ -28,6 +28,7 @@
 #include "index/index_shard.h"
 #include "platform/log_write.h"
 #include "platform/platform.h"
+#include "sharded/head.h"
 #include "sharded/journal.h"
 
 #include <nphd/sharded.h>
@@ -166,8 +167,9 @@ struct nphd_sharded {
     bool record_is_right; /* the newest sealed shard's record describes all sealed shards, and no
                              tombstone file is needed */
     nphdi_journal journal;
-    nphd_file lock_file;
+    nphd_file lock_file; /* has the head, too */
     bool locked;
+    nphdi_head_file head;
 
     nphdi_signal queue;
     bool queue_made;
@@ -321,9 +323,21 @@ nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err);
 #define NPHDI_TOMBSTONES_NAME "tombstones.npy"
 #define NPHDI_LOCK_NAME "lock"
 
-/* *out_usable false: there is none, or it may not know every key of the shards. */
-nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, bool *out_usable,
-                             nphd_error *err);
+/* ---- the head (sharded_head.c) ---- */
+
+/* `newest_generation` is durable; journals that continue an older one than `superseded` go. */
+nphd_status nphdi_sharded_head_advance(nphd_sharded *sharded, uint64_t superseded, nphd_error *err);
+/* A journal was begun, durably. */
+nphd_status nphdi_sharded_head_journal(nphd_sharded *sharded, uint64_t sequence, uint64_t base,
+                                       nphd_error *err);
+/* The newest shard is about to go; the newest one then is of `generation`. */
+nphd_status nphdi_sharded_head_step_back(nphd_sharded *sharded, uint64_t generation,
+                                         nphd_error *err);
+
+/* `foreign`: the file is the reference's. *out_usable false: there is none, or it may not know
+ * every key of the shards. */
+nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, bool foreign,
+                             bool *out_usable, nphd_error *err);
 nphd_status nphdi_bloom_save(nphd_sharded *sharded, uint64_t generation, nphd_error *err);
 /* A filter over every visible entry, of which there are *out_keys. Nobody may be changing the
  * index. */

@@ -337,10 +337,14 @@ static nphd_status open_bloom(nphdi_opening *of, nphd_error *err)
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
     const uint64_t newest = of->newest != NULL ? of->newest->generation : 0;
+    nphdi_filter_facts facts = {.author = NPHDI_AUTHOR_NONE};
     bool usable = false;
     uint64_t keys = 0;
 
-    TRY(nphdi_bloom_load(sharded, newest, &usable, err));
+    TRY(of->reference
+            ? nphdi_filter_look(sharded->io, sharded->allocator, sharded->path, &facts, err)
+            : NPHD_OK);
+    TRY(nphdi_bloom_load(sharded, newest, facts.author == NPHDI_AUTHOR_REFERENCE, &usable, err));
     /* a filter that is not kept up would hide keys from whoever uses it next */
     sharded->bloom_unsaved =
         !sharded->want_bloom && !sharded->read_only && sharded->bloom_file_bytes > 0;
@@ -349,8 +353,8 @@ static nphd_status open_bloom(nphdi_opening *of, nphd_error *err)
     }
     TRY(nphdi_bloom_make(sharded, &sharded->bloom, &keys, err));
     sharded->bloom_valid_from = newest;
-    /* files of the reference stay as they are until something changes */
-    sharded->bloom_unsaved = !atomic_load(&sharded->over_reference);
+    /* that of the reference stays as it is until something changes */
+    sharded->bloom_unsaved = facts.author != NPHDI_AUTHOR_REFERENCE;
     if (sharded->sealed_count > 0) {
         nphdi_log_write(&sharded->log, sharded->bloom_unsaved ? NPHD_LOG_WARNING : NPHD_LOG_INFO,
                         "%s/%s: made anew from %llu keys", sharded->path, NPHDI_BLOOM_NAME,
@@ -379,6 +383,8 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
 
+    TRY(nphdi_head_read(sharded->io, sharded->allocator, sharded->path, &of->head, &of->head_state,
+                        err));
     TRY(nphdi_directory_list(sharded->io, sharded->path, sharded->allocator, &of->names, err));
     TRY(open_shards(of, err));
     nphdi_sealed_refresh(sharded);
@@ -389,6 +395,7 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
     }
     TRY(nphdi_opening_read_record(of, err));
     TRY(nphdi_opening_check_record(of, err));
+    TRY(nphdi_opening_check_head(of, err));
     TRY(take_settings(of, err));
     TRY(make_active(sharded, err));
     TRY(nphdi_sharded_recover(sharded, of->reference ? NULL : of->newest, of->flags,
@@ -396,6 +403,7 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
     atomic_store(&sharded->over_reference, of->reference && sharded->sealed_count > 0);
     TRY(open_bloom(of, err));
     TRY(new_identity(sharded, err));
+    memcpy(sharded->head.head.identity, sharded->identity, sizeof(sharded->identity));
     sharded->next_number = of->last_number == NPHDI_NO_NUMBER ? 0 : of->last_number + 1;
     sharded->unsaved = sharded->unsaved || of->damaged > 0;
     if (sharded->sealed_count > 0) {

@@ -9,6 +9,8 @@
 typedef struct nphdi_opening {
     nphd_sharded *sharded;
     const nphd_sharded_options *options;
+    nphdi_head head; /* from before the names were listed */
+    nphdi_head_state head_state;
     nphdi_names names;
     uint32_t last_number; /* the highest that any file has; NPHDI_NO_NUMBER: none */
     uint64_t damaged;
@@ -48,5 +50,7 @@ nphd_status nphdi_opening_decide(nphdi_opening *of, nphd_error *err);
 nphd_status nphdi_opening_read_record(nphdi_opening *of, nphd_error *err);
 /* Compares it with the shards that are there. */
 nphd_status nphdi_opening_check_record(nphdi_opening *of, nphd_error *err);
+/* Compares the files with the head (sharded_head.c). */
+nphd_status nphdi_opening_check_head(nphdi_opening *of, nphd_error *err);
 
 #endif

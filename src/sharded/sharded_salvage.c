@@ -8,6 +8,8 @@
 #include "index/source.h"
 #include "sharded/sharded_internal.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Vectors that are entered at once. */
@@ -38,6 +40,20 @@ static void tell(void *context, const char *text)
     of->report.files++;
     if (of->damage != NULL) {
         of->damage(of->damage_context, text);
+    }
+}
+
+void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
+{
+    char text[NPHD_ERROR_TEXT_BYTES];
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    nphdi_log_write(&sharded->log, NPHD_LOG_WARNING, "salvage: %s", text);
+    if (sharded->damage != NULL) {
+        sharded->damage(sharded->damage_context, text);
     }
 }
 

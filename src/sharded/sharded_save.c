@@ -264,6 +264,10 @@ static nphd_status remove_active_file(nphd_sharded *sharded, const char *path, n
     nphd_status status = NPHD_OK;
     uint64_t newest = 0;
 
+    for (uint64_t i = 0; i < sharded->sealed_count; i++) {
+        newest = sharded->sealed[i]->generation > newest ? sharded->sealed[i]->generation : newest;
+    }
+    TRY(nphdi_sharded_head_step_back(sharded, newest, err));
     sharded->active_file_goes = true;
     TRY(nphdi_file_remove(sharded->io, path, true, err));
     sharded->active_file_goes = false;
@@ -271,9 +275,6 @@ static nphd_status remove_active_file(nphd_sharded *sharded, const char *path, n
     nphdi_rwlock_write(&sharded->state_lock);
     sharded->active_number = NPHDI_NO_NUMBER;
     nphdi_rwlock_write_end(&sharded->state_lock);
-    for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        newest = sharded->sealed[i]->generation > newest ? sharded->sealed[i]->generation : newest;
-    }
     atomic_store(&sharded->newest_generation, newest);
 done:
     return status;
@@ -305,6 +306,7 @@ static nphd_status save_active(nphd_sharded *sharded, nphdi_capture *capture, ui
     const bool needs_record = capture->keep_tombstones || sharded->journal.on ||
                               sharded->tombstone_file_bytes > 0 || sharded->doomed_count > 0 ||
                               sharded->bloom_renewed || !settings_are_kept(sharded) ||
+                              nphdi_head_is_stuck(&sharded->head) ||
                               (sharded->sealed_count > 0 && !sharded->record_is_right);
     nphdi_shard *shard = NULL;
     uint32_t number;
@@ -352,7 +354,8 @@ static nphd_status remove_empty_head(nphd_sharded *sharded, const nphdi_capture 
 
     if (nphd_index_size(sharded->active) > 0 || sharded->active_file_bytes == 0 ||
         capture->keep_tombstones || sharded->journal.on || sharded->bloom_renewed ||
-        !settings_are_kept(sharded) || (sharded->sealed_count > 0 && !sharded->record_is_right)) {
+        nphdi_head_is_stuck(&sharded->head) || !settings_are_kept(sharded) ||
+        (sharded->sealed_count > 0 && !sharded->record_is_right)) {
         return NPHD_OK;
     }
     TRY(nphdi_shard_create(sharded, sharded->active_number, &shard, err));
@@ -412,6 +415,7 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     TRY(status);
     /* it counts, whatever becomes of the rest: records for an older one would be passed over */
     nphdi_journal_continue(sharded, atomic_load(&sharded->newest_generation));
+    TRY(nphdi_sharded_head_advance(sharded, generation, err));
     TRY(nphdi_tombstones_save(sharded, &capture, generation, err));
     TRY(NPHDI_BUG(10) ? nphdi_bloom_save(sharded, generation, err) : NPHD_OK);
     TRY(nphdi_doomed_remove(sharded, err));

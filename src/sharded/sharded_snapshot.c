@@ -153,13 +153,44 @@ static nphd_status flush_copy(const nphd_sharded *sharded, const char *path, nph
                : nphdi_fail_os(err, failed, "%s: flush of the directory", path);
 }
 
+/* The head of the copy, as that of the directory was before: behind what was copied, or level. */
+static nphd_status put_head(const nphd_sharded *sharded, const nphdi_head *head, const char *path,
+                            nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_head own = *head;
+    nphdi_replacement file;
+    uint8_t slots[NPHDI_HEAD_BYTES] = {0};
+    char *to = NULL;
+    size_t room = 0;
+
+    memset(&file, 0, sizeof(file));
+    own.sequence = 2; /* the first slot is that of even numbers */
+    nphdi_head_encode(&own, slots);
+    TRY(nphdi_path_join(sharded->allocator, path, NPHDI_LOCK_NAME, &to, &room, err));
+    TRY(nphdi_replacement_begin(&file, sharded->io, sharded->allocator, to, sizeof(slots), err));
+    TRY(nphdi_replacement_write(&file, slots, sizeof(slots), err));
+    TRY(nphdi_replacement_commit(&file, err));
+done:
+    nphdi_replacement_end(&file);
+    nphdi_free(sharded->allocator, to, room, 1);
+    return status;
+}
+
 static nphd_status copy_all(const nphd_sharded *sharded, const char *path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphdi_head head;
+    nphdi_head_state state;
     nphdi_names names;
     size_t newest = 0;
 
     memset(&names, 0, sizeof(names));
+    TRY(nphdi_head_read(sharded->io, sharded->allocator, sharded->path, &head, &state, err));
+    if (state == NPHDI_HEAD_WHOLE) {
+        /* first, so that the copy is missed in part as long as it is one */
+        TRY(put_head(sharded, &head, path, err));
+    }
     TRY(nphdi_directory_list(sharded->io, sharded->path, sharded->allocator, &names, err));
     TRY(find_newest(sharded, sharded->path, &names, &newest, err));
     for (copy_step step = COPY_JOURNALS; step <= COPY_REST; step++) {
@@ -199,6 +230,8 @@ static nphd_status remove_all(const nphd_sharded *sharded, const char *path, nph
         }
         TRY(flush_copy(sharded, path, err));
     }
+    TRY(nphdi_path_join(sharded->allocator, path, NPHDI_LOCK_NAME, &file, &room, err));
+    TRY(nphdi_file_remove(sharded->io, file, false, err));
 done:
     nphdi_free(sharded->allocator, file, room, 1);
     nphdi_names_free(&names);

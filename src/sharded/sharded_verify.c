@@ -340,6 +340,22 @@ done:
 
 /* ---- the whole ---- */
 
+/* In both of its slots; one of them may be torn by a power cut. */
+static nphd_status verify_head(verification *of, const char *path, nphd_error *err)
+{
+    nphdi_head head;
+    nphdi_head_state state = NPHDI_HEAD_NONE;
+    nphd_error why = NPHD_ERROR_INIT;
+    nphd_status status = nphdi_head_read(of->io, of->allocator, path, &head, &state, &why);
+
+    of->told = 0;
+    if (status == NPHD_OK && state == NPHDI_HEAD_DAMAGED) {
+        status = nphdi_fail(&why, NPHD_CORRUPT, "%s/%s: damaged; the next save writes it anew",
+                            path, NPHDI_LOCK_NAME);
+    }
+    return settle(of, status, &why, err);
+}
+
 /* Opens it as a reader does: that the files belong together, the content of the small ones, and
  * that every key is found. */
 static nphd_status verify_together(verification *of, const char *path, nphd_error *err)
@@ -393,6 +409,7 @@ static nphd_status verify_files(verification *of, const char *path, nphd_error *
     TRY(of->told == 0 ? verify_filter(of, path, err) : NPHD_OK);
     TRY(verify_named(of, path, NPHDI_TOMBSTONES_NAME, verify_other, err));
     TRY(verify_journals(of, path, &names, err));
+    TRY(verify_head(of, path, err));
     if (of->report.damaged_files == 0) {
         /* with damage the files cannot be opened, which says no more than was said */
         TRY(verify_together(of, path, err));

@@ -301,7 +301,8 @@ static void empty_once(dirlab *lab, uint64_t n, bool of_memory, bool *out_more)
     assert_int_equal(dirlab_stats(sharded).tombstones, 0);
     OK(nphd_sharded_close(sharded, NULL));
     nphd_sharded_free(sharded);
-    assert_int_equal(memory_io_count(disk, "shard_"), 0);
+    /* where the flush of the head failed, the shard that it names stays, empty */
+    assert_true(memory_io_count(disk, "shard_") <= (*out_more && !of_memory ? 1U : 0U));
     assert_int_equal(memory_io_count(disk, "tombstones"), 0);
     assert_int_equal(io.open_files, 0);
     io_fault_destroy(&io);

@@ -415,6 +415,11 @@ void dirlab_copy(dirlab *lab, const char *from, const char *to)
     free(data);
 }
 
+void dirlab_forget_head(dirlab *lab)
+{
+    dirlab_put(lab, "lock", "", 0);
+}
+
 void dirlab_delete(dirlab *lab, const char *name)
 {
     const nphd_io *io = memory_io_table(lab->disk);

@@ -90,6 +90,8 @@ bool dirlab_exists(dirlab *lab, const char *name);
 /* `to` gets the content of `from`. */
 void dirlab_copy(dirlab *lab, const char *from, const char *to);
 void dirlab_delete(dirlab *lab, const char *name);
+/* As release 0.1 leaves it: nothing says which files must be there. */
+void dirlab_forget_head(dirlab *lab);
 /* The bytes of a file without our trailer, which is all that the reference looks at; to be freed.
  * NULL: it is not there. */
 uint8_t *dirlab_take_foreign(const dirlab *lab, const char *name, size_t *out_bytes);

@@ -430,7 +430,7 @@ static void test_filter(void **state)
     assert_true(sharded->bloom_file_bytes > BUFFER_BYTES);
     nphdi_bloom_close(sharded->bloom);
     sharded->bloom = NULL;
-    OK(nphdi_bloom_load(sharded, 3, &usable, NULL));
+    OK(nphdi_bloom_load(sharded, 3, false, &usable, NULL));
     assert_true(usable);
     for (uint64_t i = 0; i < 1000; i++) {
         assert_true(nphdi_bloom_maybe(sharded->bloom, nphd_key_u64(3 * i)));

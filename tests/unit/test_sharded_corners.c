@@ -280,6 +280,7 @@ static void test_reader_meets_another_index(void **state)
     nphd_sharded *reader = reader_open(lab);
     dirlab_delete(lab, "shard_000.usearch");
     dirlab_delete(lab, "bloom.isbf");
+    dirlab_forget_head(lab);
     options.key_bits = 128;
     OK(nphd_sharded_open(DIRLAB_FOLDER, &options, &other, NULL));
     OK(nphd_sharded_add(other, (nphd_key){1, 2}, (nphd_vector){(const uint8_t *)"12345678", 8},

@@ -243,7 +243,7 @@ static void test_one_flush(void **state)
     assert_int_equal(journals(lab), 0);
     assert_true(dirlab_exists(lab, "shard_000.usearch"));
     dirlab_add(lab, sharded, 10, 11);
-    assert_int_equal(syncs_of_commit(lab, sharded), 3); /* head, directory, frame */
+    assert_int_equal(syncs_of_commit(lab, sharded), 4); /* its head, the directory, lock, frame */
     assert_true(dirlab_exists(lab, "journal_00000002"));
     dirlab_add(lab, sharded, 11, 12);
     assert_int_equal(syncs_of_commit(lab, sharded), 1);

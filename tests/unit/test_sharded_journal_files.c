@@ -156,6 +156,7 @@ static void test_torn_head(void **state)
     memset(after, 0, sizeof(after));
     write_frames(lab, 1, after);
     const journal_file file = take_journal(lab, 2);
+    dirlab_forget_head(lab);
     static const size_t sizes[] = {0, 1, 40, NPHDI_JOURNAL_HEAD_BYTES - 1};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         dirlab_put(lab, file.name, file.data, sizes[i]);
@@ -248,7 +249,10 @@ static void test_chain(void **state)
     put_head(lab, &second, &head);
     dirlab_refused(lab, &looking, NPHD_CORRUPT, first.name, "next journal says");
     dirlab_put(lab, second.name, second.data, second.bytes);
-    dirlab_delete(lab, third.name); /* of the end nobody knows */
+    dirlab_delete(lab, third.name);
+    dirlab_refused(lab, &looking, NPHD_CORRUPT, third.name, "missing");
+    dirlab_refused(lab, &options, NPHD_CORRUPT, third.name, "missing");
+    dirlab_forget_head(lab); /* then nobody knows of the end */
     nphd_sharded *sharded = dirlab_open(lab, &looking);
     assert_int_equal(nphd_sharded_size(sharded), lab->items.count - 4);
     dirlab_close(sharded);
@@ -463,6 +467,8 @@ static void test_salvage_without_beginning(void **state)
     OK(nphd_sharded_commit(sharded, NULL));
     nphd_sharded_free(sharded);
     dirlab_delete(lab, "shard_001.usearch");
+    dirlab_refused(lab, &options, NPHD_CORRUPT, "the newest shard is missing", "lock says 2");
+    dirlab_forget_head(lab);
     dirlab_refused(lab, &options, NPHD_CORRUPT, "journal_", "continues generation");
     options.salvage = true;
     options.read_only = true;

@@ -224,7 +224,12 @@ static void test_missing_head(void **state)
 
     make(lab, true);
     dirlab_delete(lab, "shard_003.usearch");
+    dirlab_refused(lab, NULL, NPHD_CORRUPT, "the newest shard is missing", "lock says");
+    dirlab_copy(lab, "lock", "kept");
+    dirlab_forget_head(lab);
     dirlab_refused(lab, NULL, NPHD_CORRUPT, "tombstones.npy: of generation", "shard_002.usearch");
+    dirlab_copy(lab, "kept", "lock");
+    dirlab_delete(lab, "kept");
     lose(lab, 30, 40);
     dirlab_set(&lab->items, nphd_key_u64(21), dirlab_vector(21, 0, data));
     expect_salvage(lab, "tombstones.npy");
