@@ -39,7 +39,7 @@ typedef struct nphd_sharded_options {
     uint32_t max_bits; /* must equal that of the files, likewise the next three; new: 256 */
     uint32_t key_bits; /* new: 64 */
     nphd_metric metric;
-    uint32_t connectivity;          /* new: 16 */
+    uint32_t connectivity;          /* new: 16; else that of the files, which is logged */
     uint32_t multi;                 /* 0: as the files say, new: single; 1: single; 2: multi */
     uint32_t build_breadth;         /* 0: as the files say, else 128 */
     uint32_t search_breadth;        /* 0: as the files say, else 64 */

@@ -268,7 +268,8 @@ done:
 
 /* ---- parameters ---- */
 
-static nphd_status check_connectivity(const nphdi_opening *of, nphd_error *err)
+/* That of the files counts, as with breadths. */
+static void tell_connectivity(const nphdi_opening *of)
 {
     const nphd_sharded *sharded = of->sharded;
     const uint32_t asked = of->options->connectivity;
@@ -277,17 +278,17 @@ static nphd_status check_connectivity(const nphdi_opening *of, nphd_error *err)
         const nphdi_shard *shard = sharded->sealed[i];
         const uint32_t stored = shard->index->content->shape.connectivity;
         if (nphdi_index_slots(shard->index) > 0 && stored != asked) {
-            return nphdi_fail(err, NPHD_MISMATCH,
-                              "%s: connectivity is %u, but connectivity %u was asked for",
-                              shard->path, stored, asked);
+            nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
+                            "%s: connectivity is %u, and stays so, although %u was asked for",
+                            shard->path, stored, asked);
+            return;
         }
     }
-    return NPHD_OK;
 }
 
 /* The breadths of the newest file of ours, unless the caller names others; and where automatic keys
  * go on. */
-static nphd_status take_settings(nphdi_opening *of, nphd_error *err)
+static void take_settings(nphdi_opening *of)
 {
     nphd_sharded *sharded = of->sharded;
     const nphd_index *newest = of->newest != NULL ? of->newest->index : NULL;
@@ -308,7 +309,7 @@ static nphd_status take_settings(nphdi_opening *of, nphd_error *err)
                                      NULL);
     }
     atomic_store(&sharded->unit, nphdi_sharded_unit_of_shards(sharded));
-    return check_connectivity(of, err);
+    tell_connectivity(of);
 }
 
 /* An index in memory for what comes; also tells which defaults the parameters took. */
@@ -396,7 +397,7 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
     TRY(nphdi_opening_read_record(of, err));
     TRY(nphdi_opening_check_record(of, err));
     TRY(nphdi_opening_check_head(of, err));
-    TRY(take_settings(of, err));
+    take_settings(of);
     TRY(make_active(sharded, err));
     TRY(nphdi_sharded_recover(sharded, of->reference ? NULL : of->newest, of->flags,
                               of->damaged > 0, err));

@@ -187,6 +187,7 @@ static nphd_sharded_options options_again(const nphd_sharded *sharded)
     options.key_bits = sharded->parameters.key_bits;
     options.metric = sharded->parameters.metric;
     options.multi = sharded->parameters.multi ? 2 : 1;
+    options.connectivity = 0; /* it was told of */
     return options;
 }
 

@@ -320,8 +320,12 @@ static void test_contradictions(void **state)
     options.metric = NPHD_METRIC_HAMMING;
     dirlab_refused(lab, &options, NPHD_MISMATCH, "nphd", "hamming");
     options = dirlab_options(lab);
-    options.connectivity = 5;
-    dirlab_refused(lab, &options, NPHD_MISMATCH, "connectivity is 4", "connectivity 5");
+    options.connectivity = 5; /* the files' counts, and a warning tells so */
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    assert_non_null(strstr(lab->log, "connectivity is 4, and stays so, although 5 was asked for"));
+    assert_int_equal(dirlab_stats(sharded).connectivity, 4);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
     options = dirlab_options(lab);
     options.multi = 2;
     dirlab_refused(lab, &options, NPHD_MISMATCH, "multi", NULL);

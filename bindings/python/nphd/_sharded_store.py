@@ -23,7 +23,7 @@ from ._arguments import (
     width_in_bits,
     workers,
 )
-from ._errors import NotFoundError, NphdError
+from ._errors import BusyError, NotFoundError, NphdError
 from ._files import metadata_record
 from ._log import logger
 from ._store import Progress, Store, _callback, _told, warn_of_unsaved
@@ -104,6 +104,9 @@ class ShardedStore(Store):
                     commit_each_call, tables, reference_wrote_last,
                 ),
             )  # fmt: skip
+        except BusyError as error:
+            error.args = (f"{error}; read_only=True opens it beside that one", *error.args[1:])
+            raise
         except NotFoundError:
             if not read_only:
                 raise

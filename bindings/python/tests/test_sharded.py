@@ -67,10 +67,28 @@ def test_w28_contradictions(tmp_path, kind, rows):
         index.add(kind.key(1), rows(1, 24)[0])
     with pytest.raises(ValueError):
         kind.open(tmp_path, 128)
-    with pytest.raises(ValueError):
-        kind.open(tmp_path, None, connectivity=8)
+    with kind.open(tmp_path, None, connectivity=8) as index:  # the files' counts
+        assert index.connectivity == 16
     with kind.open(tmp_path, None) as index:
         assert index.expansion_add == 99
+
+
+def test_connectivity_of_the_files_counts(tmp_path, kind, rows, caplog):
+    with kind.open(tmp_path, 192, connectivity=8) as index:
+        index.add(kind.key(1), rows(1, 24)[0])
+    with caplog.at_level("WARNING"), kind.open(tmp_path, None, connectivity=4) as index:
+        assert index.connectivity == 8 and len(index) == 1
+    assert "connectivity is 8, and stays so, although 4 was asked for" in caplog.text
+
+
+def test_busy_says_what_helps(tmp_path, kind, rows):
+    with kind.open(tmp_path, 192) as index:
+        index.add(kind.key(1), rows(1, 24)[0])
+        index.save()
+        with pytest.raises(nphd.BusyError, match="read_only=True"):
+            kind.open(tmp_path, None)
+        with kind.open(tmp_path, None, read_only=True) as reader:
+            assert len(reader) == 1
 
 
 def test_si7_metadata(tmp_path, kind, rows):
