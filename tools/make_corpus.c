@@ -1,7 +1,7 @@
 /* Writes the seeds of fuzz/corpus: a few small inputs for each target, the same on every run.
  *
- *     cc -std=c11 -D_GNU_SOURCE -Iinclude tools/make_corpus.c build/dev/lib/libnphd.a -lm -lpthread \
- *         -o build/make_corpus && build/make_corpus
+ *     cc -std=c11 -D_GNU_SOURCE -Iinclude tools/make_corpus.c build/dev/lib/libnphd.a \
+ *         -lm -lpthread -o build/make_corpus && build/make_corpus
  *
  * Run it in the root of the source tree. Inputs that once failed lie there too and are left alone.
  */

@@ -376,7 +376,8 @@ static void test_mixed_connectivity(void **state)
     dirlab_close(sharded);
     options.connectivity = 16;
     sharded = dirlab_open(lab, &options);
-    assert_non_null(strstr(lab->log, "connectivity is 32, and stays so, although 16 was asked for"));
+    assert_non_null(
+        strstr(lab->log, "connectivity is 32, and stays so, although 16 was asked for"));
     assert_int_equal(dirlab_stats(sharded).connectivity, 32);
     dirlab_close(sharded);
 }
