@@ -3,7 +3,7 @@
 # path they also have as NPHD_SOURCE_DIR (a macro and an environment variable).
 
 set(NPHD_TEST_TIMEOUT 300 CACHE STRING "Seconds after which a test has failed")
-option(NPHD_ALL_TESTS "Fail where a test cannot be built, rather than leave it out" OFF)
+option(NPHD_ALL_TESTS "Fail where cmocka is missing, rather than leave out the tests in C" OFF)
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 

@@ -57,17 +57,15 @@ memory_io *fuzz_directory_make(bool journal)
 
 size_t fuzz_directory_take(memory_io *disk, fuzz_file *out, size_t room)
 {
-    size_t count = 0;
+    const size_t count = memory_io_count(disk, NULL);
 
-    for (size_t i = 0; i < memory_io_count(disk, NULL); i++) {
+    FUZZ_CHECK(count <= room);
+    for (size_t i = 0; i < count; i++) {
         fuzz_file file = {{0}, NULL, 0, false};
         FUZZ_CHECK(memory_io_name(disk, i, file.name, sizeof(file.name)));
-        if (strcmp(file.name, "d/lock") != 0) {
-            FUZZ_CHECK(count < room);
-            file.data = memory_io_get(disk, file.name, &file.bytes);
-            FUZZ_CHECK(file.data != NULL);
-            out[count++] = file;
-        }
+        file.data = memory_io_get(disk, file.name, &file.bytes);
+        FUZZ_CHECK(file.data != NULL);
+        out[i] = file;
     }
     return count;
 }

@@ -20,6 +20,21 @@ nphd_status nphdi_source_open(nphdi_source *source, const nphd_io *io, const cha
     return status;
 }
 
+nphd_status nphdi_source_open_if_any(nphdi_source *source, const nphd_io *io, const char *path,
+                                     bool *out_found, nphd_error *err)
+{
+    nphd_error why = NPHD_ERROR_INIT;
+    nphd_status status = nphdi_source_open(source, io, path, &why);
+
+    *out_found = status == NPHD_OK;
+    if (status == NPHD_NOT_FOUND) {
+        status = NPHD_OK;
+    } else if (status != NPHD_OK) {
+        nphdi_error_copy(err, &why);
+    }
+    return status;
+}
+
 void nphdi_source_of_memory(nphdi_source *source, const void *memory, uint64_t bytes)
 {
     memset(source, 0, sizeof(*source));

@@ -20,6 +20,9 @@ typedef struct nphdi_source {
 
 nphd_status nphdi_source_open(nphdi_source *source, const nphd_io *io, const char *path,
                               nphd_error *err);
+/* The same where there may be none: no error then. */
+nphd_status nphdi_source_open_if_any(nphdi_source *source, const nphd_io *io, const char *path,
+                                     bool *out_found, nphd_error *err);
 void nphdi_source_of_memory(nphdi_source *source, const void *memory, uint64_t bytes);
 void nphdi_source_close(nphdi_source *source);
 

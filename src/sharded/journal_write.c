@@ -82,7 +82,7 @@ static nphd_status create_file(nphd_sharded *sharded, nphdi_journal_file *file,
         status = nphdi_fail_os(err, failed, "%s: flush of the directory", sharded->path);
         goto done;
     }
-    TRY(nphdi_sharded_head_journal(sharded, file->sequence, file->base, err));
+    TRY(nphdi_lock_file_note_journal(&sharded->lock, file->sequence, file->base, err));
     file->created = true;
     file->written_bytes = sizeof(bytes);
 done:

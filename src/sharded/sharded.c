@@ -1,10 +1,7 @@
 /* Life of a sharded index, its parameters and its state. */
 #include "base/error.h"
-#include "base/seeded_bug.h"
-#include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define DEFAULT_PENDING 2
@@ -97,41 +94,6 @@ done:
     return status;
 }
 
-static nphd_status lock_directory(nphd_sharded *sharded, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    char *path = NULL;
-    size_t room = 0;
-    int failed;
-
-    TRY(nphdi_path_join(sharded->allocator, sharded->path, NPHDI_LOCK_NAME, &path, &room, err));
-    NPHDI_REPEAT_INTERRUPTED(failed,
-                             sharded->io->lock(sharded->io->context, path, &sharded->lock_file));
-    failed = NPHDI_BUG(7) ? 0 : failed;
-    if (failed == EWOULDBLOCK || failed == EAGAIN || failed == EACCES) {
-        status = nphdi_fail(err, failed == EACCES ? NPHD_IO : NPHD_BUSY,
-                            failed == EACCES
-                                ? "%s: may not be written; open it read_only"
-                                : "%s: another handle or process has the index open for writing",
-                            path);
-    } else if (failed != 0) {
-        status = nphdi_fail_os(err, failed, "%s: lock", path);
-    } else {
-        sharded->locked = true;
-    }
-done:
-    nphdi_free(sharded->allocator, path, room, 1);
-    return status;
-}
-
-static void unlock_directory(nphd_sharded *sharded)
-{
-    if (sharded->locked) {
-        (void)sharded->io->close(sharded->io->context, sharded->lock_file);
-        sharded->locked = false;
-    }
-}
-
 static void fill_tables(nphd_sharded_options *options)
 {
     if (options->allocator == NULL) {
@@ -160,12 +122,14 @@ nphd_status nphdi_sharded_open_once(const char *path, const char *place,
     TRY(make_locks(sharded, err));
     TRY(copy_path(sharded->allocator, path, &sharded->path, &sharded->path_room, err));
     TRY(copy_path(sharded->allocator, place, &sharded->place, &sharded->place_room, err));
-    TRY(nphdi_head_init(&sharded->head, sharded->path, err));
+    TRY(nphdi_lock_file_init(&sharded->lock, sharded->path, err));
     TRY(known->read_only
             ? NPHD_OK
             : nphdi_directory_make(sharded->io, sharded->path, sharded->allocator, err));
     TRY(nphdi_place_root(sharded, err));
-    TRY(known->read_only ? NPHD_OK : lock_directory(sharded, err));
+    TRY(known->read_only
+            ? NPHD_OK
+            : nphdi_lock_file_take(&sharded->lock, sharded->io, sharded->allocator, err));
     TRY(nphdi_sharded_load(sharded, known, err));
     TRY(nphdi_journal_start(sharded, err));
     *out = sharded;
@@ -219,7 +183,7 @@ void nphdi_sharded_release(nphd_sharded *sharded)
     sharded->bloom = NULL;
     nphdi_key_set_release(&sharded->tombstones);
     nphdi_journal_close_files(sharded);
-    unlock_directory(sharded);
+    nphdi_lock_file_let_go(&sharded->lock);
     nphdi_place_unroot(sharded); /* everything that was opened through it is closed */
 }
 
@@ -270,7 +234,7 @@ void nphd_sharded_free(nphd_sharded *sharded)
         nphdi_sharded_release(sharded);
     }
     nphdi_journal_release(&sharded->journal);
-    nphdi_head_release(&sharded->head);
+    nphdi_lock_file_release(&sharded->lock);
     if (sharded->state_lock_made) {
         nphdi_rwlock_destroy(&sharded->state_lock);
     }

@@ -95,13 +95,8 @@ nphd_status nphdi_filter_look(const nphd_io *io, const nphd_allocator *allocator
     memset(out, 0, sizeof(*out));
     memset(&source, 0, sizeof(source));
     TRY(nphdi_path_join(allocator, directory, NPHDI_BLOOM_NAME, &path, &room, err));
-    status = nphdi_source_open(&source, io, path, &why);
-    if (status == NPHD_NOT_FOUND) {
-        status = NPHD_OK;
-        goto done;
-    }
-    if (status != NPHD_OK) {
-        nphdi_error_copy(err, &why);
+    TRY(nphdi_source_open_if_any(&source, io, path, &found, err));
+    if (!found) {
         goto done;
     }
     TRY(look_at_filter(&source, out, err));
@@ -178,10 +173,11 @@ static bool last_listed_is_missing(const nphdi_opening *of)
 }
 
 /* The last shard has our trailer. */
-static nphd_status decide_ours(nphdi_opening *of, const nphdi_filter_facts *filter, nphd_error *err)
+static nphd_status decide_ours(nphdi_opening *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
+    const nphdi_filter_facts *filter = &of->filter;
     const nphdi_shard *last = sharded->sealed[sharded->sealed_count - 1];
     nphd_error why = NPHD_ERROR_INIT;
     bool tombstones = false;
@@ -241,8 +237,9 @@ done:
 }
 
 /* Was our filter written in a save that did not come to its shard, over files of the reference? */
-static bool filter_ran_ahead(const nphdi_opening *of, const nphdi_filter_facts *filter)
+static bool filter_ran_ahead(const nphdi_opening *of)
 {
+    const nphdi_filter_facts *filter = &of->filter;
     const uint64_t newest = of->newest != NULL ? of->newest->generation : 0;
 
     return filter->whole &&
@@ -253,11 +250,11 @@ static bool filter_ran_ahead(const nphdi_opening *of, const nphdi_filter_facts *
 }
 
 /* The last shard has no trailer, or lost it. */
-static nphd_status decide_reference(nphdi_opening *of, const nphdi_filter_facts *filter,
-                                    nphd_error *err)
+static nphd_status decide_reference(nphdi_opening *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
+    const nphdi_filter_facts *filter = &of->filter;
     const nphdi_shard *last = sharded->sealed[sharded->sealed_count - 1];
     const char *journal = NULL;
     bool tombstones = false;
@@ -267,7 +264,7 @@ static nphd_status decide_reference(nphdi_opening *of, const nphdi_filter_facts 
     if (filter->author == NPHDI_AUTHOR_REFERENCE) {
         return NPHD_OK;
     }
-    if (filter->author == NPHDI_AUTHOR_OURS && filter_ran_ahead(of, filter)) {
+    if (filter->author == NPHDI_AUTHOR_OURS && filter_ran_ahead(of)) {
         /* unless somebody committed to that save: then it did come to its shard */
         TRY(find_journal(of, filter->trailer.generation, &journal, err));
         if (journal == NULL) {
@@ -308,17 +305,14 @@ nphd_status nphdi_opening_decide(nphdi_opening *of, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphd_sharded *sharded = of->sharded;
-    nphdi_filter_facts filter;
 
     of->cut = false;
     of->reference = of->options->reference_wrote_last;
-    if (sharded->sealed_count == 0 || of->reference) {
-        return NPHD_OK;
+    TRY(nphdi_filter_look(sharded->io, sharded->allocator, sharded->path, &of->filter, err));
+    if (sharded->sealed_count > 0 && !of->reference) {
+        TRY(sharded->sealed[sharded->sealed_count - 1]->generation == 0 ? decide_reference(of, err)
+                                                                        : decide_ours(of, err));
     }
-    TRY(nphdi_filter_look(sharded->io, sharded->allocator, sharded->path, &filter, err));
-    TRY(sharded->sealed[sharded->sealed_count - 1]->generation == 0
-            ? decide_reference(of, &filter, err)
-            : decide_ours(of, &filter, err));
 done:
     return status;
 }

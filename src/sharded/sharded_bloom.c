@@ -56,13 +56,12 @@ done:
     return status;
 }
 
-/* A filter that release 0.1 wrote alone, beside shards of the reference: with each of its saves the
- * reference replaces it by one without trailer, so that nothing changed since. */
-static bool beside_reference(const nphd_sharded *sharded, const nphdi_trailer *trailer,
-                             uint64_t newest_generation)
+/* Is a filter of ours one that was written alone, or ahead, beside shards that are all the
+ * reference's? With each of its saves the reference replaces it by one without trailer, so that
+ * nothing changed since; and no shard says which identity it should have. */
+static bool beside_reference(const nphd_sharded *sharded, uint64_t newest_generation)
 {
-    return atomic_load(&sharded->over_reference) && newest_generation == 0 &&
-           trailer->generation == 0;
+    return atomic_load(&sharded->over_reference) && newest_generation == 0;
 }
 
 static nphd_status load_file(nphd_sharded *sharded, const char *path, uint64_t newest_generation,
@@ -85,7 +84,7 @@ static nphd_status load_file(nphd_sharded *sharded, const char *path, uint64_t n
     }
     TRY(read_valid_from(sharded, path, &trailer, &sharded->bloom_valid_from, err));
     if ((memcmp(trailer.identity, sharded->identity, sizeof(trailer.identity)) != 0 &&
-         !beside_reference(sharded, &trailer, newest_generation)) ||
+         !beside_reference(sharded, newest_generation)) ||
         (trailer.generation < newest_generation && !NPHDI_BUG(10)) ||
         sharded->bloom_valid_from > newest_generation) {
         status = nphdi_fail(
@@ -95,7 +94,7 @@ static nphd_status load_file(nphd_sharded *sharded, const char *path, uint64_t n
         goto done;
     }
     TRY(read_filter(sharded, &source, &trailer, &bloom, err));
-    if (beside_reference(sharded, &trailer, newest_generation) &&
+    if (beside_reference(sharded, newest_generation) &&
         nphdi_bloom_count(bloom) < nphdi_sharded_count_visible(sharded)) {
         nphdi_bloom_close(bloom);
         status =

@@ -238,7 +238,7 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
         nphdi_journal_doubt(sharded);
     }
     TRY(status);
-    TRY(nphdi_sharded_head_advance(sharded, generation, err));
+    TRY(nphdi_lock_file_advance(&sharded->lock, generation, generation, err));
     nphdi_journal_drop(sharded, generation);
     TRY(nphdi_doomed_remove(sharded, err));
 done:

@@ -16,6 +16,7 @@
  *   state_lock   read: looking at the list of shards and at what is hidden; write: the short
  *                moments in which these change
  *   journal.lock the records that wait for a commit
+ *   lock.mutex   the head in the file `lock`, while it is written; nothing is taken inside
  *   queue        of the rotation thread: the list of rotations. Held by nobody who waits for the
  *                state_lock. */
 #ifndef NPHDI_SHARDED_INTERNAL_H
@@ -28,8 +29,8 @@
 #include "index/index_shard.h"
 #include "platform/log_write.h"
 #include "platform/platform.h"
-#include "sharded/head.h"
 #include "sharded/journal.h"
+#include "sharded/lock_file.h"
 
 #include <nphd/sharded.h>
 
@@ -167,9 +168,7 @@ struct nphd_sharded {
     bool record_is_right; /* the newest sealed shard's record describes all sealed shards, and no
                              tombstone file is needed */
     nphdi_journal journal;
-    nphd_file lock_file; /* has the head, too */
-    bool locked;
-    nphdi_head_file head;
+    nphdi_lock_file lock;
 
     nphdi_signal queue;
     bool queue_made;
@@ -321,19 +320,6 @@ nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err);
 
 #define NPHDI_BLOOM_NAME "bloom.isbf"
 #define NPHDI_TOMBSTONES_NAME "tombstones.npy"
-#define NPHDI_LOCK_NAME "lock"
-
-/* ---- the head (sharded_head.c) ---- */
-
-/* `newest_generation` is durable; journals that continue an older one than `superseded` go. */
-nphd_status nphdi_sharded_head_advance(nphd_sharded *sharded, uint64_t superseded, nphd_error *err);
-/* A journal was begun, durably. */
-nphd_status nphdi_sharded_head_journal(nphd_sharded *sharded, uint64_t sequence, uint64_t base,
-                                       nphd_error *err);
-/* The newest shard is about to go; the newest one then is of `generation`. */
-nphd_status nphdi_sharded_head_step_back(nphd_sharded *sharded, uint64_t generation,
-                                         nphd_error *err);
-
 /* `foreign`: the file is the reference's. *out_usable false: there is none, or it may not know
  * every key of the shards. */
 nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, bool foreign,

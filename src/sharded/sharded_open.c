@@ -38,10 +38,11 @@ static bool is_temporary(const char *name)
     if (strcmp(point, ".compact") == 0) {
         return nphdi_shard_number(file) != NPHDI_NO_NUMBER;
     }
-    return nphdi_directory_is_data(file) &&
-           (strcmp(point, ".tmp") == 0 ||
-            (strncmp(point, ".tmp-", 5) == 0 && strspn(point + 5, "0123456789abcdef") == 16 &&
-             point[21] == '\0'));
+    if (strncmp(point, ".tmp-", 5) == 0) { /* that of lock: in a snapshot */
+        return (nphdi_directory_is_data(file) || strcmp(file, NPHDI_LOCK_NAME) == 0) &&
+               strspn(point + 5, "0123456789abcdef") == 16 && point[21] == '\0';
+    }
+    return nphdi_directory_is_data(file) && strcmp(point, ".tmp") == 0;
 }
 
 static nphd_status remove_temporary(const nphd_sharded *sharded, const char *name, nphd_error *err)
@@ -338,14 +339,11 @@ static nphd_status open_bloom(nphdi_opening *of, nphd_error *err)
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
     const uint64_t newest = of->newest != NULL ? of->newest->generation : 0;
-    nphdi_filter_facts facts = {.author = NPHDI_AUTHOR_NONE};
+    const bool foreign = of->reference && of->filter.author == NPHDI_AUTHOR_REFERENCE;
     bool usable = false;
     uint64_t keys = 0;
 
-    TRY(of->reference
-            ? nphdi_filter_look(sharded->io, sharded->allocator, sharded->path, &facts, err)
-            : NPHD_OK);
-    TRY(nphdi_bloom_load(sharded, newest, facts.author == NPHDI_AUTHOR_REFERENCE, &usable, err));
+    TRY(nphdi_bloom_load(sharded, newest, foreign, &usable, err));
     /* a filter that is not kept up would hide keys from whoever uses it next */
     sharded->bloom_unsaved =
         !sharded->want_bloom && !sharded->read_only && sharded->bloom_file_bytes > 0;
@@ -355,7 +353,7 @@ static nphd_status open_bloom(nphdi_opening *of, nphd_error *err)
     TRY(nphdi_bloom_make(sharded, &sharded->bloom, &keys, err));
     sharded->bloom_valid_from = newest;
     /* that of the reference stays as it is until something changes */
-    sharded->bloom_unsaved = facts.author != NPHDI_AUTHOR_REFERENCE;
+    sharded->bloom_unsaved = !foreign;
     if (sharded->sealed_count > 0) {
         nphdi_log_write(&sharded->log, sharded->bloom_unsaved ? NPHD_LOG_WARNING : NPHD_LOG_INFO,
                         "%s/%s: made anew from %llu keys", sharded->path, NPHDI_BLOOM_NAME,
@@ -384,8 +382,8 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
 
-    TRY(nphdi_head_read(sharded->io, sharded->allocator, sharded->path, &of->head, &of->head_state,
-                        err));
+    TRY(nphdi_lock_head_read(sharded->io, sharded->allocator, sharded->path, &of->head,
+                             &of->head_state, err));
     TRY(nphdi_directory_list(sharded->io, sharded->path, sharded->allocator, &of->names, err));
     TRY(open_shards(of, err));
     nphdi_sealed_refresh(sharded);
@@ -404,7 +402,7 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
     atomic_store(&sharded->over_reference, of->reference && sharded->sealed_count > 0);
     TRY(open_bloom(of, err));
     TRY(new_identity(sharded, err));
-    memcpy(sharded->head.head.identity, sharded->identity, sizeof(sharded->identity));
+    memcpy(sharded->lock.head.identity, sharded->identity, sizeof(sharded->identity));
     sharded->next_number = of->last_number == NPHDI_NO_NUMBER ? 0 : of->last_number + 1;
     sharded->unsaved = sharded->unsaved || of->damaged > 0;
     if (sharded->sealed_count > 0) {

@@ -42,6 +42,7 @@ static bool adopt_locks(nphd_sharded *sharded)
     nphdi_signal_adopt(&sharded->queue);
     sharded->commit_cut = !nphdi_mutex_adopt(&sharded->journal.lock.mutex) || journal->committing;
     nphdi_signal_adopt(&sharded->journal.lock);
+    (void)nphdi_mutex_adopt(&sharded->lock.mutex); /* nobody writes the head here */
     return !changing && (sharded->closed || adopt_indexes(sharded));
 }
 
@@ -76,10 +77,7 @@ nphd_status nphdi_sharded_enter_change(nphd_sharded *sharded, const char *what, 
 /* Closes the descriptors and leaves the memory to the process. */
 static void let_go(nphd_sharded *sharded)
 {
-    if (sharded->locked) {
-        (void)sharded->io->close(sharded->io->context, sharded->lock_file);
-        sharded->locked = false;
-    }
+    nphdi_lock_file_let_go(&sharded->lock);
 }
 
 /* Those of the journal, of which the records may be half taken. */

@@ -55,7 +55,7 @@ static nphd_status write_rotation(nphd_sharded *sharded, nphdi_rotation *rotatio
     TRY(nphdi_commit_shard(sharded, shard->index, shard, &rotation->capture, rotation->generation,
                            NULL, &file_bytes, err));
     atomic_store(&sharded->newest_generation, rotation->generation);
-    TRY(nphdi_sharded_head_advance(sharded, rotation->generation, err));
+    TRY(nphdi_lock_file_advance(&sharded->lock, rotation->generation, rotation->generation, err));
     TRY(nphdi_tombstones_save(sharded, &rotation->capture, rotation->generation, err));
     nphdi_journal_drop(sharded, rotation->generation);
     if (swap_for_view(sharded, shard, file_bytes, &why) != NPHD_OK) {

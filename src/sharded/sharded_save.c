@@ -267,7 +267,7 @@ static nphd_status remove_active_file(nphd_sharded *sharded, const char *path, n
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
         newest = sharded->sealed[i]->generation > newest ? sharded->sealed[i]->generation : newest;
     }
-    TRY(nphdi_sharded_head_step_back(sharded, newest, err));
+    TRY(nphdi_lock_file_step_back(&sharded->lock, newest, err));
     sharded->active_file_goes = true;
     TRY(nphdi_file_remove(sharded->io, path, true, err));
     sharded->active_file_goes = false;
@@ -306,7 +306,7 @@ static nphd_status save_active(nphd_sharded *sharded, nphdi_capture *capture, ui
     const bool needs_record = capture->keep_tombstones || sharded->journal.on ||
                               sharded->tombstone_file_bytes > 0 || sharded->doomed_count > 0 ||
                               sharded->bloom_renewed || !settings_are_kept(sharded) ||
-                              nphdi_head_is_stuck(&sharded->head) ||
+                              nphdi_lock_file_is_stuck(&sharded->lock) ||
                               (sharded->sealed_count > 0 && !sharded->record_is_right);
     nphdi_shard *shard = NULL;
     uint32_t number;
@@ -354,7 +354,7 @@ static nphd_status remove_empty_head(nphd_sharded *sharded, const nphdi_capture 
 
     if (nphd_index_size(sharded->active) > 0 || sharded->active_file_bytes == 0 ||
         capture->keep_tombstones || sharded->journal.on || sharded->bloom_renewed ||
-        nphdi_head_is_stuck(&sharded->head) || !settings_are_kept(sharded) ||
+        nphdi_lock_file_is_stuck(&sharded->lock) || !settings_are_kept(sharded) ||
         (sharded->sealed_count > 0 && !sharded->record_is_right)) {
         return NPHD_OK;
     }
@@ -415,7 +415,8 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     TRY(status);
     /* it counts, whatever becomes of the rest: records for an older one would be passed over */
     nphdi_journal_continue(sharded, atomic_load(&sharded->newest_generation));
-    TRY(nphdi_sharded_head_advance(sharded, generation, err));
+    TRY(nphdi_lock_file_advance(&sharded->lock, atomic_load(&sharded->newest_generation),
+                                generation, err));
     TRY(nphdi_tombstones_save(sharded, &capture, generation, err));
     TRY(NPHDI_BUG(10) ? nphdi_bloom_save(sharded, generation, err) : NPHD_OK);
     TRY(nphdi_doomed_remove(sharded, err));
@@ -443,7 +444,12 @@ nphd_status nphdi_sharded_save_now(nphd_sharded *sharded, const nphd_batch_optio
         return save_all(sharded, options, err);
     }
     if (sharded->bloom_unsaved) {
-        TRY(nphdi_bloom_save(sharded, atomic_load(&sharded->generation), err));
+        uint64_t generation = atomic_load(&sharded->generation);
+        if (atomic_load(&sharded->over_reference)) {
+            /* that no journal continues: one that does says that the save came to its shard */
+            TRY(nphdi_generation_take(sharded, &generation, err));
+        }
+        TRY(nphdi_bloom_save(sharded, generation, err));
         sharded->bloom_unsaved = false;
     }
     atomic_store(&sharded->dirty, 0);

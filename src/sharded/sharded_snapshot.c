@@ -30,6 +30,20 @@ done:
     return status;
 }
 
+/* A copy of which it is not known whether it stays is none. */
+static nphd_status finish_copy(nphdi_replacement *file, nphd_error *err)
+{
+    nphd_status status = nphdi_replacement_commit(file, err);
+
+    if (status == NPHD_DURABILITY_UNKNOWN) {
+        status = NPHD_IO;
+        if (err != NULL) {
+            err->status = status;
+        }
+    }
+    return status;
+}
+
 /* Durable and atomic, like every file that is written. */
 static nphd_status copy_bytes(const nphd_sharded *sharded, const char *from, const char *to,
                               nphd_error *err)
@@ -51,7 +65,7 @@ static nphd_status copy_bytes(const nphd_sharded *sharded, const char *from, con
         TRY(nphdi_replacement_write(&file, buffer, part, err));
         at += part;
     }
-    TRY(nphdi_replacement_commit(&file, err));
+    TRY(finish_copy(&file, err));
 done:
     nphdi_replacement_end(&file);
     nphdi_free(sharded->allocator, buffer, COPY_BYTES, 1);
@@ -154,23 +168,23 @@ static nphd_status flush_copy(const nphd_sharded *sharded, const char *path, nph
 }
 
 /* The head of the copy, as that of the directory was before: behind what was copied, or level. */
-static nphd_status put_head(const nphd_sharded *sharded, const nphdi_head *head, const char *path,
-                            nphd_error *err)
+static nphd_status put_head(const nphd_sharded *sharded, const nphdi_lock_head *head,
+                            const char *path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphdi_head own = *head;
+    nphdi_lock_head own = *head;
     nphdi_replacement file;
-    uint8_t slots[NPHDI_HEAD_BYTES] = {0};
+    uint8_t slots[NPHDI_LOCK_HEAD_BYTES] = {0};
     char *to = NULL;
     size_t room = 0;
 
     memset(&file, 0, sizeof(file));
     own.sequence = 2; /* the first slot is that of even numbers */
-    nphdi_head_encode(&own, slots);
+    nphdi_lock_head_encode(&own, slots);
     TRY(nphdi_path_join(sharded->allocator, path, NPHDI_LOCK_NAME, &to, &room, err));
     TRY(nphdi_replacement_begin(&file, sharded->io, sharded->allocator, to, sizeof(slots), err));
     TRY(nphdi_replacement_write(&file, slots, sizeof(slots), err));
-    TRY(nphdi_replacement_commit(&file, err));
+    TRY(finish_copy(&file, err));
 done:
     nphdi_replacement_end(&file);
     nphdi_free(sharded->allocator, to, room, 1);
@@ -180,14 +194,14 @@ done:
 static nphd_status copy_all(const nphd_sharded *sharded, const char *path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphdi_head head;
-    nphdi_head_state state;
+    nphdi_lock_head head;
+    nphdi_lock_head_state state;
     nphdi_names names;
     size_t newest = 0;
 
     memset(&names, 0, sizeof(names));
-    TRY(nphdi_head_read(sharded->io, sharded->allocator, sharded->path, &head, &state, err));
-    if (state == NPHDI_HEAD_WHOLE) {
+    TRY(nphdi_lock_head_read(sharded->io, sharded->allocator, sharded->path, &head, &state, err));
+    if (state == NPHDI_LOCK_HEAD_WHOLE) {
         /* first, so that the copy is missed in part as long as it is one */
         TRY(put_head(sharded, &head, path, err));
     }

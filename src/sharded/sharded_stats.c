@@ -98,7 +98,7 @@ nphd_status nphd_sharded_get_stats(nphd_sharded *sharded, nphd_sharded_stats *ou
     stats.pending_rotations = sharded->rotation_count;
     stats.disk_bytes += sharded->bloom_file_bytes + sharded->tombstone_file_bytes;
     nphdi_signal_unlock(&sharded->queue);
-    stats.disk_bytes += nphdi_journal_disk_bytes(sharded);
+    stats.disk_bytes += nphdi_journal_disk_bytes(sharded) + atomic_load(&sharded->lock.file_bytes);
     fill_parameters(sharded, &stats);
     nphdi_look_end(sharded);
     stats.struct_size = out->struct_size;

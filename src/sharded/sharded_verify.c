@@ -343,13 +343,13 @@ done:
 /* In both of its slots; one of them may be torn by a power cut. */
 static nphd_status verify_head(verification *of, const char *path, nphd_error *err)
 {
-    nphdi_head head;
-    nphdi_head_state state = NPHDI_HEAD_NONE;
+    nphdi_lock_head head;
+    nphdi_lock_head_state state = NPHDI_LOCK_HEAD_NONE;
     nphd_error why = NPHD_ERROR_INIT;
-    nphd_status status = nphdi_head_read(of->io, of->allocator, path, &head, &state, &why);
+    nphd_status status = nphdi_lock_head_read(of->io, of->allocator, path, &head, &state, &why);
 
     of->told = 0;
-    if (status == NPHD_OK && state == NPHDI_HEAD_DAMAGED) {
+    if (status == NPHD_OK && state == NPHDI_LOCK_HEAD_DAMAGED) {
         status = nphdi_fail(&why, NPHD_CORRUPT, "%s/%s: damaged; the next save writes it anew",
                             path, NPHDI_LOCK_NAME);
     }

@@ -301,8 +301,19 @@ static void empty_once(dirlab *lab, uint64_t n, bool of_memory, bool *out_more)
     assert_int_equal(dirlab_stats(sharded).tombstones, 0);
     OK(nphd_sharded_close(sharded, NULL));
     nphd_sharded_free(sharded);
-    /* where the flush of the head failed, the shard that it names stays, empty */
-    assert_true(memory_io_count(disk, "shard_") <= (*out_more && !of_memory ? 1U : 0U));
+    if (memory_io_count(disk, "shard_") > 0) {
+        /* the flush of the head failed, which was told: the shard that it names stays, empty, until
+         * the next handle saves */
+        assert_true(status != NPHD_OK && strstr(err.text, "/lock: flush") != NULL);
+        sharded = dirlab_open(lab, &options);
+        assert_int_equal(nphd_sharded_size(sharded), 0);
+        OK(nphd_sharded_add(sharded, nphd_key_u64(1), (nphd_vector){(const uint8_t *)"12345678", 8},
+                            NULL, NULL));
+        OK(nphd_sharded_remove(sharded, &(nphd_key){.low = 1}, 1, NULL, NULL));
+        OK(nphd_sharded_close(sharded, NULL));
+        nphd_sharded_free(sharded);
+    }
+    assert_int_equal(memory_io_count(disk, "shard_"), 0);
     assert_int_equal(memory_io_count(disk, "tombstones"), 0);
     assert_int_equal(io.open_files, 0);
     io_fault_destroy(&io);

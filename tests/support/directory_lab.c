@@ -48,6 +48,7 @@ int dirlab_end(void **state)
 
     dirlab_items_free(&lab->items);
     assert_int_equal(lab->fault.open_files, 0);
+    assert_int_equal(lab->fault.left_open, 0);
     assert_int_equal(lab->fault.maps, 0);
     assert_int_equal(memory_io_mistakes(lab->disk), 0);
     io_fault_destroy(&lab->fault);
@@ -103,6 +104,14 @@ nphd_sharded_options dirlab_small(dirlab *lab)
     options.max_bits = 64;
     options.connectivity = 4;
     options.shard_bytes = 1 << 20;
+    return options;
+}
+
+nphd_sharded_options dirlab_with_journal(dirlab *lab)
+{
+    nphd_sharded_options options = dirlab_small(lab);
+
+    options.journal = true;
     return options;
 }
 

@@ -51,6 +51,8 @@ int dirlab_end(void **state); /* nothing may be open or allocated any more */
 nphd_sharded_options dirlab_options(dirlab *lab);
 /* The same for a new index of narrow vectors and small shards. */
 nphd_sharded_options dirlab_small(dirlab *lab);
+/* And the same that commits by a journal. */
+nphd_sharded_options dirlab_with_journal(dirlab *lab);
 nphd_sharded *dirlab_open(dirlab *lab, const nphd_sharded_options *options);
 /* Opening must fail so, with both words in the text (NULL: any). */
 void dirlab_refused(dirlab *lab, const nphd_sharded_options *options, nphd_status expected,

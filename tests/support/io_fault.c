@@ -42,23 +42,24 @@ static int fault_decide(io_fault *fault, uint32_t kind)
     return answer;
 }
 
-static void fault_count_open(io_fault *fault, int os_error)
+static void fault_count_open(io_fault_view *view, int os_error)
 {
-    fault_lock(fault);
-    fault->open_files += os_error == 0;
-    fault_unlock(fault);
+    fault_lock(view->fault);
+    view->fault->open_files += os_error == 0;
+    view->open_files += os_error == 0;
+    fault_unlock(view->fault);
 }
 
 static int fault_open(void *context, const char *path, int how, nphd_file *out_file)
 {
-    const io_fault_view *view = context;
+    io_fault_view *view = context;
     io_fault *fault = view->fault;
     int os_error = fault_decide(fault, IO_FAULT_OPEN);
 
     out_file->handle = -1;
     if (os_error == DECIDE_CALL) {
         os_error = fault->below->open(view->context, path, how, out_file);
-        fault_count_open(fault, os_error);
+        fault_count_open(view, os_error);
     }
     return os_error;
 }
@@ -161,7 +162,7 @@ static int fault_sync(void *context, nphd_file file)
 
 static int fault_close(void *context, nphd_file file)
 {
-    const io_fault_view *view = context;
+    io_fault_view *view = context;
     io_fault *fault = view->fault;
     const int decision = fault_decide(fault, IO_FAULT_CLOSE);
     size_t i;
@@ -173,6 +174,7 @@ static int fault_close(void *context, nphd_file file)
         fault->spoiled[i] = fault->spoiled[--fault->spoiled_count];
     }
     fault->open_files--;
+    view->open_files--;
     fault_unlock(fault);
     os_error = fault->below->close(view->context, file);
     return decision > 0 ? decision : os_error;
@@ -289,14 +291,14 @@ static int fault_list(void *context, const char *path,
 
 static int fault_lock_file(void *context, const char *path, nphd_file *out_file)
 {
-    const io_fault_view *view = context;
+    io_fault_view *view = context;
     io_fault *fault = view->fault;
     int os_error = fault_decide(fault, IO_FAULT_LOCK);
 
     out_file->handle = -1;
     if (os_error == 0) {
         os_error = fault->below->lock(view->context, path, out_file);
-        fault_count_open(fault, os_error);
+        fault_count_open(view, os_error);
     }
     return os_error;
 }
@@ -333,7 +335,9 @@ static int fault_root(void *context, const char *path, const char *name, void **
         free(rooted);
         return os_error;
     }
-    fault_count_open(fault, 0);
+    fault_lock(fault);
+    fault->open_files++;
+    fault_unlock(fault);
     *out_context = rooted;
     return 0;
 }
@@ -346,6 +350,7 @@ static void fault_unroot(void *context)
     fault_lock(fault);
     fault->total_calls++;
     fault->open_files--;
+    fault->left_open += view->open_files;
     fault_unlock(fault);
     fault->below->unroot(view->context);
     free(view);
@@ -372,28 +377,28 @@ static int fault_resolve(void *context, const char *path, char *out, size_t room
 
 static int fault_create_like(void *context, const char *path, const char *like, nphd_file *out_file)
 {
-    const io_fault_view *view = context;
+    io_fault_view *view = context;
     io_fault *fault = view->fault;
     int os_error = fault_decide(fault, IO_FAULT_OPEN);
 
     out_file->handle = -1;
     if (os_error == DECIDE_CALL) {
         os_error = fault->below->create_like(view->context, path, like, out_file);
-        fault_count_open(fault, os_error);
+        fault_count_open(view, os_error);
     }
     return os_error;
 }
 
 static int fault_hold(void *context, const char *path, nphd_file *out_file)
 {
-    const io_fault_view *view = context;
+    io_fault_view *view = context;
     io_fault *fault = view->fault;
     int os_error = fault_decide(fault, IO_FAULT_LOCK);
 
     out_file->handle = -1;
     if (os_error == DECIDE_CALL) {
         os_error = fault->below->hold(view->context, path, out_file);
-        fault_count_open(fault, os_error);
+        fault_count_open(view, os_error);
     }
     return os_error;
 }
@@ -402,7 +407,7 @@ void io_fault_init(io_fault *fault, const nphd_io *below)
 {
     memset(fault, 0, sizeof(*fault));
     fault->below = below;
-    fault->view = (io_fault_view){fault, below->context};
+    fault->view = (io_fault_view){fault, below->context, 0};
     fault->table = (nphd_io){
         .struct_size = sizeof(nphd_io),
         .context = &fault->view,

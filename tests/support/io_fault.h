@@ -53,6 +53,7 @@
 typedef struct io_fault_view {
     struct io_fault *fault;
     void *context;
+    size_t open_files; /* that were opened through it and not closed through it */
 } io_fault_view;
 
 typedef struct io_fault {
@@ -79,6 +80,8 @@ typedef struct io_fault {
     uint64_t total_calls;
     uint64_t repeated_syncs; /* sync of a file whose sync had failed: must stay 0 */
     size_t open_files;
+    size_t left_open; /* files that were open when the directory was let go of through which they
+                       * were opened */
     size_t maps;
 
     /* Private. */

@@ -33,14 +33,6 @@ typedef struct script {
 /* The version that scripts are written in: tests run once with each. */
 static uint32_t version = NPHDI_JOURNAL_VERSION;
 
-static nphd_sharded_options with_journal(dirlab *lab)
-{
-    nphd_sharded_options options = dirlab_small(lab);
-
-    options.journal = true;
-    return options;
-}
-
 static const char *journal_name(uint64_t sequence)
 {
     static char name[32];
@@ -52,7 +44,7 @@ static const char *journal_name(uint64_t sequence)
 /* A saved index with keys 0 to 9, and the head of a journal that continues it. */
 static nphdi_journal_head make_base(dirlab *lab)
 {
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
     nphdi_journal_head head;
     size_t bytes = 0;
@@ -173,7 +165,7 @@ static void end(script *of)
 
 static void expect_opens(dirlab *lab, bool salvage)
 {
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
 
     options.read_only = true;
     options.salvage = salvage;
@@ -207,7 +199,7 @@ static void test_long_frame(void **state)
     put_keys(&first, NPHDI_JOURNAL_REPLACE, 1000, 1010, 1);
     put(lab, &first);
     end(&first);
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
     assert_int_equal(nphd_sharded_size(sharded), 10 + 4096 + 50);
     uint8_t bits[8];
@@ -259,7 +251,7 @@ static void test_wrong_records(void **state)
     };
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     const uint32_t as_before = version;
 
     expect_keys(lab, 100, 105, 0);
@@ -289,7 +281,7 @@ static void test_wrong_record_among_others(void **state)
     static const uint8_t later[] = {9, 0, 3, 0, 0, 0, 1, 2, 3, 6, 0, 5, 0, 0, 0, 77, 0, 0, 0, 1};
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     uint8_t bits[8];
     uint8_t records[300];
 
@@ -343,7 +335,7 @@ static void test_frames_of_other_numbers(void **state)
 {
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
 
     for (uint64_t other = 0; other < 8; other += 7) { /* an old one once more; there is no 2 */
         script first = begin(&base, 2, NULL);
@@ -418,7 +410,7 @@ static void test_any_records_in_order(void **state)
         }
         put(lab, &second);
         expect_opens(lab, false);
-        const nphd_sharded_options options = with_journal(lab);
+        const nphd_sharded_options options = dirlab_with_journal(lab);
         nphd_sharded *sharded = dirlab_open(lab, &options);
         nphd_sharded_stats stats = dirlab_stats(sharded);
         assert_true(stats.dirty <= 2 * KEYS);
@@ -464,7 +456,7 @@ static void test_heads_that_salvage_passes_over(void **state)
 {
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     script first = begin(&base, 2, NULL);
     script other = begin(&base, 3, &first);
 
@@ -494,7 +486,7 @@ static void test_wrong_length(void **state)
 {
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     script first = begin(&base, 2, NULL);
 
     put_keys(&first, NPHDI_JOURNAL_ADD, 100, 105, 0);
@@ -519,7 +511,7 @@ static void test_wide_numbers(void **state)
 {
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     script first = begin(&base, 20000000, NULL);
 
     put_keys(&first, NPHDI_JOURNAL_ADD, 100, 105, 0);
@@ -575,7 +567,7 @@ static void test_wide_numbers_apart(void **state)
 {
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     script first = begin(&base, 20000000, NULL);
     script second = begin(&base, 100000000, NULL);
 
@@ -630,7 +622,7 @@ static void test_successor_of_an_older_save(void **state)
 {
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     script first = begin(&base, 5, NULL);
 
     put_keys(&first, NPHDI_JOURNAL_ADD, 100, 105, 0);
@@ -656,7 +648,7 @@ static void test_out_of_order(void **state)
 {
     dirlab *lab = *state;
     const nphdi_journal_head base = make_base(lab);
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     script first = begin(&base, 5, NULL);
 
     put_keys(&first, NPHDI_JOURNAL_ADD, 100, 105, 0);

@@ -12,18 +12,10 @@
 #define FIRST "shard_000.usearch"
 #define LAST "shard_001.usearch"
 
-static nphd_sharded_options with_journal(dirlab *lab)
-{
-    nphd_sharded_options options = dirlab_small(lab);
-
-    options.journal = true;
-    return options;
-}
-
 /* Saved, then changed and committed by the journal: `shards` of them. */
 static void make(dirlab *lab, int shards)
 {
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
 
     dirlab_add(lab, sharded, 0, 20);
@@ -51,7 +43,7 @@ static void expect_verify(dirlab *lab, nphd_status status, const char *what)
 /* Reader and writer find what was committed, also after the next save. */
 static void expect_opens(dirlab *lab)
 {
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
 
     options.read_only = true;
     nphd_sharded *sharded = dirlab_open(lab, &options);
@@ -69,7 +61,7 @@ static void expect_opens(dirlab *lab)
 
 static void expect_salvage(dirlab *lab)
 {
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
 
     options.salvage = true;
     options.read_only = true;
@@ -107,7 +99,7 @@ static void test_damaged_footer_of_the_filter(void **state)
     make(lab, 2);
     dirlab_copy(lab, FILTER, "kept");
     for (long at = 1; at <= 200; at++) {
-        nphd_sharded_options options = with_journal(lab);
+        nphd_sharded_options options = dirlab_with_journal(lab);
         dirlab_copy(lab, "kept", FILTER);
         dirlab_damage(lab, FILTER, -at);
         expect_verify(lab, NPHD_CORRUPT, FILTER);
@@ -128,7 +120,7 @@ static void test_cut_filter(void **state)
     dirlab_copy(lab, FILTER, "kept");
     const size_t whole = file_bytes(lab, FILTER);
     const uint64_t foreign = foreign_bytes(lab, FILTER);
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     options.read_only = true;
     for (size_t cut = 1; cut < whole; cut += cut < 400 || whole - cut < 60 ? 1 : 97) {
         dirlab_copy(lab, "kept", FILTER);
@@ -194,7 +186,7 @@ static void note(void *context, const char *text)
 static void test_journal_is_put_aside(void **state)
 {
     dirlab *lab = *state;
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     size_t bytes = 0;
 
     make(lab, 2);
@@ -232,7 +224,7 @@ static void test_journal_is_put_aside(void **state)
 static void test_journal_is_put_aside_first(void **state)
 {
     dirlab *lab = *state;
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     uint64_t n = 0;
 
     for (bool failed = true; failed;) {
@@ -240,7 +232,7 @@ static void test_journal_is_put_aside_first(void **state)
         dirlab_end(state);
         assert_int_equal(dirlab_begin(state), 0);
         lab = *state;
-        options = with_journal(lab);
+        options = dirlab_with_journal(lab);
         make(lab, 2);
         uint8_t *foreign = dirlab_take_foreign(lab, LAST, &bytes);
         dirlab_put(lab, LAST, foreign, bytes);
@@ -311,39 +303,91 @@ static void test_first_save_over_the_reference(void **state)
     dirlab_close(sharded);
 }
 
-/* Opened for writing and closed without a change: no file is another one. */
-static void test_nothing_is_written_without_a_change(void **state)
+static void put_reference(dirlab *lab)
 {
-    dirlab *lab = *state;
     const nphd_key dead = nphd_key_u64(3);
-    uint64_t before;
 
     dirlab_put_shard(lab, FIRST, NULL, 0, 20, 0);
     dirlab_put_shard(lab, LAST, NULL, 20, 40, 0);
     dirlab_put_bloom(lab, 8);
     dirlab_put_tombstones(lab, 8, &dead, 1);
     dirlab_drop(&lab->items, dead);
-    for (int round = 0; round < 2; round++) {
-        dirlab_forget_log(lab);
-        nphd_sharded *sharded = dirlab_open(lab, NULL);
-        before = memory_io_operations(lab->disk);
-        dirlab_expect(lab, sharded);
-        dirlab_close(sharded);
-        assert_int_equal(memory_io_operations(lab->disk), before);
-        assert_string_equal(lab->log, "");
-    }
+}
+
+/* Without a warning either. */
+static void expect_unwritten(dirlab *lab)
+{
+    dirlab_forget_log(lab);
+    nphd_sharded *sharded = dirlab_open(lab, NULL);
+    const uint64_t before = memory_io_operations(lab->disk);
+    dirlab_expect(lab, sharded);
+    dirlab_close(sharded);
+    assert_int_equal(memory_io_operations(lab->disk), before);
+    assert_string_equal(lab->log, "");
+}
+
+/* Opened for writing and closed without a change: no file is another one. */
+static void test_nothing_is_written_without_a_change(void **state)
+{
+    dirlab *lab = *state;
+
+    put_reference(lab);
+    expect_unwritten(lab);
+    expect_unwritten(lab);
+}
+
+/* One of ours that was written alone, as there was none or a damaged one, is believed after that:
+ * it was distrusted and made anew by each opening. */
+static void test_filter_of_ours_beside_the_reference(void **state)
+{
+    dirlab *lab = *state;
+    size_t bytes = 0;
+
+    put_reference(lab);
+    dirlab_delete(lab, FILTER);
+    nphd_sharded *sharded = dirlab_open(lab, NULL);
+    dirlab_close(sharded);
+    free(memory_io_get(lab->disk, dirlab_path(FILTER), &bytes));
+    assert_int_not_equal(bytes, 0);
+    expect_unwritten(lab);
+    /* not one that knows fewer keys */
+    dirlab_copy(lab, FILTER, "kept");
+    dirlab_put_shard(lab, "shard_002.usearch", NULL, 40, 90, 0);
+    dirlab_forget_log(lab);
+    sharded = dirlab_open(lab, NULL);
+    dirlab_expect(lab, sharded);
+    assert_non_null(strstr(lab->log, "knows fewer keys"));
+    dirlab_close(sharded);
+    expect_unwritten(lab);
+}
+
+/* The same beside a journal that is not applied: the filter is of no save that it could continue.
+ */
+static void test_filter_alone_beside_a_journal(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_with_journal(lab);
+    size_t bytes = 0;
+
+    make(lab, 2);
+    uint8_t *foreign = dirlab_take_foreign(lab, LAST, &bytes);
+    dirlab_put(lab, LAST, foreign, bytes);
+    free(foreign);
+    dirlab_delete(lab, FILTER);
+    dirlab_refused(lab, &options, NPHD_MISMATCH, LAST, "journal_");
+    options.reference_wrote_last = true;
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+    dirlab_close(sharded);
+    options.reference_wrote_last = false;
+    sharded = dirlab_open(lab, &options);
+    nphd_sharded_free(sharded);
+    assert_int_equal(memory_io_count(lab->disk, "journal_"), 1);
 }
 
 /* Our first save over files of the reference came to its shard and no further. */
 static nphd_sharded *cut_after_the_shard(dirlab *lab, const nphd_sharded_options *options)
 {
-    const nphd_key dead = nphd_key_u64(3);
-
-    dirlab_put_shard(lab, FIRST, NULL, 0, 20, 0);
-    dirlab_put_shard(lab, LAST, NULL, 20, 40, 0);
-    dirlab_put_bloom(lab, 8);
-    dirlab_put_tombstones(lab, 8, &dead, 1);
-    dirlab_drop(&lab->items, dead);
+    put_reference(lab);
     nphd_sharded *sharded = dirlab_open(lab, options);
     dirlab_remove(lab, sharded, 5);
     dirlab_add(lab, sharded, 3, 4); /* which the reference's tombstones have */
@@ -399,6 +443,8 @@ int main(void)
         DIRLAB_TEST(test_reference_deleted_the_last_shard),
         DIRLAB_TEST(test_first_save_over_the_reference),
         DIRLAB_TEST(test_nothing_is_written_without_a_change),
+        DIRLAB_TEST(test_filter_of_ours_beside_the_reference),
+        DIRLAB_TEST(test_filter_alone_beside_a_journal),
         DIRLAB_TEST(test_first_save_keeps_deletions),
         DIRLAB_TEST(test_first_save_then_a_commit_then_a_cut),
     };

@@ -8,14 +8,6 @@
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
-static nphd_sharded_options with_journal(dirlab *lab)
-{
-    nphd_sharded_options options = dirlab_small(lab);
-
-    options.journal = true;
-    return options;
-}
-
 static size_t journals(const dirlab *lab)
 {
     return memory_io_count(lab->disk, DIRLAB_FOLDER "/journal_");
@@ -61,7 +53,7 @@ static void world_begin(world *of, dirlab *lab, uint32_t key_bits, nphd_metric m
 {
     memset(of, 0, sizeof(*of));
     of->lab = lab;
-    of->options = with_journal(lab);
+    of->options = dirlab_with_journal(lab);
     of->options.key_bits = key_bits;
     of->options.metric = metric;
     of->options.multi = multi ? 2 : 1;
@@ -235,7 +227,7 @@ static uint64_t syncs_of_commit(dirlab *lab, nphd_sharded *sharded)
 static void test_one_flush(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
 
     dirlab_add(lab, sharded, 0, 10);
@@ -265,7 +257,7 @@ static void test_one_flush(void **state)
 static void test_reference_sees_the_save(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
     dirlab_items saved;
     uint8_t bits[8];
@@ -320,7 +312,7 @@ static void test_reference_sees_the_save(void **state)
 static void test_without_journal(void **state)
 {
     dirlab *lab = *state;
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
 
     dirlab_add(lab, sharded, 0, 10);
@@ -346,7 +338,7 @@ static void test_without_journal(void **state)
 static void test_who_may_commit(void **state)
 {
     dirlab *lab = *state;
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
     nphd_error err = NPHD_ERROR_INIT;
 

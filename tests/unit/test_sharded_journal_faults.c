@@ -10,14 +10,6 @@
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
-static nphd_sharded_options with_journal(dirlab *lab)
-{
-    nphd_sharded_options options = dirlab_small(lab);
-
-    options.journal = true;
-    return options;
-}
-
 static size_t journals(const dirlab *lab)
 {
     return memory_io_count(lab->disk, DIRLAB_FOLDER "/journal_");
@@ -37,7 +29,7 @@ static void expect_again(dirlab *lab, const nphd_sharded_options *options)
 static void test_failing_commit(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
 
     for (int created = 0; created < 2; created++) {
         uint64_t failed = 1;
@@ -77,7 +69,7 @@ static void test_failing_commit(void **state)
 static void test_failed_commit_and_crash(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
 
     dirlab_add(lab, sharded, 0, 10);
@@ -103,7 +95,7 @@ static void test_failed_commit_and_crash(void **state)
 static void test_save_fails_behind_the_shard(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     uint64_t failed = 1;
 
     for (uint64_t number = 1; failed > 0; number++) {
@@ -132,7 +124,7 @@ static void test_save_fails_behind_the_shard(void **state)
 static void test_compaction_fails(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     uint64_t failed = 1;
 
     for (uint64_t number = 1; failed > 0; number++) {
@@ -163,7 +155,7 @@ static void test_compaction_fails(void **state)
 static void test_memory(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     uint64_t failed = 1;
 
     for (uint64_t number = 1; failed > 0; number++) {
@@ -229,7 +221,7 @@ static waiting *waiting_open(dirlab *lab)
     of->table = of->io.table;
     of->table.rename = waiting_rename;
     of->table.sync = waiting_sync;
-    of->options = with_journal(lab);
+    of->options = dirlab_with_journal(lab);
     of->options.io = &of->table;
     of->options.background_rotation = true;
     of->options.max_pending_rotations = 8;
@@ -252,7 +244,7 @@ static memory_io *crash_now(dirlab *lab, waiting *of)
 
 static void expect_on(dirlab *lab, memory_io *disk)
 {
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded;
 
     options.io = memory_io_table(disk);

@@ -14,14 +14,6 @@ typedef struct journal_file {
     size_t bytes;
 } journal_file;
 
-static nphd_sharded_options with_journal(dirlab *lab)
-{
-    nphd_sharded_options options = dirlab_small(lab);
-
-    options.journal = true;
-    return options;
-}
-
 static size_t journals(const dirlab *lab)
 {
     return memory_io_count(lab->disk, DIRLAB_FOLDER "/journal_");
@@ -49,7 +41,7 @@ static journal_file take_journal(const dirlab *lab, unsigned sequence)
  * after each commit. */
 static void write_frames(dirlab *lab, size_t frames, directory_content *after)
 {
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
 
     dirlab_add(lab, sharded, 0, 10);
@@ -89,7 +81,7 @@ static void test_torn_tail(void **state)
 {
     enum { FRAMES = 3 };
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     directory_content after[FRAMES + 1];
 
     memset(after, 0, sizeof(after));
@@ -149,7 +141,7 @@ static void test_every_byte(void **state)
 static void test_torn_head(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     directory_content after[2];
     static const uint8_t zeros[NPHDI_JOURNAL_HEAD_BYTES];
 
@@ -185,7 +177,7 @@ static void test_torn_head(void **state)
 /* Three times opened, and crashed after some commits: a journal each. */
 static void write_chain(dirlab *lab)
 {
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
 
     dirlab_add(lab, sharded, 0, 10);
@@ -221,7 +213,7 @@ static void put_head(dirlab *lab, const journal_file *file, const nphdi_journal_
 static void test_chain(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     const nphd_sharded_options looking = reader(lab);
 
     write_chain(lab);
@@ -379,7 +371,7 @@ static void test_verify_chain(void **state)
 static void test_refresh_tells_journals_of_one_name_apart(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     const nphd_sharded_options looking = reader(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
     bool changed = false;
@@ -421,7 +413,7 @@ static void test_refresh_tells_journals_of_one_name_apart(void **state)
 static void test_salvage(void **state)
 {
     dirlab *lab = *state;
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
 
     write_chain(lab);
     dirlab_damage(lab, journal_name(3), NPHDI_JOURNAL_BLOCK_BYTES + 100); /* adds 200 to 204 */
@@ -434,7 +426,7 @@ static void test_salvage(void **state)
     dirlab_expect(lab, sharded);
     /* a process that dies before it saves has changed nothing */
     nphd_sharded_free(sharded);
-    const nphd_sharded_options plain = with_journal(lab);
+    const nphd_sharded_options plain = dirlab_with_journal(lab);
     dirlab_refused(lab, &plain, NPHD_CORRUPT, "journal_00000003", "frame 0");
     sharded = dirlab_open(lab, &options);
     dirlab_expect(lab, sharded);
@@ -454,7 +446,7 @@ static void test_salvage(void **state)
 static void test_salvage_without_beginning(void **state)
 {
     dirlab *lab = *state;
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
 
     dirlab_add(lab, sharded, 0, 10);

@@ -9,14 +9,6 @@
 #define OK(call) assert_int_equal((call), NPHD_OK)
 #define COPY "copy"
 
-static nphd_sharded_options with_journal(dirlab *lab)
-{
-    nphd_sharded_options options = dirlab_small(lab);
-
-    options.journal = true;
-    return options;
-}
-
 static nphd_sharded *open_copy(dirlab *lab, const char *path, bool read_only)
 {
     nphd_sharded_options options = dirlab_options(lab);
@@ -59,7 +51,7 @@ static void fill(dirlab *lab, nphd_sharded *sharded)
 static void test_of_a_writer(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
     directory_content then = {NULL, 0, 0, 0};
     nphd_error err = NPHD_ERROR_INIT;
@@ -138,7 +130,7 @@ static int other_disk(void *context, const char *from, const char *to)
 static void test_without_sharing(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     int (*const copies[])(void *, const char *, const char *) = {no_copy, other_disk};
     int (*const shared)(void *, const char *, const char *) = lab->fault.table.copy;
     directory_content then = {NULL, 0, 0, 0};
@@ -164,7 +156,7 @@ static void test_without_sharing(void **state)
 static void test_failing_calls(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
     uint64_t failed = 1;
 
@@ -221,7 +213,7 @@ static void *write_rounds(void *context)
 static void test_of_a_reader(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     writing of = {dirlab_open(lab, &options), false, 0};
     directory_content content = {NULL, 0, 0, 0};
     pthread_t thread;
@@ -263,7 +255,7 @@ static void test_of_a_reader(void **state)
 static void test_journal_of_a_copy_stays(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *writer = dirlab_open(lab, &options);
     directory_content then = {NULL, 0, 0, 0};
 
@@ -296,7 +288,7 @@ static void interrupt(dirlab *lab, bool journal)
 {
     static const uint32_t kinds[] = {IO_FAULT_COPY, IO_FAULT_SYNC_DIRECTORY, IO_FAULT_RENAME,
                                      IO_FAULT_OPEN};
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded_options reading = dirlab_options(lab);
     nphd_sharded *writer = dirlab_open(lab, &options);
     directory_content then = {NULL, 0, 0, 0};

@@ -1,53 +1,55 @@
 /* The head of a directory: its bytes, what is left of it after any damage, and what an opening
  * misses by it. */
-#include "sharded/head.h"
+#include "sharded/lock_file.h"
 #include "support/directory_lab.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
-static const nphdi_head SAMPLE = {{1, 2, 3}, 7, 40, 9, 40};
+static const nphdi_lock_head SAMPLE = {{1, 2, 3}, 7, 40, 9, 40};
 
 static void test_bytes(void **state)
 {
-    uint8_t bytes[NPHDI_HEAD_BYTES] = {0};
-    nphdi_head newer = SAMPLE;
-    nphdi_head found;
+    uint8_t bytes[NPHDI_LOCK_HEAD_BYTES] = {0};
+    nphdi_lock_head newer = SAMPLE;
+    nphdi_lock_head found;
 
     (void)state;
-    assert_int_equal(nphdi_head_decode(bytes, 0, &found), NPHDI_HEAD_NONE);
-    assert_int_equal(nphdi_head_decode(bytes, sizeof(bytes), &found), NPHDI_HEAD_NONE);
-    nphdi_head_encode(&SAMPLE, bytes + NPHDI_HEAD_SLOT_STEP);
+    assert_int_equal(nphdi_lock_head_decode(bytes, 0, &found), NPHDI_LOCK_HEAD_NONE);
+    assert_int_equal(nphdi_lock_head_decode(bytes, sizeof(bytes), &found), NPHDI_LOCK_HEAD_NONE);
+    nphdi_lock_head_encode(&SAMPLE, bytes + NPHDI_LOCK_HEAD_SLOT_STEP);
     newer.sequence++;
     newer.generation = 41;
-    nphdi_head_encode(&newer, bytes);
-    assert_int_equal(nphdi_head_decode(bytes, sizeof(bytes), &found), NPHDI_HEAD_WHOLE);
+    nphdi_lock_head_encode(&newer, bytes);
+    assert_int_equal(nphdi_lock_head_decode(bytes, sizeof(bytes), &found), NPHDI_LOCK_HEAD_WHOLE);
     assert_memory_equal(&found, &newer, sizeof(found));
     /* whatever becomes of the newer slot, the other one is there */
-    for (size_t bit = 0; bit < 8 * NPHDI_HEAD_SLOT_BYTES; bit++) {
+    for (size_t bit = 0; bit < 8 * NPHDI_LOCK_HEAD_SLOT_BYTES; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
-        assert_int_equal(nphdi_head_decode(bytes, sizeof(bytes), &found), NPHDI_HEAD_WHOLE);
+        assert_int_equal(nphdi_lock_head_decode(bytes, sizeof(bytes), &found),
+                         NPHDI_LOCK_HEAD_WHOLE);
         assert_memory_equal(&found, &SAMPLE, sizeof(found));
         bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
     }
     bytes[20] ^= 1;
-    bytes[NPHDI_HEAD_SLOT_STEP + 20] ^= 1;
-    assert_int_equal(nphdi_head_decode(bytes, sizeof(bytes), &found), NPHDI_HEAD_DAMAGED);
+    bytes[NPHDI_LOCK_HEAD_SLOT_STEP + 20] ^= 1;
+    assert_int_equal(nphdi_lock_head_decode(bytes, sizeof(bytes), &found), NPHDI_LOCK_HEAD_DAMAGED);
     assert_int_equal(found.sequence, 0);
-    memset(bytes, 0, NPHDI_HEAD_SLOT_BYTES); /* the first one ever was torn */
-    assert_int_equal(nphdi_head_decode(bytes, sizeof(bytes), &found), NPHDI_HEAD_NONE);
+    memset(bytes, 0, NPHDI_LOCK_HEAD_SLOT_BYTES); /* the first one ever was torn */
+    assert_int_equal(nphdi_lock_head_decode(bytes, sizeof(bytes), &found), NPHDI_LOCK_HEAD_NONE);
 }
 
 /* The same bytes on every machine (docs/format.md). */
 static void test_layout(void **state)
 {
-    uint8_t slot[NPHDI_HEAD_SLOT_BYTES];
+    uint8_t slot[NPHDI_LOCK_HEAD_SLOT_BYTES];
     static const uint8_t begin[] = {'N', 'P', 'H', 'D', 'H', 'E', 'A', 'D', 1, 0,
                                     0,   0,   0,   0,   0,   0,   1,   2,   3};
 
     (void)state;
-    nphdi_head_encode(&SAMPLE, slot);
+    nphdi_lock_head_encode(&SAMPLE, slot);
     assert_memory_equal(slot, begin, sizeof(begin));
     assert_int_equal(slot[32], 7);
     assert_int_equal(slot[40], 40);
@@ -55,18 +57,10 @@ static void test_layout(void **state)
     assert_int_equal(slot[56], 40);
 }
 
-static nphd_sharded_options with_journal(dirlab *lab)
-{
-    nphd_sharded_options options = dirlab_small(lab);
-
-    options.journal = true;
-    return options;
-}
-
 /* Two shards, and a journal if there is to be one. */
 static void make(dirlab *lab, bool journal)
 {
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_sharded *sharded = dirlab_open(lab, &options);
 
     dirlab_add(lab, sharded, 0, 20);
@@ -92,7 +86,7 @@ static void expect_found(dirlab *lab, nphd_status status, const char *what)
 /* Refused by reader and writer, found by verify, and what is left is opened by salvage for good. */
 static void expect_missed(dirlab *lab, const char *what, uint64_t left)
 {
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
 
     dirlab_refused(lab, &options, NPHD_CORRUPT, what, "salvage");
     options.read_only = true;
@@ -142,7 +136,7 @@ static void test_emptied_journal(void **state)
 static void test_without_head(void **state)
 {
     dirlab *lab = *state;
-    const nphd_sharded_options options = with_journal(lab);
+    const nphd_sharded_options options = dirlab_with_journal(lab);
 
     make(lab, true);
     dirlab_copy(lab, "lock", "kept");
@@ -152,7 +146,7 @@ static void test_without_head(void **state)
     dirlab_delete(lab, "kept");
     dirlab_damage(lab, "lock", 70);
     expect_found(lab, NPHD_OK, NULL); /* the other slot is whole */
-    dirlab_damage(lab, "lock", NPHDI_HEAD_SLOT_STEP + 70);
+    dirlab_damage(lab, "lock", NPHDI_LOCK_HEAD_SLOT_STEP + 70);
     expect_found(lab, NPHD_CORRUPT, "lock: damaged");
     nphd_sharded *sharded = dirlab_open(lab, &options);
     dirlab_expect(lab, sharded);
@@ -190,10 +184,44 @@ static void test_steps_back(void **state)
     dirlab_close(sharded);
 }
 
+static int (*open_below)(void *context, const char *path, int how, nphd_file *out_file);
+static int refusal;
+
+static int refuse_lock(void *context, const char *path, int how, nphd_file *out_file)
+{
+    out_file->handle = -1;
+    return how == NPHD_OPEN_READ && strstr(path, "/lock") != NULL
+               ? refusal
+               : open_below(context, path, how, out_file);
+}
+
+/* Whoever may read the files needs no rights to the lock; a device that fails is another thing. */
+static void test_may_not_be_read(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded_options options = dirlab_with_journal(lab);
+    nphd_io table = lab->fault.table;
+
+    make(lab, true);
+    open_below = table.open;
+    table.open = refuse_lock;
+    options.io = &table;
+    options.read_only = true;
+    static const int nothing[] = {EACCES, EPERM, EISDIR, EINVAL}; /* the last: no regular file */
+    for (size_t i = 0; i < sizeof(nothing) / sizeof(nothing[0]); i++) {
+        refusal = nothing[i];
+        nphd_sharded *reader = dirlab_open(lab, &options);
+        dirlab_expect(lab, reader);
+        nphd_sharded_free(reader);
+    }
+    refusal = EIO;
+    dirlab_refused(lab, &options, NPHD_IO, "lock", NULL);
+}
+
 static void test_snapshot_has_one(void **state)
 {
     dirlab *lab = *state;
-    nphd_sharded_options options = with_journal(lab);
+    nphd_sharded_options options = dirlab_with_journal(lab);
     nphd_error err = NPHD_ERROR_INIT;
     nphd_sharded *copy = NULL;
 
@@ -217,7 +245,8 @@ int main(void)
         cmocka_unit_test(test_bytes),           cmocka_unit_test(test_layout),
         DIRLAB_TEST(test_missing_newest_shard), DIRLAB_TEST(test_missing_last_journal),
         DIRLAB_TEST(test_emptied_journal),      DIRLAB_TEST(test_without_head),
-        DIRLAB_TEST(test_steps_back),           DIRLAB_TEST(test_snapshot_has_one),
+        DIRLAB_TEST(test_steps_back),           DIRLAB_TEST(test_may_not_be_read),
+        DIRLAB_TEST(test_snapshot_has_one),
     };
 
     return cmocka_run_group_tests_name("the head of a directory", tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* The head of a directory beside its files: when it moves, and what it says when they do not come
- * up to it. */
+/* What an opening misses: the newest shard and the newest journal, which the head in `lock` alone
+ * names. */
 #include "base/error.h"
 #include "sharded/sharded_opening.h"
 
@@ -8,34 +8,6 @@
 #include <string.h>
 
 #define NAME_ROOM 32
-
-/* ---- a writer ---- */
-
-nphd_status nphdi_sharded_head_advance(nphd_sharded *sharded, uint64_t superseded, nphd_error *err)
-{
-    return !sharded->locked
-               ? NPHD_OK
-               : nphdi_head_advance(&sharded->head, sharded->io, sharded->lock_file,
-                                    atomic_load(&sharded->newest_generation), superseded, err);
-}
-
-nphd_status nphdi_sharded_head_journal(nphd_sharded *sharded, uint64_t sequence, uint64_t base,
-                                       nphd_error *err)
-{
-    return !sharded->locked ? NPHD_OK
-                            : nphdi_head_note_journal(&sharded->head, sharded->io,
-                                                      sharded->lock_file, sequence, base, err);
-}
-
-nphd_status nphdi_sharded_head_step_back(nphd_sharded *sharded, uint64_t generation,
-                                         nphd_error *err)
-{
-    return !sharded->locked ? NPHD_OK
-                            : nphdi_head_step_back(&sharded->head, sharded->io, sharded->lock_file,
-                                                   generation, err);
-}
-
-/* ---- opening ---- */
 
 /* Is the journal that the head names there, as it was when it was begun? */
 static nphd_status journal_is_there(const nphdi_opening *of, bool *out, nphd_error *err)
@@ -67,23 +39,6 @@ static nphd_status journal_is_there(const nphdi_opening *of, bool *out, nphd_err
 done:
     nphdi_journal_reader_close(&reader);
     nphdi_free(sharded->allocator, path, room, 1);
-    return status;
-}
-
-/* Without any shard nothing says whose files these were: the filter does, as the reference writes
- * it when it deletes its last shard. */
-static nphd_status emptied_by_reference(const nphdi_opening *of, bool *out, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    const nphd_sharded *sharded = of->sharded;
-    nphdi_filter_facts filter;
-
-    *out = of->reference;
-    if (sharded->sealed_count == 0 && !*out) {
-        TRY(nphdi_filter_look(sharded->io, sharded->allocator, sharded->path, &filter, err));
-        *out = filter.author == NPHDI_AUTHOR_REFERENCE;
-    }
-done:
     return status;
 }
 
@@ -121,24 +76,27 @@ nphd_status nphdi_opening_check_head(nphdi_opening *of, nphd_error *err)
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
     nphd_error why = NPHD_ERROR_INIT;
-    bool foreign = false;
+    nphdi_lock_head known = {.sequence = of->head.sequence}; /* numbers go on */
 
-    if (of->head_state == NPHDI_HEAD_DAMAGED) {
+    if (of->head_state == NPHDI_LOCK_HEAD_DAMAGED) {
         nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
                         "%s/%s: damaged; whether the newest files are there is not known until "
                         "the next save",
                         sharded->path, NPHDI_LOCK_NAME);
     }
-    if (of->head_state != NPHDI_HEAD_WHOLE) {
+    if (of->head_state != NPHDI_LOCK_HEAD_WHOLE) {
         return NPHD_OK;
     }
-    sharded->head.head.sequence = of->head.sequence;
-    TRY(emptied_by_reference(of, &foreign, err));
-    if (foreign || (of->newest != NULL &&
-                    memcmp(of->head.identity, sharded->identity, sizeof(sharded->identity)) != 0)) {
+    /* without any shard the filter says whose files these were: the reference writes it anew when
+     * it deletes its last shard */
+    if (of->reference ||
+        (sharded->sealed_count == 0 && of->filter.author == NPHDI_AUTHOR_REFERENCE) ||
+        (of->newest != NULL &&
+         memcmp(of->head.identity, sharded->identity, sizeof(sharded->identity)) != 0)) {
+        nphdi_lock_file_know(&sharded->lock, &known);
         return NPHD_OK; /* it is of other files than these */
     }
-    sharded->head.head = of->head;
+    nphdi_lock_file_know(&sharded->lock, &of->head);
     TRY(compare(of, &why, err));
     if (why.status == NPHD_OK) {
         return NPHD_OK;
