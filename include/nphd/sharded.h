@@ -67,7 +67,10 @@ typedef struct nphd_sharded_options {
     bool reference_wrote_last; /* the files are as the reference saved them, whatever of ours beside
                                   them says otherwise; a journal is not applied */
     bool reset_keeps_files; /* a reset is no order to delete: closing after one, with nothing stored
-                               since, leaves the files as they are; else it empties them */
+                               since, leaves the files as they are; else it empties them. Without
+                               `journal` others may open the directory for writing after one: the
+                               next change, save or snapshot locks it again, and fails with
+                               NPHD_BUSY while they have it, NPHD_CHANGED if they changed it */
 } nphd_sharded_options;
 
 #ifdef __cplusplus

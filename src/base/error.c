@@ -92,7 +92,9 @@ nphd_status nphdi_fail_os(nphd_error *err, int os_error, const char *format, ...
         const size_t used = room > 0 ? strlen(err->text) : 0;
         if (used + 1 < room) {
             /* strerror of glibc (2.32 and later) and musl returns text that stays as it is */
-            (void)snprintf(err->text + used, room - used, ": %s", strerror(os_error));
+            (void)snprintf(err->text + used, room - used, ": %s%s", strerror(os_error),
+                           os_error == EMFILE ? "; raise the limit of this process (ulimit -n)"
+                                              : "");
         }
     }
     return status;

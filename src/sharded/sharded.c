@@ -259,6 +259,8 @@ nphd_status nphdi_drain_begin(nphd_sharded *sharded, const char *what, nphd_erro
     } else if (sharded->read_only) {
         status =
             nphdi_fail(err, NPHD_READ_ONLY, "%s: %s: the index is read-only", sharded->path, what);
+    } else if (sharded->lock_lent) {
+        status = nphdi_place_take_back(sharded, err);
     }
     if (status != NPHD_OK) {
         (void)pthread_mutex_unlock(&sharded->change_lock);

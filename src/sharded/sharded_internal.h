@@ -96,6 +96,13 @@ typedef struct nphdi_rooted {
     const nphd_io *base;
 } nphdi_rooted;
 
+/* A shard whose file is on disk, as this handle wrote or read it. */
+typedef struct nphdi_newest {
+    uint32_t number;
+    uint64_t generation; /* 0: none, or files without trailer */
+    uint8_t identity[16];
+} nphdi_newest;
+
 struct nphd_sharded {
     nphdi_process process; /* in which lookups are answered */
     uint64_t home;         /* the number of the process that opened it, which may change it */
@@ -152,6 +159,8 @@ struct nphd_sharded {
     _Atomic nphd_unit unit; /* the type of the codes */
     bool unsaved;           /* shards or tombstones differ from their files */
     bool reset_alone;       /* nothing was saved since a reset that keeps the files */
+    bool lock_lent;         /* such a reset let the lock go; the next change takes it again */
+    nphdi_newest emptied;   /* what a reset left in the directory */
     bool bloom_unsaved;     /* only the filter does */
 
     /* the files; changed by whoever writes them, one at a time */
@@ -315,6 +324,12 @@ void nphdi_place_unroot(nphd_sharded *sharded);
  * there: somebody put other files into the directory. Before the first file of a save is written.
  */
 nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err);
+/* After a reset that keeps the files: others may have the directory until something is changed. */
+void nphdi_place_lend(nphd_sharded *sharded);
+/* Errors: NPHD_BUSY: somebody has it; NPHD_CHANGED: somebody changed it. */
+nphd_status nphdi_place_take_back(nphd_sharded *sharded, nphd_error *err);
+/* What nphdi_place_check() looks for, as it is now. The caller holds state_lock. */
+nphdi_newest nphdi_place_newest(nphd_sharded *sharded);
 
 /* ---- files beside the shards (sharded_bloom.c, sharded_tombstones.c) ---- */
 
@@ -385,6 +400,9 @@ void nphdi_doomed_release(nphd_sharded *sharded); /* the files stay */
 
 nphd_status nphdi_capture_take(nphd_sharded *sharded, nphdi_capture *out, nphd_error *err);
 void nphdi_capture_release(const nphd_sharded *sharded, nphdi_capture *capture);
+/* The size of the file if the active shard were saved now, without the filter of a full group of
+ * shards. The caller has shared use. */
+uint64_t nphdi_active_bytes_now(const nphd_sharded *sharded);
 /* Writes `index` as the file of `shard`, with a record that lists it and those of `capture`: the
  * moment from which on the new state counts. */
 nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const nphdi_shard *shard,

@@ -50,14 +50,7 @@ void nphdi_place_unroot(nphd_sharded *sharded)
     }
 }
 
-/* A shard whose file is on disk, as this handle wrote or read it. */
-typedef struct place_newest {
-    uint32_t number;
-    uint64_t generation; /* 0: none, or files without trailer */
-    uint8_t identity[16];
-} place_newest;
-
-static void place_consider(place_newest *newest, uint32_t number, const nphd_index *index)
+static void place_consider(nphdi_newest *newest, uint32_t number, const nphd_index *index)
 {
     const uint64_t generation = atomic_load(&index->generation);
 
@@ -68,12 +61,11 @@ static void place_consider(place_newest *newest, uint32_t number, const nphd_ind
     }
 }
 
-static place_newest place_find_newest(nphd_sharded *sharded)
+nphdi_newest nphdi_place_newest(nphd_sharded *sharded)
 {
-    place_newest newest;
+    nphdi_newest newest;
 
     memset(&newest, 0, sizeof(newest));
-    nphdi_rwlock_read(&sharded->state_lock);
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
         const nphdi_shard *shard = sharded->sealed[i];
         if (shard->file_bytes > 0) {
@@ -83,19 +75,21 @@ static place_newest place_find_newest(nphd_sharded *sharded)
     if (sharded->active_file_bytes > 0 && !sharded->active_file_goes) {
         place_consider(&newest, sharded->active_number, sharded->active);
     }
-    nphdi_rwlock_read_end(&sharded->state_lock);
-    return newest;
+    return newest.generation == 0 ? sharded->emptied : newest;
 }
 
 nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err)
 {
-    const place_newest newest = place_find_newest(sharded);
     nphd_status status = NPHD_OK;
+    nphdi_newest newest;
     nphdi_trailer trailer;
     bool found = false;
     char *path = NULL;
     size_t room = 0;
 
+    nphdi_rwlock_read(&sharded->state_lock);
+    newest = nphdi_place_newest(sharded);
+    nphdi_rwlock_read_end(&sharded->state_lock);
     if (newest.generation == 0) {
         return NPHD_OK;
     }
@@ -118,5 +112,36 @@ nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err)
     }
 done:
     nphdi_free(sharded->allocator, path, room, 1);
+    return status;
+}
+
+void nphdi_place_lend(nphd_sharded *sharded)
+{
+    nphdi_lock_file_let_go(&sharded->lock);
+    sharded->lock_lent = true;
+}
+
+nphd_status nphdi_place_take_back(nphd_sharded *sharded, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_lock_head head;
+    nphdi_lock_head_state state = NPHDI_LOCK_HEAD_NONE;
+
+    TRY(nphdi_lock_file_take(&sharded->lock, sharded->io, sharded->allocator, err));
+    status =
+        nphdi_lock_head_read(sharded->io, sharded->allocator, sharded->path, &head, &state, err);
+    if (status == NPHD_OK && head.sequence != sharded->lock.head.sequence) {
+        status = nphdi_fail(err, NPHD_CHANGED,
+                            "%s: somebody changed the directory after this handle was reset, "
+                            "nothing is saved into it; open it anew",
+                            sharded->path);
+    }
+    TRY(status);
+    TRY(nphdi_place_check(sharded, err));
+    sharded->lock_lent = false;
+done:
+    if (status != NPHD_OK) {
+        nphdi_lock_file_let_go(&sharded->lock);
+    }
     return status;
 }

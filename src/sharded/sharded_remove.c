@@ -179,6 +179,7 @@ static nphd_status reset_state(nphd_sharded *sharded, nphd_error *err)
         TRY(nphdi_shard_create(sharded, sharded->active_number, &active_file, err));
     }
     nphdi_rotations_forget(sharded);
+    sharded->emptied = nphdi_place_newest(sharded);
     doom_all(sharded, active_file);
     nphd_index *old = sharded->active;
     sharded->active = fresh;
@@ -217,6 +218,9 @@ nphd_status nphd_sharded_reset(nphd_sharded *sharded, nphd_error *err)
     if (status == NPHD_OK) {
         sharded->reset_alone = sharded->options.reset_keeps_files;
         nphdi_journal_append(sharded, &record);
+        if (sharded->reset_alone && !sharded->journal.on) {
+            nphdi_place_lend(sharded);
+        }
     }
     nphdi_change_end(sharded);
     TRY(status);

@@ -176,6 +176,22 @@ static uint64_t shard_file_bytes(uint64_t end, uint64_t sections)
            sections * NPHDI_TRAILER_SECTION_BYTES + NPHDI_TRAILER_FOOTER_BYTES;
 }
 
+uint64_t nphdi_active_bytes_now(const nphd_sharded *sharded)
+{
+    const uint64_t tombstones = sharded->tombstones.count * sharded->key_bytes;
+    nphdi_extra_section extra[2] = {{.bytes = nphdi_record_bytes(sharded->sealed_count + 1)},
+                                    {.bytes = tombstones}};
+    uint32_t count = tombstones > 0 ? 2 : 1;
+    uint32_t sections = 0;
+    uint64_t end;
+
+    for (uint64_t i = 0; i < sharded->sealed_count && count == 1; i++) {
+        count = nphdi_shard_dead(sharded->sealed[i]) > 0 ? 2 : 1;
+    }
+    end = extra_end(sharded->active, extra, count, &sections);
+    return shard_file_bytes(end, sections + count);
+}
+
 /* A shard lists the others as they are in place. Where the flush of the directory failed behind one
  * of them, a cut could take that one back and leave the new list. */
 static nphd_status settle_directory(nphd_sharded *sharded, nphd_error *err)
@@ -426,6 +442,7 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     atomic_store(&sharded->dirty, 0);
     sharded->unsaved = false;
     sharded->reset_alone = false;
+    memset(&sharded->emptied, 0, sizeof(sharded->emptied));
     sharded->bloom_unsaved = false;
     sharded->bloom_renewed = false;
 done:

@@ -299,6 +299,7 @@ nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_
         goto done;
     }
     if (!sharded->read_only) {
+        TRY(sharded->lock_lent ? nphdi_place_take_back(sharded, err) : NPHD_OK);
         TRY(nphdi_drain(sharded, UINT64_MAX, err));
         TRY(nphdi_sharded_save_now(sharded, NULL, err));
     }

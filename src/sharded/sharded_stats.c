@@ -30,7 +30,9 @@ static void add_active(const nphd_sharded *sharded, nphd_sharded_stats *stats)
     stats->size += vectors;
     stats->active_vectors = vectors;
     stats->memory_bytes += nphdi_content_memory(active->content);
-    stats->active_bytes = nphdi_index_foreign_bytes(active);
+    stats->active_bytes = sharded->unsaved || sharded->active_file_bytes == 0
+                              ? nphdi_active_bytes_now(sharded)
+                              : sharded->active_file_bytes;
     stats->active_capacity = nphdi_content_capacity(active->content);
     stats->files += sharded->active_file_bytes > 0 ? 1 : 0;
     stats->disk_bytes += sharded->active_file_bytes;
@@ -43,7 +45,7 @@ static void count_head(const nphd_sharded *sharded, nphd_sharded_stats *stats)
 
     stats->view_shards--;
     stats->active_vectors = nphdi_shard_visible(head);
-    stats->active_bytes = nphdi_index_foreign_bytes(head->index);
+    stats->active_bytes = head->file_bytes;
     stats->active_capacity = nphdi_index_slots(head->index);
 }
 

@@ -195,6 +195,45 @@ static void test_reset_keeps_files(void **state)
     dirlab_close(sharded);
 }
 
+/* Nothing of the directory is in use after such a reset: others may open it, and what the handle
+ * that was reset stores goes there only if nobody did. */
+static void test_reset_lends_the_directory(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded *sharded = three_shards(lab);
+    nphd_sharded_options options = dirlab_small(lab);
+    nphd_sharded *other = NULL;
+    nphd_error err = NPHD_ERROR_INIT;
+    uint8_t bits[8];
+    const nphd_key key = nphd_key_u64(500);
+    const nphd_vector vector = dirlab_vector(500, 0, bits);
+
+    dirlab_close(sharded);
+    options.reset_keeps_files = true;
+    sharded = dirlab_open(lab, &options);
+    OK(nphd_sharded_reset(sharded, NULL));
+    other = dirlab_open(lab, &options); /* and finds all */
+    dirlab_expect(lab, other);
+    assert_int_equal(nphd_sharded_add(sharded, key, vector, NULL, &err), NPHD_BUSY);
+    assert_int_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_BUSY);
+    dirlab_close(other); /* without a change */
+    lab->items.count = 0;
+    dirlab_add(lab, sharded, 100, 110);
+    assert_int_equal(nphd_sharded_open(DIRLAB_FOLDER, &options, &other, &err), NPHD_BUSY);
+    OK(nphd_sharded_reset(sharded, NULL));
+    other = dirlab_open(lab, &options);
+    OK(nphd_sharded_remove(other, &(nphd_key){.low = 1}, 1, NULL, NULL));
+    dirlab_close(other);
+    assert_int_equal(nphd_sharded_add(sharded, key, vector, NULL, &err), NPHD_CHANGED);
+    assert_non_null(strstr(err.text, "open it anew"));
+    dirlab_close(sharded);
+    options.journal = true; /* a commit keeps the reset: it stays its writer's */
+    sharded = dirlab_open(lab, &options);
+    OK(nphd_sharded_reset(sharded, NULL));
+    assert_int_equal(nphd_sharded_open(DIRLAB_FOLDER, &options, &other, &err), NPHD_BUSY);
+    dirlab_close(sharded);
+}
+
 /* Z6 */
 static void test_z6_reset_keeps_the_filter_off(void **state)
 {
@@ -346,6 +385,7 @@ int main(void)
         DIRLAB_TEST(test_d_dirty),
         DIRLAB_TEST(test_z_reset),
         DIRLAB_TEST(test_reset_keeps_files),
+        DIRLAB_TEST(test_reset_lends_the_directory),
         DIRLAB_TEST(test_z6_reset_keeps_the_filter_off),
         DIRLAB_TEST(test_reset_drops_rotations),
         DIRLAB_TEST(test_y3_readers_refuse_changes),

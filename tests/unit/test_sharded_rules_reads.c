@@ -298,6 +298,36 @@ static void test_v_cursor(void **state)
 
 /* ---- what it tells of itself: E1 to E5, W33, W50 ---- */
 
+/* What a save will write, to the byte; and what it wrote. */
+static void test_active_bytes_are_those_of_the_file(void **state)
+{
+    dirlab *lab = *state;
+    nphd_sharded *sharded = three_shards(lab);
+    uint64_t told = dirlab_stats(sharded).active_bytes;
+
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    for (int round = 0; round < 4; round++) {
+        size_t bytes = 0;
+        free(memory_io_get(lab->disk, dirlab_path("shard_002.usearch"), &bytes));
+        assert_int_equal(told, bytes);
+        assert_int_equal(dirlab_stats(sharded).active_bytes, bytes);
+        if (round == 0) { /* a deletion in a shard before; then one here; then none of either */
+            dirlab_remove(lab, sharded, 3);
+        } else if (round == 1) {
+            dirlab_remove(lab, sharded, 25);
+            dirlab_upsert(lab, sharded, 26, 1);
+        } else {
+            dirlab_add(lab, sharded, 40 + (uint64_t)round, 41 + (uint64_t)round);
+        }
+        told = dirlab_stats(sharded).active_bytes;
+        OK(nphd_sharded_save(sharded, NULL, NULL));
+    }
+    dirlab_close(sharded);
+    sharded = dirlab_open(lab, NULL); /* it waits for writes now */
+    assert_int_equal(dirlab_stats(sharded).active_bytes, told);
+    dirlab_close(sharded);
+}
+
 static void test_e_stats(void **state)
 {
     dirlab *lab = *state;
@@ -415,6 +445,7 @@ int main(void)
         DIRLAB_TEST(test_w47_filtered_search),
         DIRLAB_TEST(test_v_cursor),
         DIRLAB_TEST(test_e_stats),
+        DIRLAB_TEST(test_active_bytes_are_those_of_the_file),
         DIRLAB_TEST(test_e_disk_bytes_of_journals),
         DIRLAB_TEST(test_e2_breadths),
     };

@@ -287,7 +287,9 @@ class ShardedStore(Store):
 
     def reset(self) -> None:
         """Remove everything from this index. The files go with the next save(), or with a close()
-        after something was stored; a crash or a close() before that leaves them as they are.
+        after something was stored; a crash or a close() before that leaves them as they are. Without
+        journal=True others may open the directory until this index changes something again, which
+        raises BusyError while they have it and ChangedError if they changed it.
         Raises RuntimeError: read-only, or closed."""
         self._core.reset()
 

@@ -213,6 +213,31 @@ def test_reset_then_close_keeps_the_files(tmp_path, rows):
         assert len(index) == 0
 
 
+def test_reset_lends_the_directory(tmp_path, rows):
+    path = tmp_path / "d"
+    index = nphd.ShardedNphdIndex(path=path, max_dim=256)
+    index.add([1], rows(1))
+    index.save()
+    index.reset()
+    with nphd.ShardedNphdIndex(path=path) as other:  # in one process, as with the reference
+        assert list(other.keys) == [1]
+        with pytest.raises(nphd.BusyError):
+            index.add([2], rows(1))
+        other.add([3], rows(1))
+    with pytest.raises(nphd.ChangedError, match="open it anew"):
+        index.add([2], rows(1))
+    index.close()
+
+
+def test_serialized_length_is_that_of_the_file(tmp_path, rows):
+    with nphd.ShardedNphdIndex(path=tmp_path, max_dim=256) as index:
+        index.add([1], rows(1))
+        told = index.serialized_length
+        index.save()
+        assert told == index.serialized_length == index.stats()["active_bytes"]
+        assert told == (tmp_path / "shard_000.usearch").stat().st_size
+
+
 def test_filter_of_keys_of_any_length(tmp_path):
     # positions by the hash that the reference uses for them: XXH3 of the bytes, seeds 0 and 32
     keys = [b"", b"abc", b"x" * 7, b"y" * 8, b"z" * 15, b"w" * 16, b"v" * 17, b"u" * 32, b"t" * 300]
