@@ -17,7 +17,9 @@
  *          calls that change, commit, save, prepare or wait answer NPHD_FORKED; those that look
  *          work on the state of the fork, or answer NPHD_FORKED (nphd_sharded_size(): 0) when
  *          another thread was in the middle of a change; close and free let go of memory and
- *          descriptors, and write and wait for nothing. A read-only handle goes on in the child. */
+ *          descriptors, and write and wait for nothing. A read-only handle goes on in the child.
+ * Descriptors  a handle that writes holds two (the directory and its lock) and one for each file of
+ *          the journal; a read-only one holds one. Mapped shards take none. */
 #ifndef NPHD_SHARDED_H
 #define NPHD_SHARDED_H
 
