@@ -115,7 +115,8 @@ static void generate(world *of, uint64_t vectors, bool mixed)
     for (uint32_t threads = 1; threads <= 2; threads++) {
         take_memory(&of->block, bytes);
         const double start = now(CLOCK_MONOTONIC);
-        nphdi_mih_build(&of->rows, vectors, counts, nphdi_mih_form_new, threads, of->block.base);
+        (void)nphdi_mih_build(&of->rows, vectors, counts, nphdi_mih_form_new, threads, NULL,
+                              of->block.base, NULL);
         printf("  making tables, %u threads    %8.0f ms, %.1f bytes a vector\n", threads,
                (now(CLOCK_MONOTONIC) - start) * 1e3, (double)bytes / (double)vectors);
         if (threads == 1) {

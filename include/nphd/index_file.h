@@ -90,7 +90,8 @@ typedef struct nphd_open_options {
  * Errors   NPHD_NOT_FOUND, NPHD_IO. NPHD_CORRUPT: a checksum or bound does not hold; the text
  *          names file, block and check. NPHD_MISMATCH: the file contradicts an option; the text
  *          names both. NPHD_UNSUPPORTED: a metric, scalar or variant not implemented, by name.
- *          On an error the index keeps its old content.
+ *          NPHD_CANCELLED by options->progress, which is asked for each block that is read and told
+ *          of slots. On an error the index keeps its old content.
  * Threads  waits for all other calls on the index.
  */
 NPHD_API nphd_status nphd_index_load(nphd_index *index, const char *path,
@@ -108,7 +109,8 @@ NPHD_API nphd_status nphd_index_load_buffer(nphd_index *index, const void *buffe
  * with NPHD_READ_ONLY until nphd_index_reset() or nphd_index_load().
  *
  * Errors   as nphd_index_load(). Damage that the bounds checks do not meet at open is found by
- *          nphd_file_verify(), or by options->verify.
+ *          nphd_file_verify(), or by options->verify, which alone takes long enough to ask
+ *          options->progress, in millionths.
  * Threads  waits for all other calls on the index.
  */
 NPHD_API nphd_status nphd_index_view(nphd_index *index, const char *path,
@@ -221,13 +223,15 @@ typedef struct nphd_verify_options {
     uint32_t threads;   /* worker threads that share a file; 0 and 1: the calling thread alone */
     nphd_damage damage; /* NULL: only the first damage is told, by the error */
     void *damage_context;
-    const nphd_io *io; /* NULL: files of the operating system */
+    const nphd_io *io;      /* NULL: files of the operating system */
+    nphd_progress progress; /* called by the calling thread, in millionths of the work */
+    void *progress_context;
 } nphd_verify_options;
 
 #ifdef __cplusplus
 #define NPHD_VERIFY_OPTIONS_INIT                                                                   \
     {                                                                                              \
-        sizeof(nphd_verify_options), 0, NULL, NULL, NULL                                           \
+        sizeof(nphd_verify_options), 0, NULL, NULL, NULL, NULL, NULL                               \
     }
 #else
 #define NPHD_VERIFY_OPTIONS_INIT                                                                   \
@@ -244,7 +248,8 @@ typedef struct nphd_verify_options {
  * Returns  NPHD_OK when the file is as it was written, or is a reference file whose bounds hold.
  *          What is found, and the order in which it is told, do not depend on threads.
  * Errors   NPHD_CORRUPT: damaged; the text names the first block or bound. NPHD_NOT_FOUND, NPHD_IO,
- *          NPHD_OUT_OF_MEMORY, NPHD_UNSUPPORTED.
+ *          NPHD_OUT_OF_MEMORY, NPHD_UNSUPPORTED. NPHD_CANCELLED by progress, whatever was found
+ *          until then, which `damage` was told of.
  * Threads  any. `damage` is called by the calling thread alone. A reference file has one worker.
  */
 NPHD_API nphd_status nphd_file_verify_with(const char *path, const nphd_verify_options *options,

@@ -141,6 +141,14 @@ NPHD_API nphd_status nphd_index_search_many(nphd_index *index, const nphd_vector
  */
 NPHD_API nphd_status nphd_index_prepare(nphd_index *index, uint32_t threads, nphd_error *err);
 
+/**
+ * As nphd_index_prepare(), with options->threads workers and asking options->progress, which is
+ * called by the calling thread, in millionths. NPHD_CANCELLED: nothing was made. options may be
+ * NULL.
+ */
+NPHD_API nphd_status nphd_index_prepare_with(nphd_index *index, const nphd_batch_options *options,
+                                             nphd_error *err);
+
 #ifdef __cplusplus
 }
 #endif

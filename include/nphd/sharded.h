@@ -73,6 +73,9 @@ typedef struct nphd_sharded_options {
                                `journal` others may open the directory for writing after one: the
                                next change, save or snapshot locks it again, and fails with
                                NPHD_BUSY while they have it, NPHD_CHANGED if they changed it */
+    nphd_progress progress; /* of the opening alone, in millionths; where a reader meets a writer
+                               at work it begins again from 0 */
+    void *progress_context;
 } nphd_sharded_options;
 
 #ifdef __cplusplus
@@ -80,7 +83,7 @@ typedef struct nphd_sharded_options {
     {                                                                                              \
         sizeof(nphd_sharded_options), 0, 0, NPHD_METRIC_DEFAULT, 0, 0, 0, 0, 0, false, false,      \
             false, 0, false, false, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL, false, false, \
-            false                                                                                  \
+            false, NULL, NULL                                                                      \
     }
 #else
 #define NPHD_SHARDED_OPTIONS_INIT                                                                  \
@@ -108,7 +111,9 @@ typedef struct nphd_sharded_options {
  * and no shard there. NPHD_BUSY: another handle or process has the directory open for writing.
  *          NPHD_CORRUPT: a shard or the tombstone file is damaged or missing; the text names it,
  *          and salvage opens the rest. NPHD_UNSUPPORTED, NPHD_IO, NPHD_OUT_OF_MEMORY.
- * Threads  any.
+ *          NPHD_CANCELLED by options->progress: there is no handle and no lock, and the directory
+ *          opens with the same state as before.
+ * Threads  any. options->progress is called by the calling thread.
  */
 NPHD_API nphd_status nphd_sharded_open(const char *path, const nphd_sharded_options *options,
                                        nphd_sharded **out, nphd_error *err);
@@ -157,7 +162,9 @@ NPHD_API nphd_status nphd_sharded_add(nphd_sharded *sharded, nphd_key key, nphd_
  *          survives rotations and reopening, passing over keys in use. out_keys: NULL, or room for
  *          `count` keys: the key of each vector. out_added may be NULL.
  *          After an error out_keys names the first *out_added automatic ones.
- * Errors   as nphd_index_add_many() and nphd_sharded_add(). NPHD_CANCELLED: between two parts.
+ * Errors   as nphd_index_add_many() and nphd_sharded_add(). NPHD_CANCELLED: between two parts, or
+ *          while the last shard is read or a full one written or waited for; a full shard stays in
+ *          memory then, and the next rotation, save or drain writes it.
  */
 NPHD_API nphd_status nphd_sharded_add_many(nphd_sharded *sharded, const nphd_key *keys,
                                            const nphd_vector *vectors, size_t count,
@@ -255,6 +262,11 @@ NPHD_API nphd_status nphd_sharded_search_many(nphd_sharded *sharded, const nphd_
  */
 NPHD_API nphd_status nphd_sharded_prepare(nphd_sharded *sharded, uint32_t threads, nphd_error *err);
 
+/** As nphd_sharded_prepare(), with options as for nphd_index_prepare_with(). NPHD_CANCELLED: the
+ * shards before are ready, the others not. */
+NPHD_API nphd_status nphd_sharded_prepare_with(nphd_sharded *sharded,
+                                               const nphd_batch_options *options, nphd_error *err);
+
 /** All vectors within a radius. As nphd_index_radius(); NPHD_CLOSED. */
 NPHD_API nphd_status nphd_sharded_radius(nphd_sharded *sharded, const nphd_vector *queries,
                                          size_t query_count, float radius, size_t capacity,
@@ -298,7 +310,8 @@ NPHD_API nphd_status nphd_sharded_cursor_next(nphd_sharded_cursor *cursor, nphd_
  * Returns  NPHD_OK; dirty is then 0.
  * Errors   NPHD_IO, NPHD_NO_SPACE: all data is still there, in memory or in the files before; a
  *          later save tries again. NPHD_DURABILITY_UNKNOWN: a file is in place but its directory
- *          could not be flushed. NPHD_CANCELLED, NPHD_READ_ONLY, NPHD_CLOSED, NPHD_OUT_OF_MEMORY.
+ *          could not be flushed. NPHD_CANCELLED: as before, and never once the new shard is in
+ *          place. NPHD_READ_ONLY, NPHD_CLOSED, NPHD_OUT_OF_MEMORY.
  */
 NPHD_API nphd_status nphd_sharded_save(nphd_sharded *sharded, const nphd_batch_options *options,
                                        nphd_error *err);
@@ -343,7 +356,8 @@ NPHD_API nphd_status nphd_sharded_drain(nphd_sharded *sharded, uint64_t timeout_
  * at any moment loses nothing; the rest is done by the next call.
  *
  * Returns  NPHD_OK with *out_removed dead entries dropped (may be NULL).
- * Errors   as nphd_sharded_save(); NPHD_CANCELLED: between two shards.
+ * Errors   as nphd_sharded_save(); NPHD_CANCELLED: the shards before are rebuilt, the one under way
+ *          is as it was. options->progress is told of shards.
  */
 NPHD_API nphd_status nphd_sharded_compact(nphd_sharded *sharded, const nphd_batch_options *options,
                                           uint64_t *out_removed, nphd_error *err);
@@ -351,7 +365,15 @@ NPHD_API nphd_status nphd_sharded_compact(nphd_sharded *sharded, const nphd_batc
 /**
  * Make the bloom filter anew from the keys that are present, and save. Does nothing, with
  * *out_keys 0, when the filter is off.
+ *
+ * Errors   as nphd_sharded_save(); NPHD_CANCELLED by options->progress, which is told of
+ * millionths: the filter is the old one, or the new one that is not saved yet. options may be NULL.
  */
+NPHD_API nphd_status nphd_sharded_rebuild_bloom_with(nphd_sharded *sharded,
+                                                     const nphd_batch_options *options,
+                                                     uint64_t *out_keys, nphd_error *err);
+
+/** As nphd_sharded_rebuild_bloom_with(), without options. */
 NPHD_API nphd_status nphd_sharded_rebuild_bloom(nphd_sharded *sharded, uint64_t *out_keys,
                                                 nphd_error *err);
 
@@ -371,9 +393,18 @@ NPHD_API nphd_status nphd_sharded_reset(nphd_sharded *sharded, nphd_error *err);
  * commit of the writer. It waits for the queries and lookups under way, which finish on the state
  * before; what nphd_sharded_search_many() has not begun by then is answered from the new one.
  *
+ * Shapes   options: NULL, or who is asked whether to go on; `threads` replay the journal, 0: as
+ *          many as at opening.
  * Returns  NPHD_OK with *out_changed (may be NULL); nothing happens on a writing handle.
- * Errors   as nphd_sharded_open(); the handle then stays on the state it had.
+ * Errors   as nphd_sharded_open(), NPHD_CANCELLED among them; the handle then stays on the state it
+ *          had, and the next refresh moves it.
+ * Threads  any. options->progress is called by the calling thread.
  */
+NPHD_API nphd_status nphd_sharded_refresh_with(nphd_sharded *sharded,
+                                               const nphd_batch_options *options, bool *out_changed,
+                                               nphd_error *err);
+
+/** As nphd_sharded_refresh_with(), without options. */
 NPHD_API nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed,
                                           nphd_error *err);
 
@@ -382,12 +413,18 @@ NPHD_API nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_chang
  * saves first; a read_only one copies the newest state, whatever another process writes meanwhile.
  * Files are shared by hard links where the file system can, as they never change in place.
  *
- * Shapes   path: a directory that does not exist yet, or is empty.
- * Errors   NPHD_EXISTS: there is something in it. NPHD_BUSY: the files kept changing. Else as
- *          nphd_sharded_save(). What was copied before an error or an interruption stays and does
- *          no harm: until all shards are there it does not open. (In a directory that the reference
- *          saved last nothing lists the shards: there a part of a copy may open.)
+ * Shapes   path: a directory that does not exist yet, or is empty. options: NULL, or who is asked
+ *          whether to go on, and told of millionths.
+ * Errors   NPHD_EXISTS: there is something in it. NPHD_BUSY: the files kept changing.
+ *          NPHD_CANCELLED: what was copied until then is removed, and an empty directory stays.
+ * Else as nphd_sharded_save(). What was copied before an error or an interruption stays and does no
+ * harm: until all shards are there it does not open. (In a directory that the reference saved last
+ * nothing lists the shards: there a part of a copy may open.)
  */
+NPHD_API nphd_status nphd_sharded_snapshot_with(nphd_sharded *sharded, const char *path,
+                                                const nphd_batch_options *options, nphd_error *err);
+
+/** As nphd_sharded_snapshot_with(), without options. */
 NPHD_API nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path,
                                            nphd_error *err);
 
@@ -398,15 +435,44 @@ typedef struct nphd_salvage_report {
     uint64_t files;      /* damaged or missing */
 } nphd_salvage_report;
 
+/** How to salvage. All zero: files of the operating system, nobody is told. */
+typedef struct nphd_salvage_options {
+    size_t struct_size;
+    nphd_damage damage; /* NULL: the log, which goes to standard error, tells of it */
+    void *damage_context;
+    const nphd_io *io;      /* NULL: files of the operating system */
+    nphd_progress progress; /* in millionths of the work */
+    void *progress_context;
+} nphd_salvage_options;
+
+#ifdef __cplusplus
+#define NPHD_SALVAGE_OPTIONS_INIT                                                                  \
+    {                                                                                              \
+        sizeof(nphd_salvage_options), NULL, NULL, NULL, NULL, NULL                                 \
+    }
+#else
+#define NPHD_SALVAGE_OPTIONS_INIT                                                                  \
+    {                                                                                              \
+        .struct_size = sizeof(nphd_salvage_options)                                                \
+    }
+#endif
+
 /**
  * Build a clean directory from what can be read of a damaged one: every vector whose bytes lie in
  * undamaged blocks. Deletions hold as far as they can be read. The source is not changed.
  *
- * Shapes   path: the damaged directory. new_path: does not exist yet, or is empty. damage: called
- *          for each thing that is missing; may be NULL.
+ * Shapes   path: the damaged directory. new_path: does not exist yet, or is empty. options: may be
+ *          NULL; its `damage` is called for each thing that is missing.
  * Errors   NPHD_EXISTS, NPHD_IO, NPHD_NO_SPACE, NPHD_OUT_OF_MEMORY; NPHD_NOT_FOUND: nothing can be
- *          read at all.
+ *          read at all. NPHD_CANCELLED by options->progress. On an error what was made is removed
+ *          again, as far as that is possible, and an empty directory stays.
+ * Threads  any. `damage` and `progress` are called by the calling thread.
  */
+NPHD_API nphd_status nphd_directory_salvage_with(const char *path, const char *new_path,
+                                                 const nphd_salvage_options *options,
+                                                 nphd_salvage_report *out, nphd_error *err);
+
+/** As nphd_directory_salvage_with(), without asking anybody. io and damage may be NULL. */
 NPHD_API nphd_status nphd_directory_salvage(const char *path, const char *new_path,
                                             const nphd_io *io, nphd_damage damage,
                                             void *damage_context, nphd_salvage_report *out,
@@ -537,6 +603,8 @@ typedef struct nphd_directory_report {
  *
  * Returns  NPHD_OK when all is well. Errors: NPHD_CORRUPT: the text names the first damage, and
  *          `damage` is called for each. NPHD_NOT_FOUND, NPHD_IO, NPHD_OUT_OF_MEMORY.
+ *          NPHD_CANCELLED by options->progress, whatever was found until then, which `damage` was
+ *          told of.
  * Threads  any; options->threads workers share each file.
  */
 NPHD_API nphd_status nphd_directory_verify_with(const char *path,

@@ -137,10 +137,19 @@ void nphdi_sink_end(nphdi_block_sink *sink)
     memset(sink, 0, sizeof(*sink));
 }
 
+nphdi_watch nphdi_sink_moment(const nphdi_block_sink *sink)
+{
+    const nphd_batch_options *options = sink->options;
+
+    return nphdi_watch_moment(options != NULL ? options->progress : NULL,
+                              options != NULL ? options->progress_context : NULL, "save",
+                              sink->offset, sink->total);
+}
+
 static nphd_status sink_flush(nphdi_block_sink *sink, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const nphd_batch_options *options = sink->options;
+    nphdi_watch watch;
 
     for (uint64_t at = 0; at < sink->filled; at += NPHDI_TRAILER_BLOCK_BYTES) {
         const uint64_t rest = sink->filled - at;
@@ -159,10 +168,8 @@ static nphd_status sink_flush(nphdi_block_sink *sink, nphd_error *err)
     }
     sink->offset += sink->filled;
     sink->filled = 0;
-    if (options != NULL && options->progress != NULL &&
-        options->progress(options->progress_context, sink->offset, sink->total) != 0) {
-        status = nphdi_fail(err, NPHD_CANCELLED, "save: cancelled by the progress callback");
-    }
+    watch = nphdi_sink_moment(sink);
+    TRY(nphdi_watch_ask(&watch, 1, 1, err));
 done:
     return status;
 }

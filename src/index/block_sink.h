@@ -7,6 +7,7 @@
 #ifndef NPHDI_BLOCK_SINK_H
 #define NPHDI_BLOCK_SINK_H
 
+#include "base/watch.h"
 #include "formats/trailer.h"
 #include "platform/platform.h"
 
@@ -81,5 +82,7 @@ nphd_status nphdi_sink_put_sections(nphdi_block_sink *sink, const nphdi_extra_se
 /* Block checksums, directory and footer; everything before has been put. */
 nphd_status nphdi_sink_finish(nphdi_block_sink *sink, nphdi_trailer *trailer, nphd_error *err);
 void nphdi_sink_end(nphdi_block_sink *sink); /* takes a zero-initialised one */
+/* For what a save does between two bytes. */
+nphdi_watch nphdi_sink_moment(const nphdi_block_sink *sink);
 
 #endif

@@ -171,7 +171,8 @@ bool nphdi_content_mih_is_whole(const nphdi_content *content);
 /* Makes tables of all slots; no slot may change meanwhile. *out is for nphdi_content_mih_set() or
  * nphdi_content_mih_free(), also on failure; NULL: there are tables, or too few slots for any. */
 nphd_status nphdi_content_mih_make(const nphdi_content *content, uint32_t threads,
-                                   nphdi_content_mih **out, nphd_error *err);
+                                   const nphdi_watch *watch, nphdi_content_mih **out,
+                                   nphd_error *err);
 /* Replaces those in memory, by none where `tables` is NULL; nobody may be looking. */
 void nphdi_content_mih_set(nphdi_content *content, nphdi_content_mih *tables);
 void nphdi_content_mih_free(nphdi_content_mih *tables, const nphd_allocator *allocator);

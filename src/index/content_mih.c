@@ -37,7 +37,8 @@ void nphdi_content_mih_free(nphdi_content_mih *tables, const nphd_allocator *all
 }
 
 nphd_status nphdi_content_mih_make(const nphdi_content *content, uint32_t threads,
-                                   nphdi_content_mih **out, nphd_error *err)
+                                   const nphdi_watch *watch, nphdi_content_mih **out,
+                                   nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphd_allocator *allocator = content->allocator;
@@ -60,7 +61,8 @@ nphd_status nphdi_content_mih_make(const nphdi_content *content, uint32_t thread
     const uint64_t bytes = nphdi_mih_bytes(counts, rows.payload_bytes, nphdi_mih_form_new);
     TRY(nphdi_region_reserve(&tables->block, allocator, bytes, bytes, err));
     TRY(nphdi_region_commit(&tables->block, allocator, bytes, err));
-    nphdi_mih_build(&rows, slots, counts, nphdi_mih_form_new, threads, tables->block.base);
+    TRY(nphdi_mih_build(&rows, slots, counts, nphdi_mih_form_new, threads, watch,
+                        tables->block.base, err));
     (void)nphdi_mih_open(&tables->mih, tables->block.base, bytes, rows.payload_bytes, slots);
 done:
     return status;

@@ -12,6 +12,9 @@
 #define CHUNK_BLOCKS 16
 #define CHUNK_BYTES ((uint64_t)CHUNK_BLOCKS * NPHDI_TRAILER_BLOCK_BYTES)
 
+/* Where the parts of the work end, for whom is told how far it is: the reading is most of it. */
+enum { CHUNKS = 7, COUNTS = 8, PLANES = 9, ALL = 10 };
+
 /* The state of one chunk after its reading. */
 typedef struct chunk {
     uint64_t cut;        /* the node that goes on in the next chunk, or NPHDI_NOTHING_CUT */
@@ -30,24 +33,27 @@ typedef struct work {
     _Atomic uint64_t next_chunk;
     _Atomic uint64_t next_part;
     _Atomic uint64_t live;
-    _Atomic bool stopped; /* something cannot be read */
-    nphdi_spinlock lock;  /* of what follows */
-    uint64_t failed_at;   /* the first chunk that could not be read */
+    _Atomic bool stopped; /* something cannot be read, or the caller wants no more */
+    nphdi_watch chunk_watch;
+    nphdi_watch part_watch;
+    nphdi_spinlock lock; /* of what follows */
+    uint64_t failed_at;  /* the first chunk that could not be read */
     nphd_error failed;
     uint64_t broken_at; /* the first chunk, or part of the planes, whose structure does not hold */
 } work;
 
 nphd_status nphdi_source_touch(const nphdi_source *source, uint64_t offset, uint64_t bytes,
-                               nphd_error *err)
+                               const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint8_t passing[16384];
 
-    while (bytes > 0) {
-        const size_t part = bytes < sizeof(passing) ? (size_t)bytes : sizeof(passing);
-        TRY(nphdi_source_read(source, offset, passing, part, err));
-        offset += part;
-        bytes -= part;
+    for (uint64_t done = 0; done < bytes;) {
+        const uint64_t rest = bytes - done;
+        const size_t part = rest < sizeof(passing) ? (size_t)rest : sizeof(passing);
+        TRY(nphdi_watch_ask(watch, done, bytes, err));
+        TRY(nphdi_source_read(source, offset + done, passing, part, err));
+        done += part;
     }
 done:
     return status;
@@ -113,6 +119,18 @@ done:
     return status;
 }
 
+/* Only the calling thread asks; the others stop with it. */
+static bool is_cancelled(work *of, uint32_t worker, const nphdi_watch *watch, uint64_t done,
+                         uint64_t total)
+{
+    nphd_error found = NPHD_ERROR_INIT;
+
+    if (worker == 0 && nphdi_watch_ask(watch, done, total, &found) != NPHD_OK) {
+        note_failed(of, 0, &found);
+    }
+    return atomic_load(&of->stopped);
+}
+
 /* The file once more for a worker of its own. It may have been replaced by another; then, without
  * a word, there is one worker fewer. */
 static bool open_again(const work *of, nphdi_source *out)
@@ -144,8 +162,8 @@ static void run_chunks(void *context, uint32_t worker)
         }
     } else if (worker == 0 || open_again(of, &own)) {
         const nphdi_source *source = own.open ? &own : of->check->source;
-        while (!atomic_load(&of->stopped) &&
-               (number = atomic_fetch_add(&of->next_chunk, 1)) < of->chunk_count) {
+        while ((number = atomic_fetch_add(&of->next_chunk, 1)) < of->chunk_count &&
+               !is_cancelled(of, worker, &of->chunk_watch, number, of->chunk_count)) {
             if (check_chunk(of, source, number, bytes, &found) != NPHD_OK) {
                 note_failed(of, number, &found);
             }
@@ -181,17 +199,35 @@ static void run_parts(void *context, uint32_t worker)
     nphd_error found = NPHD_ERROR_INIT;
     uint64_t number = 0;
 
-    (void)worker;
-    while ((number = atomic_fetch_add(&of->next_part, 1)) < mapped->planes.parts) {
+    while ((number = atomic_fetch_add(&of->next_part, 1)) < mapped->planes.parts &&
+           !is_cancelled(of, worker, &of->part_watch, number, mapped->planes.parts)) {
         if (nphdi_mapped_check_part(mapped, number, &found) != NPHD_OK) {
             note_broken(of, number, &found);
         }
     }
 }
 
+/* Is there any use in looking further? */
+static bool is_sound(const work *of)
+{
+    return of->check->structure.status == NPHD_OK && !atomic_load(&of->stopped);
+}
+
+/* Notes what a check of the rest says. */
+static void note_rest(work *of, nphd_status status, const nphd_error *found)
+{
+    if (status == NPHD_CANCELLED) {
+        note_failed(of, 0, found);
+    } else if (status != NPHD_OK) {
+        note_broken(of, 0, found);
+    }
+}
+
 static void check_rest(work *of)
 {
     nphdi_file_check *check = of->check;
+    const nphdi_watch counts = nphdi_watch_stretch(check->watch, CHUNKS, COUNTS, ALL);
+    const nphdi_watch tables = nphdi_watch_stretch(check->watch, PLANES, ALL, ALL);
     nphd_error found = NPHD_ERROR_INIT;
     uint64_t live = 0;
 
@@ -202,16 +238,15 @@ static void check_rest(work *of)
             note_broken(of, number, &found);
         }
     }
-    if (check->structure.status == NPHD_OK &&
-        nphdi_mapped_check_counts(check->mapped, live + of->live, &found) != NPHD_OK) {
-        note_broken(of, 0, &found);
+    if (is_sound(of)) {
+        note_rest(of, nphdi_mapped_check_counts(check->mapped, live + of->live, &counts, &found),
+                  &found);
     }
-    if (check->structure.status == NPHD_OK && check->mapped->planes.parts > 0) {
+    if (is_sound(of) && check->mapped->planes.parts > 0) {
         nphdi_threads_run(check->threads, run_parts, of);
     }
-    if (check->structure.status == NPHD_OK &&
-        nphdi_mapped_check_mih(check->mapped, &found) != NPHD_OK) {
-        note_broken(of, 0, &found);
+    if (is_sound(of)) {
+        note_rest(of, nphdi_mapped_check_mih(check->mapped, &tables, &found), &found);
     }
 }
 
@@ -229,6 +264,8 @@ nphd_status nphdi_file_check_run(nphdi_file_check *check, nphd_error *err)
     of.covered = sums->offset;
     of.checksum_bytes = sums->bytes;
     of.chunk_count = (of.covered + CHUNK_BYTES - 1) / CHUNK_BYTES;
+    of.chunk_watch = nphdi_watch_stretch(check->watch, 0, CHUNKS, ALL);
+    of.part_watch = nphdi_watch_stretch(check->watch, COUNTS, PLANES, ALL);
     of.failed_at = UINT64_MAX;
     of.broken_at = UINT64_MAX;
     TRY(nphdi_source_checksums(check->source, check->trailer, check->allocator, &of.checksums,
@@ -238,11 +275,12 @@ nphd_status nphdi_file_check_run(nphdi_file_check *check, nphd_error *err)
                       run_chunks, &of);
     check->blocks = nphdi_trailer_blocks(of.covered);
     tell_damage(&of);
+    if (of.failed_at == UINT64_MAX && check->mapped != NULL) {
+        check_rest(&of);
+    }
     if (of.failed_at != UINT64_MAX) {
         nphdi_error_copy(err, &of.failed);
         status = of.failed.status;
-    } else if (check->mapped != NULL) {
-        check_rest(&of);
     }
 done:
     nphdi_free(check->allocator, of.chunks, of.chunk_count, sizeof(*of.chunks));

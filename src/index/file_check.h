@@ -18,6 +18,7 @@ typedef struct nphdi_file_check {
     uint32_t threads;   /* 0 and 1: the calling thread alone */
     nphd_damage damage; /* called for each damaged block, in their order, by the calling thread */
     void *damage_context;
+    const nphdi_watch *watch; /* asked by the calling thread; NULL: nobody is */
     /* what was found */
     uint64_t blocks;
     uint64_t damaged;
@@ -25,12 +26,12 @@ typedef struct nphdi_file_check {
 } nphdi_file_check;
 
 /* Fills in what was found, also when it fails. Errors: as for reading; NPHD_CORRUPT: the checksums
- * do not match their own. */
+ * do not match their own; NPHD_CANCELLED. */
 nphd_status nphdi_file_check_run(nphdi_file_check *check, nphd_error *err);
 
 /* Reads a range and forgets it, so that a device that cannot be read is an error here and not a
  * signal where the mapping is used. */
 nphd_status nphdi_source_touch(const nphdi_source *source, uint64_t offset, uint64_t bytes,
-                               nphd_error *err);
+                               const nphdi_watch *watch, nphd_error *err);
 
 #endif

@@ -2,12 +2,15 @@
  * of the structure checked. A load that fails leaves the index as it was. */
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/watch.h"
 #include "index/index_internal.h"
 
 #include <string.h>
 
-/* Slots between two calls of the progress callback. */
-#define PROGRESS_SLOTS 65536
+/* Parts of the work, for whom is told how far it is: the map of the keys takes about as long as a
+ * ninth of the reading. */
+#define READING 9
+#define ALL 10
 
 /* ---- levels and nodes ---- */
 
@@ -17,7 +20,6 @@ typedef struct load {
     const char *name;
     const nphdi_usearch_head *head;
     nphdi_content *content;
-    const nphd_open_options *options;
     uint8_t *list; /* bytes of one list */
     uint64_t list_bytes;
 } load;
@@ -138,11 +140,6 @@ static nphd_status load_nodes(load *from, uint64_t *live, nphd_error *err)
     TRY(nphdi_alloc(from->content->allocator, from->list_bytes, 1, &from->list, err));
     for (uint64_t slot = 0; slot < slots; slot++) {
         TRY(load_node(from, (uint32_t)slot, live, err));
-        if (from->options->progress != NULL && slot % PROGRESS_SLOTS == 0 &&
-            from->options->progress(from->options->progress_context, slot, slots) != 0) {
-            return nphdi_fail(err, NPHD_CANCELLED, "%s: cancelled by the progress callback",
-                              from->name);
-        }
     }
     if (slots > 0) {
         atomic_store(&from->content->graph.top,
@@ -185,13 +182,15 @@ done:
     return status;
 }
 
-static nphd_status publish_all(nphdi_content *content, uint64_t live, nphd_error *err)
+static nphd_status publish_all(nphdi_content *content, uint64_t live, const nphdi_watch *watch,
+                               nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = atomic_load(&content->slots);
 
     TRY(nphdi_content_reserve_map(content, live, err));
     for (uint64_t slot = 0; slot < slots; slot++) {
+        TRY(nphdi_watch_loop(watch, slot, slots, err));
         if (nphdi_content_is_stored(content, (uint32_t)slot)) {
             nphdi_content_publish(content, (uint32_t)slot);
         }
@@ -208,19 +207,23 @@ nphd_status nphdi_content_read(const nphdi_source *source, const nphdi_usearch_h
     nphd_status status = NPHD_OK;
     load from;
     uint64_t live = 0;
+    const nphdi_watch whole = {
+        options->progress, options->progress_context, source->name, head->slots, 0, head->slots};
+    const nphdi_watch reading = nphdi_watch_stretch(&whole, 0, READING, ALL);
+    const nphdi_watch publishing = nphdi_watch_stretch(&whole, READING, ALL, ALL);
 
     *out = NULL;
     memset(&from, 0, sizeof(from));
     from.name = source->name;
     from.head = head;
-    from.options = options;
     TRY(nphdi_content_create(shape, false, allocator, &from.content, err));
     TRY(nphdi_block_reader_begin(&from.reader, source, trailer, allocator, err));
+    from.reader.watch = &reading;
     TRY(load_rows(&from, err));
     TRY(load_levels(&from, source->bytes, err));
     TRY(load_nodes(&from, &live, err));
     TRY(load_end(&from, trailer, live, err));
-    TRY(publish_all(from.content, live, err));
+    TRY(publish_all(from.content, live, &publishing, err));
     from.content->next_automatic = trailer != NULL ? trailer->next_automatic_key : head->slots;
     *out = from.content;
     from.content = NULL;

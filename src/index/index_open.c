@@ -1,6 +1,7 @@
 /* Opening a file or a buffer: what the caller expects of it, and then its content, read into memory
  * or mapped. */
 #include "base/error.h"
+#include "base/watch.h"
 #include "index/index_internal.h"
 #include "index/index_unit.h"
 
@@ -114,15 +115,19 @@ static nphd_status open_view(const nphd_index *index, const nphdi_source *source
 {
     nphd_status status = NPHD_OK;
     nphdi_content *content = NULL;
+    const nphdi_watch whole =
+        nphdi_watch_whole(options->progress, options->progress_context, source->name);
+    const nphdi_watch blocks = nphdi_watch_part(&whole, 0, 2);
+    const nphdi_watch structure = nphdi_watch_part(&whole, 1, 2);
 
     if (options->verify && from->has_trailer) {
-        TRY(nphdi_source_verify(source, &from->trailer, index->allocator, err));
+        TRY(nphdi_source_verify(source, &from->trailer, index->allocator, &blocks, err));
     }
     TRY(nphdi_content_create(&from->shape, true, index->allocator, &content, err));
     TRY(nphdi_mapped_open(&content->mapped, source, &from->head, &from->trailer, from->has_trailer,
                           index->allocator, err));
     if (options->verify) {
-        TRY(nphdi_mapped_check(&content->mapped, err));
+        TRY(nphdi_mapped_check(&content->mapped, &structure, err));
     }
     content->next_automatic =
         from->has_trailer ? from->trailer.next_automatic_key : from->head.slots;

@@ -135,7 +135,8 @@ done:
 
 /* A view is written as it is, once it is known to be whole: damage must not be written anew under
  * fresh checksums. Of a reference file only the structure can be known. */
-static nphd_status check_view(const nphdi_content *content, nphd_error *err)
+static nphd_status check_view(const nphdi_content *content, const nphdi_watch *watch,
+                              nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphdi_mapped *mapped = &content->mapped;
@@ -144,9 +145,9 @@ static nphd_status check_view(const nphdi_content *content, nphd_error *err)
     nphdi_source_of_memory(&source, mapped->base, mapped->bytes);
     source.name = nphdi_content_name(content);
     if (mapped->has_trailer) {
-        TRY(nphdi_source_verify(&source, &mapped->trailer, content->allocator, err));
+        TRY(nphdi_source_verify(&source, &mapped->trailer, content->allocator, watch, err));
     }
-    TRY(nphdi_mapped_check(mapped, err));
+    TRY(nphdi_mapped_check(mapped, watch, err));
 done:
     return status;
 }
@@ -374,7 +375,8 @@ static nphd_status put_foreign(nphdi_block_sink *to, const nphdi_content *conten
     uint8_t head_bytes[NPHDI_USEARCH_HEAD_BYTES];
 
     if (content->view) {
-        TRY(check_view(content, err));
+        const nphdi_watch watch = nphdi_sink_moment(to);
+        TRY(check_view(content, &watch, err));
     }
     fill_head(content, stored, &head);
     nphdi_usearch_encode_matrix(&head, matrix);

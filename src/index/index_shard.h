@@ -129,7 +129,8 @@ static inline uint32_t nphdi_search_variants(const nphd_search_options *options)
 }
 
 /* nphd_index_prepare() without planes. */
-nphd_status nphdi_index_make_tables(nphd_index *index, uint32_t threads, nphd_error *err);
+nphd_status nphdi_index_make_tables(nphd_index *index, uint32_t threads, const nphdi_watch *watch,
+                                    nphd_error *err);
 
 /* Do hash tables cover every vector? */
 bool nphdi_index_has_tables(nphd_index *index);

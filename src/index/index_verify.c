@@ -7,6 +7,9 @@
 
 #define PLANES_HEAD_BYTES 1024 /* a number for each length (format.md section 2.4) */
 
+/* Where the parts of the work end, for whom is told how far it is. */
+enum { TABLES = 1, LEVELS = 2, ALL = 20 };
+
 /* ---- metadata ---- */
 
 static nphd_status read_metadata(const nphdi_source *source, nphd_metadata *out, nphd_error *err)
@@ -108,6 +111,7 @@ typedef struct verification {
     const nphdi_source *source;
     const nphd_verify_options *options;
     const nphd_allocator *allocator;
+    nphdi_watch watch;
     nphd_verify_report report;
     nphd_status first_status; /* of the first damage */
     nphd_error *err;          /* holds its text */
@@ -130,6 +134,7 @@ static nphd_status verify_blocks(verification *work, const nphdi_trailer *traile
                                  const nphdi_mapped *mapped, nphd_error *found)
 {
     nphd_status status = NPHD_OK;
+    const nphdi_watch watch = nphdi_watch_stretch(&work->watch, LEVELS, ALL, ALL);
     nphdi_file_check check;
 
     memset(&check, 0, sizeof(check));
@@ -140,6 +145,7 @@ static nphd_status verify_blocks(verification *work, const nphdi_trailer *traile
     check.threads = work->options->threads;
     check.damage = note_damage;
     check.damage_context = work;
+    check.watch = &watch;
     status = nphdi_file_check_run(&check, found);
     work->report.blocks = check.blocks;
     work->report.damaged = check.damaged;
@@ -150,9 +156,11 @@ static nphd_status verify_blocks(verification *work, const nphdi_trailer *traile
     return status;
 }
 
-/* Headers that cannot be used may be damaged ones: then their block tells. */
-static void verify_blocks_alone(verification *work)
+/* Headers that cannot be used may be damaged ones: then their block tells. Only NPHD_CANCELLED is
+ * an error of its own. */
+static nphd_status verify_blocks_alone(verification *work, nphd_error *err)
 {
+    nphd_status status = NPHD_OK;
     nphdi_trailer trailer;
     nphd_error found = NPHD_ERROR_INIT;
     bool has_trailer = false;
@@ -160,8 +168,13 @@ static void verify_blocks_alone(verification *work)
     if (nphdi_source_trailer(work->source, &trailer, &has_trailer, &found) == NPHD_OK &&
         has_trailer) {
         work->report.checksums = true;
-        (void)verify_blocks(work, &trailer, NULL, &found);
+        status = verify_blocks(work, &trailer, NULL, &found);
     }
+    if (status != NPHD_CANCELLED) {
+        return NPHD_OK;
+    }
+    nphdi_error_copy(err, &found);
+    return status;
 }
 
 /* Reads what opening looks at in the mapping, and what nodes are compared with as the file is read:
@@ -170,8 +183,9 @@ static nphd_status touch_tables(const verification *work, const nphdi_usearch_he
                                 const nphdi_trailer *trailer, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    const nphdi_watch watch = nphdi_watch_stretch(&work->watch, 0, TABLES, ALL);
 
-    TRY(nphdi_source_touch(work->source, head->levels_offset, 2 * head->slots, err));
+    TRY(nphdi_source_touch(work->source, head->levels_offset, 2 * head->slots, NULL, err));
     for (uint32_t i = 0; i < trailer->section_count; i++) {
         const nphdi_trailer_section *section = &trailer->sections[i];
         const bool planes = section->id == NPHDI_SECTION_PLANES;
@@ -181,7 +195,7 @@ static nphd_status touch_tables(const verification *work, const nphdi_usearch_he
             TRY(nphdi_source_touch(work->source, section->offset,
                                    planes && section->bytes > PLANES_HEAD_BYTES ? PLANES_HEAD_BYTES
                                                                                 : section->bytes,
-                                   err));
+                                   &watch, err));
         }
     }
 done:
@@ -193,6 +207,7 @@ static nphd_status verify_ours(verification *work, const nphdi_usearch_head *hea
 {
     nphd_status status = NPHD_OK;
     nphd_error why = NPHD_ERROR_INIT;
+    const nphdi_watch watch = nphdi_watch_stretch(&work->watch, TABLES, LEVELS, ALL);
     nphd_status structure;
     nphdi_mapped mapped;
 
@@ -205,9 +220,11 @@ static nphd_status verify_ours(verification *work, const nphdi_usearch_head *hea
     }
     if (structure == NPHD_OK) {
         work->report.slots = head->slots;
-        structure = nphdi_mapped_check_levels(&mapped, &why);
+        structure = nphdi_mapped_check_levels(&mapped, &watch, &why);
     }
-    TRY(verify_blocks(work, trailer, structure == NPHD_OK ? &mapped : NULL, found));
+    TRY(structure == NPHD_CANCELLED
+            ? NPHD_OK
+            : verify_blocks(work, trailer, structure == NPHD_OK ? &mapped : NULL, found));
     if (structure != NPHD_OK) {
         nphdi_error_copy(found, &why);
         status = structure;
@@ -222,14 +239,16 @@ static nphd_status verify_reference(verification *work, const nphdi_usearch_head
                                     const nphdi_trailer *trailer, nphd_error *found)
 {
     nphd_status status = NPHD_OK;
+    const nphdi_watch reading = nphdi_watch_part(&work->watch, 0, 2);
+    const nphdi_watch checking = nphdi_watch_part(&work->watch, 1, 2);
     nphdi_mapped mapped;
 
     memset(&mapped, 0, sizeof(mapped));
     TRY(nphdi_usearch_check_supported(work->source->name, head, found));
-    TRY(nphdi_source_touch(work->source, 0, work->source->bytes, found));
+    TRY(nphdi_source_touch(work->source, 0, work->source->bytes, &reading, found));
     TRY(nphdi_mapped_open(&mapped, work->source, head, trailer, false, work->allocator, found));
     work->report.slots = head->slots;
-    TRY(nphdi_mapped_check(&mapped, found));
+    TRY(nphdi_mapped_check(&mapped, &checking, found));
 done:
     nphdi_mapped_close(&mapped);
     return status;
@@ -244,7 +263,9 @@ static nphd_status verify_source(verification *work, nphd_error *found)
 
     status = nphdi_source_headers(work->source, &head, &trailer, &has_trailer, found);
     if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
-        verify_blocks_alone(work);
+        const nphd_status headers = status;
+        TRY(verify_blocks_alone(work, found));
+        status = headers;
     }
     TRY(status);
     work->report.checksums = has_trailer;
@@ -272,6 +293,7 @@ nphd_status nphd_file_verify_with(const char *path, const nphd_verify_options *o
     work.err = err;
     TRY(nphdi_options_read(options, sizeof(known), &known, "verify", err));
     TRY(nphdi_check_path(path, err));
+    work.watch = nphdi_watch_whole(known.progress, known.progress_context, path);
     status =
         nphdi_source_open(&source, known.io == NULL ? nphdi_io_posix() : known.io, path, &found);
     if (status == NPHD_OK) {
@@ -280,10 +302,11 @@ nphd_status nphd_file_verify_with(const char *path, const nphd_verify_options *o
     }
     if (status == NPHD_CORRUPT) {
         note_damage(&work, found.text);
-    } else if (status != NPHD_OK && work.first_status == NPHD_OK) {
+    } else if (status == NPHD_CANCELLED || (status != NPHD_OK && work.first_status == NPHD_OK)) {
         nphdi_error_copy(err, &found);
     }
-    status = work.first_status != NPHD_OK ? work.first_status : status;
+    /* what was found counts, but for who did not want to hear all of it */
+    status = work.first_status != NPHD_OK && status != NPHD_CANCELLED ? work.first_status : status;
 done:
     if (out != NULL) {
         *out = work.report;

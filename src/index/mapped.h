@@ -85,13 +85,15 @@ nphd_status nphdi_mapped_live(nphdi_mapped *mapped, uint64_t *out, nphd_error *e
 
 /* Goes over the whole structure: levels, node places, keys, counts, links, and that the trailer's
  * tables say the same. Errors: NPHD_CORRUPT, naming node and check. */
-nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err);
+nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, const nphdi_watch *watch,
+                               nphd_error *err);
 
 /* The same in parts, in this order; all but the first need that those before found nothing. Nodes
  * and planes may be checked by several threads, each range by one. */
 
 /* Levels, the node directory, and that the nodes fill their place. */
-nphd_status nphdi_mapped_check_levels(const nphdi_mapped *mapped, nphd_error *err);
+nphd_status nphdi_mapped_check_levels(const nphdi_mapped *mapped, const nphdi_watch *watch,
+                                      nphd_error *err);
 
 /* Bytes of the file, in the mapping or as they were read. */
 typedef struct nphdi_piece {
@@ -111,7 +113,7 @@ nphd_status nphdi_mapped_check_cut(const nphdi_mapped *mapped, uint64_t slot, ui
 
 /* The trailer's numbers against all live nodes. */
 nphd_status nphdi_mapped_check_counts(const nphdi_mapped *mapped, uint64_t live_count,
-                                      nphd_error *err);
+                                      const nphdi_watch *watch, nphd_error *err);
 
 /* A part of the planes against the rows; number < mapped->planes.parts. That every slot has one
  * entry follows from all parts together: there are as many entries as slots, they ascend inside a
@@ -119,7 +121,8 @@ nphd_status nphdi_mapped_check_counts(const nphdi_mapped *mapped, uint64_t live_
 nphd_status nphdi_mapped_check_part(const nphdi_mapped *mapped, uint64_t number, nphd_error *err);
 
 /* The hash tables, if there are any, against the rows. */
-nphd_status nphdi_mapped_check_mih(const nphdi_mapped *mapped, nphd_error *err);
+nphd_status nphdi_mapped_check_mih(const nphdi_mapped *mapped, const nphdi_watch *watch,
+                                   nphd_error *err);
 
 nphd_status nphdi_mapped_broken(const nphdi_mapped *mapped, uint64_t slot, nphd_error *err);
 

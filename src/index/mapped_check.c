@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/seeded_bug.h"
+#include "base/watch.h"
 #include "index/key_map.h"
 #include "index/mapped.h"
 
@@ -63,7 +64,8 @@ static nphd_status check_places(const nphdi_mapped *mapped, uint64_t first, uint
     return NPHD_OK;
 }
 
-nphd_status nphdi_mapped_check_levels(const nphdi_mapped *mapped, nphd_error *err)
+nphd_status nphdi_mapped_check_levels(const nphdi_mapped *mapped, const nphdi_watch *watch,
+                                      nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const nphdi_node_shape *shape = &mapped->head.node;
@@ -77,6 +79,7 @@ nphd_status nphdi_mapped_check_levels(const nphdi_mapped *mapped, nphd_error *er
         const uint64_t count = slots_of_record(mapped, slot);
         uint8_t made[NPHDI_DIRECTORY_RECORD_BYTES];
         bool negative = false;
+        TRY(nphdi_watch_loop(watch, slot, mapped->head.slots, err));
         const uint64_t more =
             nphdi_directory_encode(mapped->levels + 2 * slot, count, lists, made, &negative);
         if (negative) {
@@ -345,124 +348,5 @@ nphd_status nphdi_mapped_check_cut(const nphdi_mapped *mapped, uint64_t slot, ui
     TRY(check_probes(&pass, err));
 done:
     *live += pass.live;
-    return status;
-}
-
-/* ---- the tables against the nodes ---- */
-
-/* Since every live slot is led to, as many entries as live slots are those and no others. */
-static nphd_status check_table_entries(const nphdi_mapped *mapped, uint64_t live_count,
-                                       nphd_error *err)
-{
-    uint64_t entries = 0;
-
-    for (uint64_t place = 0; place < mapped->trailer_table.room; place++) {
-        const uint32_t entry = nphdi_get32(mapped->trailer_table.places + 4 * place);
-        entries += entry == NPHDI_SLOT_TABLE_FREE ? 0 : 1;
-    }
-    if (entries != live_count) {
-        return nphdi_fail(
-            err, NPHD_CORRUPT, "%s: trailer: the key table has %llu entries for %llu vectors",
-            mapped->name, (unsigned long long)entries, (unsigned long long)live_count);
-    }
-    return NPHD_OK;
-}
-
-nphd_status nphdi_mapped_check_mih(const nphdi_mapped *mapped, nphd_error *err)
-{
-    const uint32_t prefix_bytes = nphdi_mapped_prefix_bytes(mapped);
-    const nphdi_rows rows = {mapped->base + mapped->head.rows_offset, mapped->head.row_bytes,
-                             (uint32_t)mapped->head.row_bytes - prefix_bytes, prefix_bytes};
-
-    if (mapped->mih != NULL && !nphdi_mih_check(mapped->mih, &rows)) {
-        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: the hash tables do not fit the rows",
-                          mapped->name);
-    }
-    return NPHD_OK;
-}
-
-nphd_status nphdi_mapped_check_counts(const nphdi_mapped *mapped, uint64_t live_count,
-                                      nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-
-    if (mapped->has_trailer && live_count != mapped->trailer.live) {
-        return nphdi_fail(err, NPHD_CORRUPT, "%s: trailer: %llu vectors, but %llu keys",
-                          mapped->name, (unsigned long long)mapped->trailer.live,
-                          (unsigned long long)live_count);
-    }
-    if (mapped->trailer_table.places != NULL) {
-        TRY(check_table_entries(mapped, live_count, err));
-    }
-done:
-    return status;
-}
-
-/* What row `slot` is in planes, at a place of a part. */
-static bool part_has_row(const nphdi_mapped *mapped, const nphdi_planes_part *part, uint64_t at,
-                         uint32_t slot)
-{
-    const bool has_length = mapped->head.metric_code == NPHDI_METRIC_CODE_NPHD;
-    const uint8_t *row = mapped->base + mapped->head.rows_offset + slot * mapped->head.row_bytes;
-    const uint32_t payload_bytes = (uint32_t)mapped->head.row_bytes - (has_length ? 1 : 0);
-    const uint32_t length = has_length && row[0] < payload_bytes ? row[0] : payload_bytes;
-    const uint8_t *words = part->words + 8 * at;
-    uint64_t differing = 0;
-
-    if (length != part->length) {
-        return false;
-    }
-    row += has_length ? 1 : 0;
-    for (uint32_t left = length / 8; left > 0; left--) {
-        differing |= nphdi_get64(row) ^ nphdi_get64(words);
-        row += 8;
-        words += 8 * part->stride;
-    }
-    if (length % 8 != 0) {
-        uint8_t last[8] = {0};
-        memcpy(last, row, length % 8);
-        differing |= nphdi_get64(last) ^ nphdi_get64(words);
-    }
-    return differing == 0;
-}
-
-nphd_status nphdi_mapped_check_part(const nphdi_mapped *mapped, uint64_t number, nphd_error *err)
-{
-    const nphdi_planes_part part = nphdi_image_part(&mapped->planes, number);
-    uint64_t least = 0;
-
-    if (number > 0) {
-        const nphdi_planes_part before = nphdi_image_part(&mapped->planes, number - 1);
-        if (before.length == part.length) {
-            least = (uint64_t)nphdi_get32(before.slots + 4 * ((size_t)before.vectors - 1)) + 1;
-        }
-    }
-    for (uint64_t at = 0; at < part.vectors; at++) {
-        const uint32_t slot = nphdi_get32(part.slots + 4 * at);
-        if (slot < least || slot >= mapped->head.slots || !part_has_row(mapped, &part, at, slot)) {
-            return nphdi_fail(
-                err, NPHD_CORRUPT, "%s: trailer: planes: entry %llu of part %llu is not row %u",
-                mapped->name, (unsigned long long)at, (unsigned long long)number, slot);
-        }
-        least = (uint64_t)slot + 1;
-    }
-    return NPHD_OK;
-}
-
-nphd_status nphdi_mapped_check(const nphdi_mapped *mapped, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    const nphdi_piece nodes = {mapped->nodes, mapped->head.nodes_offset, mapped->nodes_bytes};
-    uint64_t live = 0;
-    uint64_t cut;
-
-    TRY(nphdi_mapped_check_levels(mapped, err));
-    TRY(nphdi_mapped_check_nodes(mapped, &nodes, &live, &cut, err));
-    TRY(nphdi_mapped_check_counts(mapped, live, err));
-    for (uint64_t number = 0; number < mapped->planes.parts; number++) {
-        TRY(nphdi_mapped_check_part(mapped, number, err));
-    }
-    TRY(nphdi_mapped_check_mih(mapped, err));
-done:
     return status;
 }

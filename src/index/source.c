@@ -253,6 +253,7 @@ static nphd_status read_block(const nphdi_block_reader *reader, uint64_t offset,
     const uint64_t bytes = block_bytes_at(reader, offset);
     const uint64_t number = offset / NPHDI_TRAILER_BLOCK_BYTES;
 
+    TRY(nphdi_watch_ask(reader->watch, offset, reader->covered, err));
     TRY(nphdi_source_read(reader->source, offset, to, (size_t)bytes, err));
     if (reader->trailer != NULL && nphdi_kernels_get()->checksum(to, (size_t)bytes) !=
                                        nphdi_get64(reader->checksums + 8 * number)) {
@@ -307,12 +308,14 @@ done:
 }
 
 nphd_status nphdi_source_verify(const nphdi_source *source, const nphdi_trailer *trailer,
-                                const nphd_allocator *allocator, nphd_error *err)
+                                const nphd_allocator *allocator, const nphdi_watch *watch,
+                                nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_block_reader reader;
 
     TRY(nphdi_block_reader_begin(&reader, source, trailer, allocator, err));
+    reader.watch = watch;
     status = nphdi_block_reader_take(&reader, NULL, reader.covered, err);
     nphdi_block_reader_end(&reader);
 done:

@@ -2,6 +2,7 @@
 #ifndef NPHDI_SOURCE_H
 #define NPHDI_SOURCE_H
 
+#include "base/watch.h"
 #include "formats/trailer.h"
 #include "formats/usearch_format.h"
 #include "platform/platform.h"
@@ -62,8 +63,9 @@ typedef struct nphdi_block_reader {
     uint64_t covered; /* bytes that blocks cover */
     uint8_t *block;
     uint64_t block_start;
-    uint64_t block_bytes; /* in `block` */
-    uint64_t offset;      /* of the next byte handed out */
+    uint64_t block_bytes;     /* in `block` */
+    uint64_t offset;          /* of the next byte handed out */
+    const nphdi_watch *watch; /* asked for each block, by its place in the file; NULL: nobody is */
 } nphdi_block_reader;
 
 nphd_status nphdi_block_reader_begin(nphdi_block_reader *reader, const nphdi_source *source,
@@ -82,6 +84,7 @@ void nphdi_block_reader_end(nphdi_block_reader *reader);
 
 /* Reads every block against its checksum. */
 nphd_status nphdi_source_verify(const nphdi_source *source, const nphdi_trailer *trailer,
-                                const nphd_allocator *allocator, nphd_error *err);
+                                const nphd_allocator *allocator, const nphdi_watch *watch,
+                                nphd_error *err);
 
 #endif

@@ -2,6 +2,7 @@
 #include "scan/mih.h"
 
 #include "base/bytes.h"
+#include "base/error.h"
 #include "platform/platform.h"
 
 #include <stdatomic.h>
@@ -168,7 +169,10 @@ typedef struct build {
     const nphdi_rows *rows;
     uint64_t slots;
     const nphdi_mih *mih;
+    const nphdi_watch *watch;
     _Atomic uint32_t next;
+    _Atomic bool cancelled;
+    nphd_error *err; /* of the calling thread */
 } build;
 
 /* The next rows that have the chunk, from *slot on. */
@@ -189,10 +193,28 @@ static size_t next_values(const build *of, const nphdi_mih_table *table, uint64_
     return count;
 }
 
+/* Of a table, whose slots are gone through twice; false: the caller wants no more. A table that was
+ * given up is of no use. */
+static bool goes_on(build *of, uint32_t worker, const nphdi_watch *watch, uint64_t done,
+                    uint64_t *asked)
+{
+    if (done >= *asked) {
+        *asked = done + NPHDI_WATCH_EVERY;
+        if (worker == 0 && !atomic_load(&of->cancelled) &&
+            nphdi_watch_ask(watch, done, 2 * of->slots, of->err) != NPHD_OK) {
+            atomic_store(&of->cancelled, true);
+        }
+        return !atomic_load(&of->cancelled);
+    }
+    return true;
+}
+
 /* Sorts by counting: how many slots each value has, where they begin, and each to its place, which
  * moves every beginning to that of the value behind. */
-static void build_table(const build *of, const nphdi_mih_table *table)
+static void build_table(build *of, uint32_t worker, uint32_t number)
 {
+    const nphdi_mih_table *table = &of->mih->tables[number];
+    const nphdi_watch watch = nphdi_watch_part(of->watch, number, of->mih->table_count);
     uint8_t *starts = (uint8_t *)(uintptr_t)table->starts;
     uint8_t *places = (uint8_t *)(uintptr_t)table->slots;
     uint8_t *beside = (uint8_t *)(uintptr_t)table->beside;
@@ -200,8 +222,9 @@ static void build_table(const build *of, const nphdi_mih_table *table)
     uint32_t slots[AHEAD];
     uint32_t values[AHEAD];
     uint32_t before = 0;
+    uint64_t asked = 0;
 
-    for (uint64_t slot = 0; slot < of->slots;) {
+    for (uint64_t slot = 0; slot < of->slots && goes_on(of, worker, &watch, slot, &asked);) {
         const size_t count = next_values(of, table, &slot, slots, values);
         for (size_t i = 0; i < count; i++) {
             uint8_t *start = starts + 4 * (uint64_t)values[i];
@@ -213,7 +236,9 @@ static void build_table(const build *of, const nphdi_mih_table *table)
         nphdi_put32(starts + 4 * value, before);
         before += some;
     }
-    for (uint64_t slot = 0; slot < of->slots;) {
+    asked = 0;
+    for (uint64_t slot = 0;
+         slot < of->slots && goes_on(of, worker, &watch, of->slots + slot, &asked);) {
         const size_t count = next_values(of, table, &slot, slots, values);
         for (size_t i = 0; i < count; i++) {
             const uint64_t at = nphdi_get32(starts + 4 * (uint64_t)values[i]);
@@ -240,18 +265,18 @@ static void build_worker(void *context, uint32_t worker)
 {
     build *of = context;
 
-    (void)worker;
-    for (;;) {
+    while (!atomic_load(&of->cancelled)) {
         const uint32_t number = atomic_fetch_add(&of->next, 1);
         if (number >= of->mih->table_count) {
             return;
         }
-        build_table(of, &of->mih->tables[number]);
+        build_table(of, worker, number);
     }
 }
 
-void nphdi_mih_build(const nphdi_rows *rows, uint64_t slots, const uint32_t *counts,
-                     nphdi_mih_form form, uint32_t threads, uint8_t *out)
+nphd_status nphdi_mih_build(const nphdi_rows *rows, uint64_t slots, const uint32_t *counts,
+                            nphdi_mih_form form, uint32_t threads, const nphdi_watch *watch,
+                            uint8_t *out, nphd_error *err)
 {
     nphdi_mih mih;
     build of;
@@ -267,8 +292,12 @@ void nphdi_mih_build(const nphdi_rows *rows, uint64_t slots, const uint32_t *cou
     of.rows = rows;
     of.slots = slots;
     of.mih = &mih;
+    of.watch = watch;
+    of.err = err;
     atomic_init(&of.next, 0);
+    atomic_init(&of.cancelled, false);
     nphdi_threads_run(threads < 1 ? 1 : threads, build_worker, &of);
+    return atomic_load(&of.cancelled) ? NPHD_CANCELLED : NPHD_OK;
 }
 
 /* ---- opening and checking ---- */
@@ -300,16 +329,23 @@ bool nphdi_mih_open(nphdi_mih *mih, const uint8_t *block, uint64_t bytes, uint32
     return mih->bytes == bytes;
 }
 
-static bool check_table(const nphdi_mih *mih, const nphdi_mih_table *table, const nphdi_rows *rows)
+static nphd_status check_table(const nphdi_mih *mih, const nphdi_mih_table *table,
+                               const nphdi_rows *rows, const nphdi_watch *watch, nphd_error *err)
 {
+    nphd_status status = NPHD_OK;
     const uint64_t values_count = table->values;
+    uint64_t asked = 0;
     uint32_t at = 0;
 
     for (uint64_t value = 0; value < values_count; value++) {
+        if (value + at >= asked) {
+            TRY(nphdi_watch_ask(watch, value + at, values_count + table->entries, err));
+            asked = value + at + NPHDI_WATCH_EVERY;
+        }
         const uint32_t end = nphdi_get32(table->starts + 4 * (value + 1));
         uint64_t least = 0;
         if (nphdi_get32(table->starts + 4 * value) != at || end < at || end > table->entries) {
-            return false;
+            return NPHD_CORRUPT;
         }
         for (; at < end; at++) {
             const uint32_t slot = nphdi_get32(table->slots + 4 * (uint64_t)at);
@@ -318,27 +354,31 @@ static bool check_table(const nphdi_mih *mih, const nphdi_mih_table *table, cons
                 value_of(rows, table, slot) != value ||
                 (table->beside != NULL &&
                  nphdi_get16(table->beside + 2 * (uint64_t)at) != beside_of(rows, table, slot))) {
-                return false;
+                return NPHD_CORRUPT;
             }
             least = (uint64_t)slot + 1;
         }
     }
-    return at == table->entries;
+    status = at == table->entries ? NPHD_OK : NPHD_CORRUPT;
+done:
+    return status;
 }
 
 /* A table has as many entries as there are vectors with its chunk, all different: each is there. */
-bool nphdi_mih_check(const nphdi_mih *mih, const nphdi_rows *rows)
+nphd_status nphdi_mih_check(const nphdi_mih *mih, const nphdi_rows *rows, const nphdi_watch *watch,
+                            nphd_error *err)
 {
+    nphd_status status = NPHD_OK;
     uint32_t counts[NPHDI_MIH_LENGTHS];
 
     nphdi_mih_count(rows, mih->covered, counts);
     if (memcmp(counts, mih->counts, sizeof(counts)) != 0) {
-        return false;
+        return NPHD_CORRUPT;
     }
     for (uint32_t i = 0; i < mih->table_count; i++) {
-        if (!check_table(mih, &mih->tables[i], rows)) {
-            return false;
-        }
+        const nphdi_watch part = nphdi_watch_part(watch, i, mih->table_count);
+        TRY(check_table(mih, &mih->tables[i], rows, &part, err));
     }
-    return true;
+done:
+    return status;
 }

@@ -26,6 +26,7 @@
 #define NPHDI_MIH_H
 
 #include "base/memory.h"
+#include "base/watch.h"
 #include "kernels/kernels.h"
 #include "scan/scan.h"
 
@@ -85,17 +86,20 @@ uint64_t nphdi_mih_bytes(const uint32_t *counts, uint32_t payload_bytes, nphdi_m
 
 void nphdi_mih_count(const nphdi_rows *rows, uint64_t slots, uint32_t *counts);
 
-/* Writes the block into `out`, zeroed and of nphdi_mih_bytes(). `threads` workers take tables. */
-void nphdi_mih_build(const nphdi_rows *rows, uint64_t slots, const uint32_t *counts,
-                     nphdi_mih_form form, uint32_t threads, uint8_t *out);
+/* Writes the block into `out`, zeroed and of nphdi_mih_bytes(). `threads` workers take tables, the
+ * calling thread asks. Only NPHD_CANCELLED is an error. */
+nphd_status nphdi_mih_build(const nphdi_rows *rows, uint64_t slots, const uint32_t *counts,
+                            nphdi_mih_form form, uint32_t threads, const nphdi_watch *watch,
+                            uint8_t *out, nphd_error *err);
 
 /* false: the block is not that of `slots` rows of at most `payload_bytes`. Looks at the sizes
  * alone; what the tables say is checked as it is used. */
 bool nphdi_mih_open(nphdi_mih *mih, const uint8_t *block, uint64_t bytes, uint32_t payload_bytes,
                     uint64_t slots);
 
-/* Compares the tables with the rows. */
-bool nphdi_mih_check(const nphdi_mih *mih, const nphdi_rows *rows);
+/* Compares the tables with the rows: NPHD_CORRUPT, without a text, if they do not fit. */
+nphd_status nphdi_mih_check(const nphdi_mih *mih, const nphdi_rows *rows, const nphdi_watch *watch,
+                            nphd_error *err);
 
 /* ---- planning ---- */
 

@@ -110,9 +110,10 @@ typedef struct nphdi_journal_reader {
     nphdi_journal_head head;
     uint64_t number; /* of the frame at `offset` */
     uint64_t offset;
-    uint64_t before;        /* where the frame before it begins */
-    const uint8_t *records; /* of that; in `bytes` */
-    uint64_t count;         /* how many bytes */
+    uint64_t before;          /* where the frame before it begins */
+    const nphdi_watch *watch; /* asked while it looks for what follows damage; NULL: nobody is */
+    const uint8_t *records;   /* of that; in `bytes` */
+    uint64_t count;           /* how many bytes */
     uint8_t *bytes;
     uint64_t room;
 } nphdi_journal_reader;

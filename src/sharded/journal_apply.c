@@ -44,11 +44,13 @@ void nphdi_replay_end(nphdi_replay *of)
 
 /* ---- records that are gathered ---- */
 
-static nphd_status apply_gathered(nphdi_replay *of, nphd_error *err)
+static nphd_status apply_gathered(nphdi_replay *of, const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
+    const nphdi_watch *whole = sharded->watch;
 
+    sharded->watch = watch;
     if (of->count > 0 && of->kind == NPHDI_JOURNAL_REMOVE) {
         TRY(nphdi_replay_removal(sharded, of->keys, of->count, err));
     } else if (of->count > 0) {
@@ -58,6 +60,7 @@ static nphd_status apply_gathered(nphdi_replay *of, nphd_error *err)
     of->applied += of->count;
     of->count = 0;
 done:
+    sharded->watch = whole;
     return status;
 }
 
@@ -71,13 +74,13 @@ static nphdi_journal_kind kind_of(const nphdi_replay *of, const nphdi_journal_re
 }
 
 static nphd_status apply_record(nphdi_replay *of, const nphdi_journal_record *record,
-                                nphd_error *err)
+                                const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
 
     if (kind_of(of, record) != of->kind || of->count == REPLAY_AT_ONCE) {
-        TRY(apply_gathered(of, err));
+        TRY(apply_gathered(of, watch, err));
         of->kind = kind_of(of, record);
     }
     switch (record->kind) {
@@ -162,7 +165,8 @@ done:
  * change of this frame. */
 static nphd_status change_counts(nphdi_replay *of, nphdi_found_journal *journal,
                                  const nphdi_journal_reader *reader, uint64_t first,
-                                 nphdi_journal_record *record, bool *out, nphd_error *err)
+                                 const nphdi_watch *watch, nphdi_journal_record *record, bool *out,
+                                 nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint64_t number;
@@ -172,7 +176,7 @@ static nphd_status change_counts(nphdi_replay *of, nphdi_found_journal *journal,
         return NPHD_OK;
     }
     if (of->change >= of->planned) {
-        TRY(nphdi_replay_plan(of, journal, reader, first, err));
+        TRY(nphdi_replay_plan(of, journal, reader, first, watch, err));
     }
     number = of->change++;
     /* a file that others cut meanwhile may not have been read so far */
@@ -188,9 +192,13 @@ nphd_status nphdi_replay_frame(nphdi_replay *of, nphdi_found_journal *journal,
 {
     nphd_status status = NPHD_OK;
     const uint64_t first = of->change;
+    const nphdi_watch whole = nphdi_replay_watch(of, reader);
+    uint64_t applied = 0; /* the records before this are */
+    uint64_t records = 0;
     nphdi_journal_record record;
     char where[NPHD_ERROR_TEXT_BYTES];
     nphd_error why = NPHD_ERROR_INIT;
+    nphdi_watch last;
     bool more = true;
 
     (void)snprintf(where, sizeof(where), "%s: frame %llu", journal->path,
@@ -198,6 +206,9 @@ nphd_status nphdi_replay_frame(nphdi_replay *of, nphdi_found_journal *journal,
     for (uint64_t offset = 0; more && offset < reader->count;) {
         const uint64_t begin = offset;
         bool counts = true;
+        const nphdi_watch watch = nphdi_watch_stretch(&whole, applied, begin, reader->count);
+        const size_t waiting = of->count;
+        TRY(nphdi_watch_ask(records++ % NPHDI_WATCH_EVERY == 0 ? &watch : NULL, 0, 1, err));
         status = nphdi_replay_take_record(of, where, reader, &offset, &record, &why);
         if (status != NPHD_OK) {
             nphdi_replay_salvage(of, journal, &status, &why, err);
@@ -206,14 +217,16 @@ nphd_status nphdi_replay_frame(nphdi_replay *of, nphdi_found_journal *journal,
             continue;
         }
         if (nphdi_replay_is_change(&record)) {
-            TRY(change_counts(of, journal, reader, first, &record, &counts, err));
+            TRY(change_counts(of, journal, reader, first, &watch, &record, &counts, err));
         }
         if (counts) {
-            TRY(apply_record(of, &record, err));
+            TRY(apply_record(of, &record, &watch, err));
+            applied = of->count > waiting ? applied : begin;
         }
     }
     /* vectors point into the frame */
-    TRY(apply_gathered(of, err));
+    last = nphdi_watch_stretch(&whole, applied, reader->count, reader->count);
+    TRY(apply_gathered(of, &last, err));
 done:
     return status;
 }

@@ -12,7 +12,9 @@
 
 typedef struct plan {
     nphdi_replay *of;
-    uint64_t change; /* number of the next one */
+    const nphdi_watch *watch;
+    uint64_t records; /* that were looked at */
+    uint64_t change;  /* number of the next one */
     bool ended;
 } plan;
 
@@ -23,6 +25,8 @@ static nphd_status plan_frame(plan *work, const nphdi_journal_reader *reader, np
     nphdi_journal_record record;
 
     for (uint64_t offset = 0; !work->ended && offset < reader->count;) {
+        TRY(nphdi_watch_ask(work->records++ % NPHDI_WATCH_EVERY == 0 ? work->watch : NULL, 0, 1,
+                            err));
         if (nphdi_replay_take_record(of, "", reader, &offset, &record, NULL) != NPHD_OK ||
             of->last.count == KEYS_AT_ONCE) {
             work->ended = true;
@@ -71,10 +75,11 @@ done:
 }
 
 nphd_status nphdi_replay_plan(nphdi_replay *of, nphdi_found_journal *journal,
-                              const nphdi_journal_reader *reader, uint64_t first, nphd_error *err)
+                              const nphdi_journal_reader *reader, uint64_t first,
+                              const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    plan work = {of, first, false};
+    plan work = {of, watch, 0, first, false};
     uint64_t offset = reader->before;
     uint64_t number = reader->number - 1;
     uint64_t bytes = reader->source.bytes;

@@ -205,6 +205,7 @@ static nphd_status skip_frames(nphdi_journal_reader *reader, bool *out_more, nph
 
     for (uint64_t at = reader->offset; at < end && !*out_more;) {
         const size_t part = end - at < sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes);
+        TRY(nphdi_watch_ask(reader->watch, at, reader->source.bytes, err));
         TRY(nphdi_source_read(&reader->source, at, bytes, part, err));
         for (size_t in = 0; in < part && !*out_more; in += NPHDI_JOURNAL_SECTOR_BYTES) {
             uint64_t begin;
@@ -231,6 +232,7 @@ static nphd_status skip_v1_frames(nphdi_journal_reader *reader, bool *out_more, 
 
     for (uint64_t at = reader->offset + NPHDI_JOURNAL_BLOCK_BYTES;
          !*out_more && at + sizeof(head) <= reader->source.bytes; at += NPHDI_JOURNAL_BLOCK_BYTES) {
+        TRY(nphdi_watch_ask(reader->watch, at, reader->source.bytes, err));
         TRY(nphdi_source_read(&reader->source, at, head, sizeof(head), err));
         if (nphdi_journal_v1_decode_frame(head, &frame) && frame.number > reader->number) {
             *out_more = true;

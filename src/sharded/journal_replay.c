@@ -41,6 +41,7 @@ static nphd_status look_at(const nphdi_replay *of, nphdi_found_journal *journal,
                                   err));
     status = nphdi_journal_reader_head(&reader, &journal->valid, err);
     journal->head = reader.head;
+    journal->bytes = reader.source.bytes;
 done:
     nphdi_journal_reader_close(&reader);
     return status;
@@ -98,6 +99,7 @@ static nphd_status find_journals(nphdi_replay *of, const nphdi_names *names, uin
         }
         nphdi_replay_salvage(of, journal, &status, &why, err);
         journal->valid = journal->valid && !journal->damaged;
+        of->bytes += journal->valid ? journal->bytes : 0;
         TRY(status);
     }
 done:
@@ -180,6 +182,12 @@ static nphd_status check_end(const nphdi_replay *of, nphdi_found_journal *journa
     return status;
 }
 
+nphdi_watch nphdi_replay_watch(const nphdi_replay *of, const nphdi_journal_reader *reader)
+{
+    return nphdi_watch_stretch(of->sharded->watch, of->before + reader->before,
+                               of->before + reader->offset, of->bytes);
+}
+
 static nphd_status apply_frames(nphdi_replay *of, nphdi_found_journal *journal,
                                 nphdi_journal_reader *reader, uint64_t limit, nphd_error *err)
 {
@@ -220,14 +228,19 @@ static nphd_status apply_journal(nphdi_replay *of, nphdi_found_journal *journal,
 {
     nphd_status status = NPHD_OK;
     nphdi_journal_reader reader;
+    nphdi_watch found;
     bool valid;
 
     TRY(nphdi_journal_reader_open(&reader, of->sharded->io, of->sharded->allocator, journal->path,
                                   err));
     TRY(nphdi_journal_reader_head(&reader, &valid, err));
+    found =
+        nphdi_watch_stretch(of->sharded->watch, of->before, of->before + journal->bytes, of->bytes);
+    reader.watch = &found;
     TRY(apply_frames(of, journal, &reader, limit, err));
     TRY(check_end(of, journal, reader.offset, limit, err));
     journal->used = true;
+    of->before += journal->bytes;
     if (!journal->damaged) {
         TRY(remember(of->sharded, journal->path, journal->head.base, journal->head.sequence,
                      reader.offset, reader.source.bytes, JOURNAL_APPLIED, err));

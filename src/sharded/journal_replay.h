@@ -10,7 +10,8 @@ typedef struct nphdi_found_journal {
     nphdi_journal_head head;
     char *path;
     size_t path_room;
-    bool valid; /* it has a head that was durable */
+    bool valid;     /* it has a head that was durable */
+    uint64_t bytes; /* of the file */
     bool used;
     bool damaged; /* salvage goes on without some of it */
 } nphdi_found_journal;
@@ -31,6 +32,8 @@ typedef struct nphdi_replay {
     nphdi_last last;   /* which that are, of the changes up to `planned` */
     uint64_t planned;
     uint64_t change; /* number of the next one */
+    uint64_t bytes;  /* of all journals that may count */
+    uint64_t before; /* and of those that were applied */
 } nphdi_replay;
 
 /* Salvage tells of damage and goes on; *status is then NPHD_OK. Else `why` is copied to `err`. */
@@ -58,12 +61,16 @@ static inline bool nphdi_replay_is_change(const nphdi_journal_record *record)
 /* Applies the records of the frame that the reader has just taken. */
 nphd_status nphdi_replay_frame(nphdi_replay *of, nphdi_found_journal *journal,
                                const nphdi_journal_reader *reader, nphd_error *err);
+/* The stretch of opening that the frame is which the reader has just taken. */
+nphdi_watch nphdi_replay_watch(const nphdi_replay *of, const nphdi_journal_reader *reader);
 
 /* ---- which changes count (journal_plan.c) ---- */
 
 /* Looks ahead, from change number of->change on, which is in the frame that the reader has just
- * taken and whose first change has the number `first`: sets of->last and of->planned. */
+ * taken and whose first change has the number `first`: sets of->last and of->planned. `watch` is
+ * asked and told nothing new. */
 nphd_status nphdi_replay_plan(nphdi_replay *of, nphdi_found_journal *journal,
-                              const nphdi_journal_reader *reader, uint64_t first, nphd_error *err);
+                              const nphdi_journal_reader *reader, uint64_t first,
+                              const nphdi_watch *watch, nphd_error *err);
 
 #endif

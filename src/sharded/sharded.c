@@ -121,6 +121,7 @@ done:
 
 void nphdi_change_end(nphd_sharded *sharded)
 {
+    sharded->watch = NULL;
     (void)pthread_mutex_unlock(&sharded->change_lock);
 }
 

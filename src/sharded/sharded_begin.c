@@ -110,6 +110,7 @@ nphd_status nphdi_sharded_open_once(const char *path, const char *place,
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = NULL;
+    const nphdi_watch watch = nphdi_watch_whole(known->progress, known->progress_context, path);
 
     *out = NULL;
     TRY(nphdi_alloc(known->allocator, 1, sizeof(*sharded), &sharded, err));
@@ -117,6 +118,9 @@ nphd_status nphdi_sharded_open_once(const char *path, const char *place,
     TRY(nphdi_process_note(&sharded->process, err));
     sharded->home = atomic_load(&sharded->process.born);
     sharded->options = *known;
+    sharded->options.progress = NULL; /* it is not asked later on */
+    sharded->options.progress_context = NULL;
+    sharded->watch = &watch;
     take_options(sharded, known);
     TRY(make_locks(sharded, err));
     TRY(copy_path(sharded->allocator, path, &sharded->path, &sharded->path_room, err));
@@ -130,11 +134,15 @@ nphd_status nphdi_sharded_open_once(const char *path, const char *place,
             ? NPHD_OK
             : nphdi_lock_file_take(&sharded->lock, sharded->io, sharded->allocator, err));
     TRY(nphdi_sharded_load(sharded, known, err));
+    sharded->watch = NULL;
     TRY(nphdi_journal_start(sharded, err));
     *out = sharded;
     sharded = NULL;
 done:
     nphd_sharded_free(sharded);
+    if (status == NPHD_CANCELLED) { /* in the words of this call, not of a part of it */
+        (void)nphdi_fail(err, status, "%s: opening was cancelled by the progress callback", path);
+    }
     return status;
 }
 

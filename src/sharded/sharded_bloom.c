@@ -29,6 +29,7 @@ static nphd_status read_filter(const nphd_sharded *sharded, const nphdi_source *
 
     memset(&reader, 0, sizeof(reader));
     TRY(nphdi_block_reader_begin(&reader, source, trailer, sharded->allocator, err));
+    reader.watch = sharded->watch;
     TRY(nphdi_bloom_read(sharded->allocator, sharded->key_bytes, source->name,
                          trailer->foreign_bytes, take_bytes, &reader, out, err));
 done:
@@ -156,7 +157,8 @@ done:
 
 /* ---- making ---- */
 
-static nphd_status add_shard(nphd_index *index, nphdi_bloom *bloom, uint64_t *keys, nphd_error *err)
+static nphd_status add_shard(nphd_index *index, nphdi_bloom *bloom, const nphdi_watch *watch,
+                             uint64_t *keys, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(index);
@@ -165,6 +167,7 @@ static nphd_status add_shard(nphd_index *index, nphdi_bloom *bloom, uint64_t *ke
         nphd_key key;
         bool visible;
         bool stored;
+        TRY(nphdi_watch_loop(watch, slot, slots, err));
         TRY(nphdi_index_key_at(index, (uint32_t)slot, &key, &visible, &stored, err));
         if (visible) {
             TRY(nphdi_bloom_reserve(bloom, 1, err));
@@ -187,10 +190,11 @@ nphd_status nphdi_bloom_make(const nphd_sharded *sharded, nphdi_bloom **out, uin
     *out_keys = 0;
     TRY(nphdi_bloom_create(sharded->allocator, sharded->key_bytes, entries + entries / 2, &bloom,
                            err));
-    for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        TRY(add_shard(sharded->sealed[i]->index, bloom, out_keys, err));
+    for (uint64_t i = 0; i <= sharded->sealed_count; i++) {
+        const nphdi_watch part = nphdi_watch_part(sharded->watch, i, sharded->sealed_count + 1);
+        TRY(add_shard(i < sharded->sealed_count ? sharded->sealed[i]->index : sharded->active,
+                      bloom, &part, out_keys, err));
     }
-    TRY(add_shard(sharded->active, bloom, out_keys, err));
     *out = bloom;
     bloom = NULL;
 done:
@@ -265,18 +269,23 @@ static nphd_status put_bytes(void *context, const void *data, uint64_t bytes, np
 }
 
 static nphd_status write_file(nphd_sharded *sharded, const char *path, uint64_t generation,
-                              nphd_error *err)
+                              const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint8_t section[NPHDI_FILTER_SECTION_BYTES];
     const nphdi_extra_section extra = {NPHDI_SECTION_FILTER, 0, section, sizeof(section)};
     const uint64_t bytes = nphdi_bloom_file_bytes(sharded->bloom);
+    nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
+    nphdi_watch moment = nphdi_watch_stretch(watch, 0, 0, 1);
     nphdi_trailed_file file;
 
+    batch.progress = nphdi_watch_progress;
+    batch.progress_context = &moment;
     memset(&file, 0, sizeof(file));
     nphdi_filter_section_encode(sharded->bloom_valid_from, atomic_load(&sharded->over_reference),
                                 section);
     TRY(nphdi_trailed_begin(&file, sharded->io, sharded->allocator, path, bytes, &extra, 1, err));
+    file.sink.options = &batch;
     TRY(nphdi_bloom_write(sharded->bloom, bytes, put_bytes, &file, err));
     TRY(nphdi_trailed_commit(&file, sharded->identity, generation, err));
     sharded->bloom_file_bytes = file.sink.total;
@@ -285,7 +294,8 @@ done:
     return status;
 }
 
-nphd_status nphdi_bloom_save(nphd_sharded *sharded, uint64_t generation, nphd_error *err)
+nphd_status nphdi_bloom_save(nphd_sharded *sharded, uint64_t generation, const nphdi_watch *watch,
+                             nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     char *path = NULL;
@@ -296,7 +306,7 @@ nphd_status nphdi_bloom_save(nphd_sharded *sharded, uint64_t generation, nphd_er
     }
     TRY(nphdi_path_join(sharded->allocator, sharded->path, NPHDI_BLOOM_NAME, &path, &room, err));
     if (sharded->bloom != NULL) {
-        TRY(write_file(sharded, path, generation, err));
+        TRY(write_file(sharded, path, generation, watch, err));
     } else {
         /* switched off: a filter that is not kept up would hide keys from the reference */
         TRY(nphdi_file_remove(sharded->io, path, true, err));

@@ -18,6 +18,7 @@ typedef struct change {
     const nphd_vector *vectors;
     size_t count;
     nphd_batch_options options;
+    nphdi_watch watch; /* where the call is, for what it does beside its vectors */
     nphdi_change_mode mode;
     bool replaying;    /* a journal: it is not journaled again, and nothing rotates */
     bool once;         /* leave out keys that are present, in a multi index too */
@@ -184,6 +185,9 @@ static nphd_status store_part(change *work, nphd_error *err)
     uint64_t found = 0;
 
     batch.threads = work->options.threads;
+    /* an opening is given up as a whole; a part of another call is finished once it is begun */
+    batch.progress = work->replaying ? nphdi_watch_progress : NULL;
+    batch.progress_context = &work->watch;
     if (replace) {
         TRY(nphdi_sealed_prepare(sharded, work->picked, work->picked_count, &found, err));
     }
@@ -248,10 +252,9 @@ static nphd_status run_parts(change *work, const bool *last, nphd_error *err)
         if (!work->replaying && nphdi_index_foreign_bytes(sharded->active) > sharded->shard_bytes) {
             TRY(nphdi_rotate(sharded, err));
         }
-        if (work->options.progress != NULL &&
-            work->options.progress(work->options.progress_context, next, work->count) != 0) {
-            status = nphdi_fail(err, NPHD_CANCELLED, "add: cancelled by the progress callback");
-            goto done;
+        if (!work->replaying) {
+            work->watch.begin = work->watch.end = next;
+            TRY(nphdi_watch_ask(&work->watch, 0, 1, err));
         }
     }
 done:
@@ -357,12 +360,13 @@ static nphd_status change_vectors(change *work, const nphd_batch_options *option
                                   nphd_key *out_keys, const char *what, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
     nphd_key *automatic = NULL;
 
-    TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
-    work->options = known;
+    TRY(nphdi_options_read(options, sizeof(work->options), &work->options, "batch options", err));
     TRY(nphdi_change_begin(work->sharded, what, err));
+    work->watch = nphdi_watch_moment(work->options.progress, work->options.progress_context, "add",
+                                     0, work->count);
+    work->sharded->watch = &work->watch;
     if (work->keys == NULL && work->count > 0) {
         status = nphdi_index_check(work->sharded->active, NULL, work->vectors, work->count, err);
         if (status == NPHD_OK) {
@@ -377,9 +381,7 @@ static nphd_status change_vectors(change *work, const nphd_batch_options *option
         }
         work->keys = automatic;
     }
-    if (status == NPHD_OK) {
-        status = run_change(work, err);
-    }
+    status = status == NPHD_OK ? run_change(work, err) : status;
     nphdi_change_end(work->sharded);
     if (status == NPHD_OK) {
         status = nphdi_change_commit(work->sharded, err);
@@ -496,5 +498,6 @@ nphd_status nphdi_replay_vectors(nphd_sharded *sharded, const nphd_key *keys,
 
     work.replaying = true;
     work.options.threads = threads;
+    work.watch = *sharded->watch;
     return run_change(&work, err);
 }

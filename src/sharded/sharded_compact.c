@@ -57,6 +57,7 @@ static group next_group(const nphd_sharded *sharded, uint64_t begin)
 typedef struct builder {
     nphd_index *index;
     const nphd_batch_options *options;
+    nphdi_watch watch;
     size_t width;
     size_t count;
     nphd_key keys[BUILD_AT_ONCE];
@@ -70,6 +71,8 @@ static nphd_status builder_flush(builder *to, nphd_error *err)
     nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
 
     batch.threads = to->options->threads;
+    batch.progress = nphdi_watch_progress;
+    batch.progress_context = &to->watch;
     TRY(nphdi_index_change(to->index, to->keys, to->vectors, to->count, &batch, NPHDI_CHANGE_CARRY,
                            NULL, NULL, NULL, err));
     to->count = 0;
@@ -115,6 +118,7 @@ static nphd_status build_group(nphd_sharded *sharded, const group *of,
     TRY(nphdi_alloc(sharded->allocator, 1, sizeof(*to), &to, err));
     to->index = index;
     to->options = options;
+    to->watch = nphdi_watch_stretch(sharded->watch, 0, 0, 1);
     for (uint64_t i = of->begin; i < of->end; i++) {
         TRY(build_from(to, sharded->sealed[i], err));
     }
@@ -182,18 +186,20 @@ static void replace_group(nphd_sharded *sharded, const group *of, nphdi_shard *s
 }
 
 /* A shard has hash tables if those that it is made of had some, or all are to have them. */
-static void keep_tables(nphd_sharded *sharded, const group *of, nphd_index *index,
-                        const nphd_batch_options *options)
+static nphd_status keep_tables(nphd_sharded *sharded, const group *of, nphd_index *index,
+                               const nphd_batch_options *options, nphd_error *err)
 {
+    const nphdi_watch moment = nphdi_watch_stretch(sharded->watch, 0, 0, 1);
     bool wanted = sharded->hash_tables;
 
     for (uint64_t i = of->begin; i < of->end; i++) {
         wanted = wanted || nphdi_index_has_tables(sharded->sealed[i]->index);
     }
-    if (wanted) {
-        /* without memory for them the shard is as good, only slower to search */
-        (void)nphdi_index_make_tables(index, options->threads, NULL);
-    }
+    /* without memory for them the shard is as good, only slower to search */
+    return wanted &&
+                   nphdi_index_make_tables(index, options->threads, &moment, err) == NPHD_CANCELLED
+               ? NPHD_CANCELLED
+               : NPHD_OK;
 }
 
 static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
@@ -204,19 +210,23 @@ static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,
     nphdi_capture capture;
     nphdi_shard *shard = NULL;
     nphd_index *index = NULL;
+    nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
+    nphdi_watch moment = nphdi_watch_stretch(sharded->watch, 0, 0, 1);
     nphd_error why = NPHD_ERROR_INIT;
 
+    batch.progress = nphdi_watch_progress;
+    batch.progress_context = &moment;
     memset(&capture, 0, sizeof(capture));
     TRY(nphdi_generation_take(sharded, &generation, err));
     TRY(nphdi_doomed_reserve(sharded, of->end - of->begin, err));
     TRY(build_group(sharded, of, options, &index, err));
-    keep_tables(sharded, of, index, options);
+    TRY(keep_tables(sharded, of, index, options, err));
     TRY(nphdi_shard_create(sharded, sharded->sealed[of->end - 1]->number, &shard, err));
     TRY(capture_without(sharded, of, &capture, err));
     TRY(nphdi_place_check(sharded, err));
     TRY(NPHDI_BUG(9) ? nphdi_file_remove(sharded->io, sharded->sealed[of->begin]->path, true, err)
                      : NPHD_OK);
-    status = nphdi_commit_shard(sharded, index, shard, &capture, generation, NULL,
+    status = nphdi_commit_shard(sharded, index, shard, &capture, generation, &batch,
                                 &shard->file_bytes, err);
     if (status != NPHD_OK && status != NPHD_DURABILITY_UNKNOWN) {
         goto done;
@@ -280,12 +290,14 @@ done:
 }
 
 static nphd_status compact_groups(nphd_sharded *sharded, const nphd_batch_options *options,
-                                  uint64_t *removed, nphd_error *err)
+                                  nphdi_watch *watch, uint64_t *removed, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
 
     for (uint64_t begin = 0; begin < sharded->sealed_count;) {
         const group of = next_group(sharded, begin);
+        *watch = nphdi_watch_moment(options->progress, options->progress_context, "compact", begin,
+                                    sharded->sealed_count);
         if (of.visible == 0) {
             TRY(nphdi_doomed_reserve(sharded, of.end - of.begin, err));
             replace_group(sharded, &of, NULL);
@@ -296,32 +308,34 @@ static nphd_status compact_groups(nphd_sharded *sharded, const nphd_batch_option
             begin++;
         }
         *removed += of.dead;
-        if (options->progress != NULL &&
-            options->progress(options->progress_context, begin, sharded->sealed_count) != 0) {
-            status = nphdi_fail(err, NPHD_CANCELLED, "compact: cancelled by the progress callback");
-            goto done;
-        }
+        *watch = nphdi_watch_moment(options->progress, options->progress_context, "compact", begin,
+                                    sharded->sealed_count);
+        TRY(nphdi_watch_ask(watch, 0, 1, err));
     }
 done:
     return status;
 }
 
 static nphd_status compact_now(nphd_sharded *sharded, const nphd_batch_options *options,
-                               uint64_t *removed, nphd_error *err)
+                               nphdi_watch *watch, uint64_t *removed, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint64_t keys = 0;
 
+    nphd_batch_options save = NPHD_BATCH_OPTIONS_INIT;
+
+    save.progress = nphdi_watch_progress;
+    save.progress_context = watch;
     TRY(nphdi_drain(sharded, UINT64_MAX, err));
     TRY(nphdi_promote_head(sharded, err));
-    TRY(nphdi_sharded_save_now(sharded, NULL, err));
-    TRY(compact_groups(sharded, options, removed, err));
+    TRY(nphdi_sharded_save_now(sharded, &save, err));
+    TRY(compact_groups(sharded, options, watch, removed, err));
     /* tombstones also where one that was interrupted has dropped their entries */
     sharded->unsaved = sharded->unsaved || sharded->tombstones.count > 0;
     if (sharded->unsaved) {
         TRY(forget_tombstones(sharded, err));
         TRY(nphdi_bloom_renew(sharded, &keys, err));
-        TRY(nphdi_sharded_save_now(sharded, NULL, err));
+        TRY(nphdi_sharded_save_now(sharded, &save, err));
     }
 done:
     return status;
@@ -332,12 +346,15 @@ nphd_status nphd_sharded_compact(nphd_sharded *sharded, const nphd_batch_options
 {
     nphd_status status = NPHD_OK;
     nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
+    nphdi_watch watch;
     uint64_t removed = 0;
 
     nphdi_error_clear(err);
     TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
     TRY(nphdi_drain_begin(sharded, "compact", err));
-    status = compact_now(sharded, &known, &removed, err);
+    watch = nphdi_watch_moment(known.progress, known.progress_context, "compact", 0, 1);
+    sharded->watch = &watch;
+    status = compact_now(sharded, &known, &watch, &removed, err);
     nphdi_change_end(sharded);
 done:
     if (out_removed != NULL) {
@@ -346,26 +363,42 @@ done:
     return status;
 }
 
-static nphd_status rebuild_now(nphd_sharded *sharded, uint64_t *out_keys, nphd_error *err)
+static nphd_status rebuild_now(nphd_sharded *sharded, const nphd_batch_options *options,
+                               uint64_t *out_keys, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphdi_watch watch =
+        nphdi_watch_whole(options->progress, options->progress_context, "rebuild_bloom");
+    const nphdi_watch making = nphdi_watch_part(&watch, 0, 2);
+    nphdi_watch saving = nphdi_watch_part(&watch, 1, 2);
+    nphd_batch_options save = NPHD_BATCH_OPTIONS_INIT;
+
+    save.progress = nphdi_watch_progress;
+    save.progress_context = &saving;
+    sharded->watch = &making;
 
     TRY(nphdi_drain(sharded, UINT64_MAX, err));
     TRY(nphdi_bloom_renew(sharded, out_keys, err));
-    TRY(nphdi_sharded_save_now(sharded, NULL, err));
+    sharded->watch = &saving;
+    TRY(nphdi_sharded_save_now(sharded, &save, err));
 done:
+    sharded->watch = NULL;
     return status;
 }
 
-nphd_status nphd_sharded_rebuild_bloom(nphd_sharded *sharded, uint64_t *out_keys, nphd_error *err)
+nphd_status nphd_sharded_rebuild_bloom_with(nphd_sharded *sharded,
+                                            const nphd_batch_options *options, uint64_t *out_keys,
+                                            nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
     uint64_t keys = 0;
 
     nphdi_error_clear(err);
+    TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
     TRY(nphdi_drain_begin(sharded, "rebuild the bloom filter", err));
     if (sharded->want_bloom) {
-        status = rebuild_now(sharded, &keys, err);
+        status = rebuild_now(sharded, &known, &keys, err);
     }
     nphdi_change_end(sharded);
 done:
@@ -373,4 +406,9 @@ done:
         *out_keys = keys;
     }
     return status;
+}
+
+nphd_status nphd_sharded_rebuild_bloom(nphd_sharded *sharded, uint64_t *out_keys, nphd_error *err)
+{
+    return nphd_sharded_rebuild_bloom_with(sharded, NULL, out_keys, err);
 }

@@ -22,6 +22,7 @@
 #ifndef NPHDI_SHARDED_INTERNAL_H
 #define NPHDI_SHARDED_INTERNAL_H
 
+#include "base/watch.h"
 #include "filters/bloom.h"
 #include "filters/key_set.h"
 #include "formats/shard_record.h"
@@ -129,6 +130,8 @@ struct nphd_sharded {
     void *damage_context;
 
     pthread_mutex_t change_lock;
+    const nphdi_watch *watch; /* whom the call under way asks, which is opening or holds
+                                 change_lock; NULL: nobody */
     nphdi_rwlock state_lock;
     bool change_lock_made;
     bool state_lock_made;
@@ -339,7 +342,8 @@ nphdi_newest nphdi_place_newest(nphd_sharded *sharded);
  * every key of the shards. */
 nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, bool foreign,
                              bool *out_usable, nphd_error *err);
-nphd_status nphdi_bloom_save(nphd_sharded *sharded, uint64_t generation, nphd_error *err);
+nphd_status nphdi_bloom_save(nphd_sharded *sharded, uint64_t generation, const nphdi_watch *watch,
+                             nphd_error *err);
 /* A filter over every visible entry, of which there are *out_keys. Nobody may be changing the
  * index. */
 nphd_status nphdi_bloom_make(const nphd_sharded *sharded, nphdi_bloom **out, uint64_t *out_keys,
@@ -384,7 +388,7 @@ void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
 /* Looks every visible key of the sealed shards up; `damage` is told of those that are not found.
  * Nobody else uses the index (sharded_verify_keys.c). */
 nphd_status nphdi_sharded_check_keys(const nphd_sharded *sharded, nphd_damage damage, void *context,
-                                     nphd_error *err);
+                                     const nphdi_watch *watch, nphd_error *err);
 
 /* ---- shards whose files go (sharded_doomed.c) ---- */
 
@@ -437,8 +441,11 @@ bool nphdi_directory_is_data(const char *name);
 /* NPHD_EXISTS unless there is no such directory, which is then made, or it is empty. */
 nphd_status nphdi_directory_make_empty(const nphd_io *io, const nphd_allocator *allocator,
                                        const char *path, nphd_error *err);
+/* Removes what was made there since, in an order in which no part of it opens as a whole. */
+nphd_status nphdi_directory_clear(const nphd_io *io, const nphd_allocator *allocator,
+                                  const char *path, nphd_error *err);
 
-/* ---- changing without a journal, for its replay; the caller holds change_lock or is alone ---- */
+/* ---- changing without a journal, for its replay, which is alone and has set `watch` ---- */
 
 nphd_status nphdi_replay_vectors(nphd_sharded *sharded, const nphd_key *keys,
                                  const nphd_vector *vectors, size_t count, uint32_t threads,

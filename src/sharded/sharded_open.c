@@ -259,6 +259,7 @@ static nphd_status open_shards(nphdi_opening *of, nphd_error *err)
     TRY(nphdi_shard_numbers(sharded->allocator, &of->names, &numbers, &count, err));
     TRY(sharded->salvage ? settle_parameters(of, numbers, count, err) : NPHD_OK);
     for (size_t i = 0; i < count; i++) {
+        TRY(nphdi_watch_ask(sharded->watch, i, count, err));
         TRY(open_shard(of, numbers[i], err));
         of->last_number = numbers[i];
     }
@@ -377,11 +378,25 @@ static nphd_status new_identity(nphd_sharded *sharded, nphd_error *err)
     return failed == 0 ? NPHD_OK : nphdi_fail_os(err, failed, "%s: random identity", sharded->path);
 }
 
-static nphd_status load_files(nphdi_opening *of, nphd_error *err)
+/* Where the parts of opening end, for whom is told how far it is: journals, where there are some,
+ * take the longest by far. */
+enum { PART_SHARDS = 1, PART_DELETIONS = 2, PART_FILTER = 3, PART_JOURNALS = 10, PARTS = 10 };
+
+/* From now on the stretch from `begin` to `end` is under way. */
+static nphd_status enter_part(nphdi_opening *of, const nphdi_watch *whole, uint64_t begin,
+                              uint64_t end, nphd_error *err)
+{
+    of->part = nphdi_watch_stretch(whole, begin, end, PARTS);
+    of->sharded->watch = &of->part;
+    return nphdi_watch_ask(&of->part, 0, 1, err);
+}
+
+static nphd_status load_files(nphdi_opening *of, const nphdi_watch *whole, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded *sharded = of->sharded;
 
+    TRY(enter_part(of, whole, 0, PART_SHARDS, err));
     TRY(nphdi_lock_head_read(sharded->io, sharded->allocator, sharded->path, &of->head,
                              &of->head_state, err));
     TRY(nphdi_directory_list(sharded->io, sharded->path, sharded->allocator, &of->names, err));
@@ -397,9 +412,11 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
     TRY(nphdi_opening_check_head(of, err));
     take_settings(of);
     TRY(make_active(sharded, err));
+    TRY(enter_part(of, whole, PART_SHARDS, PART_DELETIONS, err));
     TRY(nphdi_sharded_recover(sharded, of->reference ? NULL : of->newest, of->flags,
                               of->damaged > 0, err));
     atomic_store(&sharded->over_reference, of->reference && sharded->sealed_count > 0);
+    TRY(enter_part(of, whole, PART_DELETIONS, PART_FILTER, err));
     TRY(open_bloom(of, err));
     TRY(new_identity(sharded, err));
     memcpy(sharded->lock.head.identity, sharded->identity, sizeof(sharded->identity));
@@ -413,6 +430,7 @@ static nphd_status load_files(nphdi_opening *of, nphd_error *err)
         sharded->record_is_right = !of->reference && last == of->newest &&
                                    (of->flags & NPHDI_RECORD_TOMBSTONES) == 0 && of->damaged == 0;
     }
+    TRY(enter_part(of, whole, PART_FILTER, PART_JOURNALS, err));
     TRY(nphdi_journal_replay(sharded, &of->names, of->base, of->reference, of->options->threads,
                              err));
     if (sharded->read_only) {
@@ -429,12 +447,14 @@ nphd_status nphdi_sharded_load(nphd_sharded *sharded, const nphd_sharded_options
 {
     nphd_status status;
     nphdi_opening of;
+    const nphdi_watch *whole = sharded->watch;
 
     memset(&of, 0, sizeof(of));
     of.sharded = sharded;
     of.options = options;
     of.last_number = NPHDI_NO_NUMBER;
-    status = load_files(&of, err);
+    status = load_files(&of, whole, err);
+    sharded->watch = whole;
     nphdi_free(sharded->allocator, of.record, of.record_bytes, 1);
     nphdi_names_free(&of.names);
     return status;

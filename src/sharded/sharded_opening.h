@@ -37,8 +37,9 @@ typedef struct nphdi_opening {
     uint32_t listed;
     uint64_t base; /* the generation that journals continue */
     nphdi_filter_facts filter;
-    bool reference; /* the reference wrote here last */
-    bool cut;       /* salvage goes on with a last shard that lost its trailer */
+    nphdi_watch part; /* of the opening, that is under way */
+    bool reference;   /* the reference wrote here last */
+    bool cut;         /* salvage goes on with a last shard that lost its trailer */
 } nphdi_opening;
 
 /* What bloom.isbf is, by its ends and not by its content. */

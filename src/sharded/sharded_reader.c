@@ -116,6 +116,9 @@ nphd_status nphdi_sharded_open_reader(const char *path, const char *place,
             return first;
         }
         status = nphdi_sharded_open_once(path, place, options, out, err);
+        if (status == NPHD_CANCELLED) {
+            return status;
+        }
         const nphd_status second =
             nphdi_directory_stamp(options->io, options->allocator, place, &after, NULL);
         /* a commit that is being written is no damage by the time it is written */
@@ -191,10 +194,12 @@ static nphd_sharded_options options_again(const nphd_sharded *sharded)
     return options;
 }
 
-nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_error *err)
+nphd_status nphd_sharded_refresh_with(nphd_sharded *sharded, const nphd_batch_options *options,
+                                      bool *out_changed, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    nphd_sharded_options options;
+    nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
+    nphd_sharded_options again;
     nphd_sharded *fresh = NULL;
     nphdi_stamp stamp;
 
@@ -202,7 +207,10 @@ nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_
     if (out_changed != NULL) {
         *out_changed = false;
     }
-    status = nphdi_sharded_enter_change(sharded, "refresh", err);
+    status = nphdi_options_read(options, sizeof(known), &known, "batch options", err);
+    if (status == NPHD_OK) {
+        status = nphdi_sharded_enter_change(sharded, "refresh", err);
+    }
     if (status != NPHD_OK) {
         return status;
     }
@@ -221,8 +229,11 @@ nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_
     }
     /* a file that was listed is gone: the writer is at work */
     TRY(status == NPHD_BUSY ? NPHD_OK : status);
-    options = options_again(sharded);
-    TRY(nphdi_sharded_open_reader(sharded->path, sharded->place, &options, &fresh, err));
+    again = options_again(sharded);
+    again.threads = known.threads != 0 ? known.threads : again.threads;
+    again.progress = known.progress;
+    again.progress_context = known.progress_context;
+    TRY(nphdi_sharded_open_reader(sharded->path, sharded->place, &again, &fresh, err));
     nphdi_rwlock_write(&sharded->state_lock);
     swap_content(sharded, fresh);
     nphdi_rwlock_write_end(&sharded->state_lock);
@@ -233,4 +244,9 @@ done:
     (void)pthread_mutex_unlock(&sharded->change_lock);
     nphd_sharded_free(fresh);
     return status;
+}
+
+nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_changed, nphd_error *err)
+{
+    return nphd_sharded_refresh_with(sharded, NULL, out_changed, err);
 }

@@ -136,7 +136,8 @@ done:
 }
 
 /* What a shard that is newer than the tombstone file replaced in older shards. */
-static nphd_status hide_replaced(nphd_sharded *sharded, const nphdi_shard *shard, nphd_error *err)
+static nphd_status hide_replaced(nphd_sharded *sharded, const nphdi_shard *shard,
+                                 const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(shard->index);
@@ -146,6 +147,7 @@ static nphd_status hide_replaced(nphd_sharded *sharded, const nphdi_shard *shard
         nphd_key key;
         bool visible;
         bool stored;
+        TRY(nphdi_watch_loop(watch, slot, slots, err));
         TRY(nphdi_index_key_at(shard->index, (uint32_t)slot, &key, &visible, &stored, err));
         if (visible) {
             TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
@@ -163,6 +165,7 @@ static nphd_status hide_deleted(nphd_sharded *sharded, nphd_error *err)
 
     while (nphdi_key_set_next(&sharded->tombstones, &place, &key)) {
         hiding of = {UINT32_MAX, 0};
+        TRY(nphdi_watch_ask(sharded->watch, 0, 1, err));
         TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
     }
 done:
@@ -177,8 +180,9 @@ static nphd_status catch_up(nphd_sharded *sharded, const nphdi_tombstone_file *f
     TRY(apply_hidden(sharded, file, err));
     TRY(hide_deleted(sharded, err));
     for (uint64_t i = 0; !sharded->parameters.multi && i < sharded->sealed_count; i++) {
+        const nphdi_watch part = nphdi_watch_part(sharded->watch, i, sharded->sealed_count);
         if (sharded->sealed[i]->generation > file->generation) {
-            TRY(hide_replaced(sharded, sharded->sealed[i], err));
+            TRY(hide_replaced(sharded, sharded->sealed[i], &part, err));
         }
     }
 done:
@@ -191,7 +195,7 @@ done:
  */
 static nphd_status derive_shard(nphd_sharded *sharded, nphdi_shard *shard, bool deletions,
                                 uint64_t pass, uint64_t passes, nphdi_key_set *seen,
-                                nphd_error *err)
+                                const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(shard->index);
@@ -200,6 +204,7 @@ static nphd_status derive_shard(nphd_sharded *sharded, nphdi_shard *shard, bool 
         nphd_key key;
         bool visible;
         bool stored;
+        TRY(nphdi_watch_loop(watch, slot, slots, err));
         TRY(nphdi_index_key_at(shard->index, (uint32_t)slot, &key, &visible, &stored, err));
         if (!stored || (passes > 1 && nphdi_hash_key(key, sharded->key_bytes) % passes != pass)) {
             continue;
@@ -237,8 +242,11 @@ static nphd_status derive_all(nphd_sharded *sharded, bool spare_last, nphd_error
         nphdi_key_set_clear(&seen);
         for (uint64_t i = sharded->sealed_count; i > 0; i--) {
             const bool last = i == sharded->sealed_count;
+            const nphdi_watch part =
+                nphdi_watch_part(sharded->watch, (pass + 1) * sharded->sealed_count - i,
+                                 passes * sharded->sealed_count);
             TRY(derive_shard(sharded, sharded->sealed[i - 1], !(last && spare_last), pass, passes,
-                             &seen, err));
+                             &seen, &part, err));
         }
     }
 done:
@@ -257,6 +265,7 @@ static nphd_status settle_tombstones(nphd_sharded *sharded, nphd_error *err)
         hiding of = {0, 0};
         nphdi_shard *visible;
         uint32_t slot;
+        TRY(nphdi_watch_ask(sharded->watch, 1, 1, err));
         TRY(nphdi_sealed_find(sharded, key, &visible, &slot, err));
         TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
         if (visible != NULL || of.found == 0) {

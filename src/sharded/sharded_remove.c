@@ -255,7 +255,8 @@ done:
 }
 
 /* Entries that are hidden in the mapped head are removed for good in its copy in memory. */
-static nphd_status remove_hidden(const nphdi_shard *head, nphd_index *index, nphd_error *err)
+static nphd_status remove_hidden(const nphdi_shard *head, nphd_index *index,
+                                 const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint64_t slot = 0;
@@ -263,6 +264,7 @@ static nphd_status remove_hidden(const nphdi_shard *head, nphd_index *index, nph
     bool found;
 
     for (;;) {
+        TRY(nphdi_watch_ask(watch, 0, 1, err));
         TRY(next_hidden(head, &slot, &found, &key, err));
         if (!found) {
             break;
@@ -306,6 +308,7 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
     nphd_status status = NPHD_OK;
     nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
     nphd_error why = NPHD_ERROR_INIT;
+    nphdi_watch watch = nphdi_watch_stretch(sharded->watch, 0, 0, 1);
     nphd_index *index = NULL;
     nphdi_shard *head;
 
@@ -315,6 +318,8 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
     head = sharded->sealed[sharded->sealed_count - 1];
     options.build_breadth = sharded->parameters.build_breadth;
     options.search_breadth = sharded->parameters.search_breadth;
+    options.progress = nphdi_watch_progress;
+    options.progress_context = &watch;
     TRY(nphd_index_create(&sharded->parameters, &index, err));
     index->is_shard = true;
     status = nphd_index_load(index, head->path, &options, &why);
@@ -335,7 +340,7 @@ nphd_status nphdi_promote_head(nphd_sharded *sharded, nphd_error *err)
                             head->path);
         goto done;
     }
-    TRY(remove_hidden(head, index, err));
+    TRY(remove_hidden(head, index, &watch, err));
     nphdi_rwlock_write(&sharded->state_lock);
     nphd_index *empty = sharded->active;
     sharded->sealed_count--;

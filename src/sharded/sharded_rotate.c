@@ -11,6 +11,9 @@
 #include <assert.h>
 #include <string.h>
 
+/* While somebody waits who may want no more. */
+#define ASK_EVERY_MS 20
+
 /* ---- writing one ---- */
 
 /* The view takes the place of the shard in memory; dead entries stay so, by their slots. */
@@ -39,21 +42,27 @@ static nphd_status swap_for_view(nphd_sharded *sharded, nphdi_shard *shard, uint
     return status;
 }
 
-static nphd_status write_rotation(nphd_sharded *sharded, nphdi_rotation *rotation, nphd_error *err)
+static nphd_status write_rotation(nphd_sharded *sharded, nphdi_rotation *rotation,
+                                  const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_shard *shard = rotation->shard;
     nphd_error why = NPHD_ERROR_INIT;
+    nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
+    nphdi_watch moment = nphdi_watch_stretch(watch, 0, 0, 1);
     uint64_t file_bytes = 0;
 
+    batch.progress = nphdi_watch_progress;
+    batch.progress_context = &moment;
     TRY(nphdi_place_check(sharded, err));
-    TRY(nphdi_bloom_save(sharded, rotation->generation, err));
-    if (sharded->hash_tables) {
-        /* without memory for them the shard is as good, only slower to search */
-        (void)nphdi_index_make_tables(shard->index, 1, NULL);
+    TRY(nphdi_bloom_save(sharded, rotation->generation, watch, err));
+    /* without memory for them the shard is as good, only slower to search */
+    if (sharded->hash_tables &&
+        nphdi_index_make_tables(shard->index, 1, &moment, err) == NPHD_CANCELLED) {
+        return NPHD_CANCELLED;
     }
     TRY(nphdi_commit_shard(sharded, shard->index, shard, &rotation->capture, rotation->generation,
-                           NULL, &file_bytes, err));
+                           &batch, &file_bytes, err));
     atomic_store(&sharded->newest_generation, rotation->generation);
     TRY(nphdi_lock_file_advance(&sharded->lock, rotation->generation, rotation->generation, err));
     TRY(nphdi_tombstones_save(sharded, &rotation->capture, rotation->generation, err));
@@ -76,8 +85,9 @@ static void rotation_free(nphd_sharded *sharded, nphdi_rotation *rotation)
 }
 
 /* Writes the oldest rotation, which is queued. Called with the queue locked; unlocks it meanwhile.
- */
-static void run_oldest(nphd_sharded *sharded)
+ * NPHD_CANCELLED: it waits as before; any other failure is the rotation's. */
+static nphd_status run_oldest(nphd_sharded *sharded, const nphdi_watch *watch,
+                              nphd_error *cancelled)
 {
     nphdi_rotation *rotation = sharded->rotations;
     nphd_error err = NPHD_ERROR_INIT;
@@ -85,12 +95,15 @@ static void run_oldest(nphd_sharded *sharded)
 
     rotation->state = NPHDI_ROTATION_RUNNING;
     nphdi_signal_unlock(&sharded->queue);
-    status = write_rotation(sharded, rotation, &err);
+    status = write_rotation(sharded, rotation, watch, &err);
     nphdi_signal_lock(&sharded->queue);
     if (status == NPHD_OK) {
         sharded->rotations = rotation->next;
         sharded->rotation_count--;
         rotation_free(sharded, rotation);
+    } else if (status == NPHD_CANCELLED) {
+        rotation->state = NPHDI_ROTATION_QUEUED;
+        nphdi_error_copy(cancelled, &err);
     } else {
         rotation->state = NPHDI_ROTATION_FAILED;
         rotation->reported = false;
@@ -99,6 +112,7 @@ static void run_oldest(nphd_sharded *sharded)
                         nphdi_shard_name(rotation->shard), err.text);
     }
     nphdi_signal_broadcast(&sharded->queue);
+    return status == NPHD_CANCELLED ? status : NPHD_OK;
 }
 
 /* None is being written. */
@@ -121,7 +135,7 @@ static void rotation_thread(void *context)
     nphdi_signal_lock(&sharded->queue);
     while (!sharded->thread_stop) {
         if (sharded->rotations != NULL && sharded->rotations->state == NPHDI_ROTATION_QUEUED) {
-            run_oldest(sharded);
+            (void)run_oldest(sharded, NULL, NULL);
         } else {
             (void)nphdi_signal_wait(&sharded->queue, UINT64_MAX);
         }
@@ -167,6 +181,28 @@ static nphd_status fail_rotation(const nphdi_rotation *rotation, nphd_error *err
     return rotation->failure.status;
 }
 
+/* Waits for a change of the queue until `deadline_ms`, and now and then asks whether to go on.
+ * Called with the queue locked; unlocks it to ask. */
+static nphd_status wait_a_while(nphd_sharded *sharded, uint64_t deadline_ms, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const uint64_t tick_ms = nphdi_clock_ms() + ASK_EVERY_MS;
+    const bool ask =
+        sharded->watch != NULL && sharded->watch->progress != NULL && tick_ms < deadline_ms;
+
+    if (!nphdi_signal_wait(&sharded->queue, ask ? tick_ms : deadline_ms)) {
+        return NPHD_OK;
+    }
+    if (ask) {
+        nphdi_signal_unlock(&sharded->queue);
+        status = nphdi_watch_ask(sharded->watch, 0, 1, err);
+        nphdi_signal_lock(&sharded->queue);
+        return status;
+    }
+    return nphdi_fail(err, NPHD_TIMEOUT, "%s: %llu rotations are still pending", sharded->path,
+                      (unsigned long long)sharded->rotation_count);
+}
+
 /* Waits until at most `most` rotations are left, trying failed ones again first. */
 static nphd_status wait_for(nphd_sharded *sharded, uint64_t most, uint64_t deadline_ms,
                             nphd_error *err)
@@ -180,20 +216,15 @@ static nphd_status wait_for(nphd_sharded *sharded, uint64_t most, uint64_t deadl
         sharded->rotations->state = NPHDI_ROTATION_QUEUED;
         nphdi_signal_broadcast(&sharded->queue);
     }
-    while (sharded->rotation_count > most) {
+    while (status == NPHD_OK && sharded->rotation_count > most) {
         nphdi_rotation *oldest = sharded->rotations;
         assert(oldest != NULL);
         if (oldest->state == NPHDI_ROTATION_FAILED) {
             oldest->reported = true;
             status = fail_rotation(oldest, err);
-            break;
-        }
-        if (!sharded->thread_runs) {
-            run_oldest(sharded);
-        } else if (nphdi_signal_wait(&sharded->queue, deadline_ms)) {
-            status = nphdi_fail(err, NPHD_TIMEOUT, "%s: %llu rotations are still pending",
-                                sharded->path, (unsigned long long)sharded->rotation_count);
-            break;
+        } else {
+            status = sharded->thread_runs ? wait_a_while(sharded, deadline_ms, err)
+                                          : run_oldest(sharded, sharded->watch, err);
         }
     }
     nphdi_signal_unlock(&sharded->queue);

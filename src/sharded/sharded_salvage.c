@@ -3,9 +3,8 @@
  * Shards that open are gone through as they are, so that deletions count. Of one that does not, or
  * that has damaged blocks, those entries are taken whose row and node lie in undamaged blocks. They
  * are entered oldest shard first, each replacing what an older shard had for its key. */
-#include "base/bytes.h"
 #include "base/error.h"
-#include "index/source.h"
+#include "sharded/salvage_blocks.h"
 #include "sharded/sharded_internal.h"
 
 #include <stdarg.h>
@@ -15,14 +14,17 @@
 /* Vectors that are entered at once. */
 #define ENTER_AT_ONCE 1024
 
+/* Where the parts of the work end, for whom is told how far it is: of the whole, and of a shard. */
+enum { OPENING = 1, TAKING = 9, READING = 1, ALL = 10 };
+
 typedef struct salvage {
     nphd_sharded *from; /* NULL: it cannot be opened at all */
     nphd_sharded *to;
     const nphd_io *io;
     const nphd_allocator *allocator;
     const char *path;
-    nphd_damage damage;
-    void *damage_context;
+    const nphd_salvage_options *options;
+    bool made; /* the new directory is there, and was empty */
     nphd_salvage_report report;
     nphdi_names names; /* of the damaged directory */
     uint32_t *numbers; /* of its shards */
@@ -38,8 +40,8 @@ static void tell(void *context, const char *text)
     salvage *of = context;
 
     of->report.files++;
-    if (of->damage != NULL) {
-        of->damage(of->damage_context, text);
+    if (of->options->damage != NULL) {
+        of->options->damage(of->options->damage_context, text);
     }
 }
 
@@ -65,14 +67,19 @@ static void say_nothing(void *context, nphd_log_level level, const char *text)
     (void)text;
 }
 
-static nphd_status enter_gathered(salvage *of, nphd_error *err)
+static nphd_status enter_gathered(salvage *of, const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphdi_watch moment = nphdi_watch_stretch(watch, 0, 0, 1);
+    nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
 
+    batch.progress = nphdi_watch_progress;
+    batch.progress_context = &moment;
     if (of->to->parameters.multi) {
-        TRY(nphd_sharded_add_many(of->to, of->keys, of->vectors, of->count, NULL, NULL, NULL, err));
+        TRY(nphd_sharded_add_many(of->to, of->keys, of->vectors, of->count, &batch, NULL, NULL,
+                                  err));
     } else {
-        TRY(nphd_sharded_upsert(of->to, of->keys, of->vectors, of->count, NULL, NULL, err));
+        TRY(nphd_sharded_upsert(of->to, of->keys, of->vectors, of->count, &batch, NULL, err));
     }
     of->count = 0;
 done:
@@ -80,13 +87,13 @@ done:
 }
 
 static nphd_status enter(salvage *of, nphd_index *index, uint32_t slot, nphd_key key,
-                         nphd_error *err)
+                         const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     size_t bytes = 0;
 
     if (of->count == ENTER_AT_ONCE) {
-        TRY(enter_gathered(of, err));
+        TRY(enter_gathered(of, watch, err));
     }
     TRY(nphdi_index_vector_at(index, slot, of->bits[of->count], &bytes, err));
     if (bytes > of->to->parameters.max_bits / 8 ||
@@ -102,158 +109,35 @@ done:
     return status;
 }
 
-/* ---- blocks ---- */
-
-/* A bit for each damaged block of a file with trailer. */
-typedef struct block_map {
-    uint8_t *bad;
-    uint64_t blocks;
-    uint64_t damaged;
-} block_map;
-
-static nphd_status map_blocks(const salvage *of, const char *path, block_map *out, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphdi_source source;
-    nphdi_trailer trailer;
-    nphdi_block_reader reader;
-    nphd_error why = NPHD_ERROR_INIT;
-    bool found = false;
-
-    memset(&source, 0, sizeof(source));
-    memset(&reader, 0, sizeof(reader));
-    TRY(nphdi_source_open(&source, of->io, path, err));
-    status = nphdi_source_trailer(&source, &trailer, &found, &why);
-    if (status == NPHD_OK && found) {
-        status = nphdi_block_reader_begin(&reader, &source, &trailer, of->allocator, &why);
-    }
-    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
-        /* nothing is known of its blocks; after any other error they must not pass for whole */
-        status = NPHD_OK;
-        goto done;
-    }
-    if (status != NPHD_OK || !found) {
-        nphdi_error_copy(err, &why);
-        goto done;
-    }
-    out->blocks = nphdi_trailer_blocks(reader.covered);
-    TRY(nphdi_alloc(of->allocator, out->blocks, 1, &out->bad, err));
-    for (uint64_t block = 0; block < out->blocks; block++) {
-        if (nphdi_block_reader_load(&reader, block * NPHDI_TRAILER_BLOCK_BYTES, NULL) != NPHD_OK) {
-            out->bad[block] = 1;
-            out->damaged++;
-        }
-    }
-done:
-    nphdi_block_reader_end(&reader);
-    nphdi_source_close(&source);
-    return status;
-}
-
-static bool is_whole(const block_map *map, uint64_t offset, uint64_t bytes)
-{
-    for (uint64_t block = offset / NPHDI_TRAILER_BLOCK_BYTES;
-         block <= (offset + bytes - 1) / NPHDI_TRAILER_BLOCK_BYTES; block++) {
-        if (block < map->blocks && map->bad[block] != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Going through the slots of a shard with damaged blocks, in order. */
-typedef struct walk {
-    const nphdi_mapped *mapped;
-    const block_map *map;
-    uint64_t lists;    /* above level 0, of the slots before */
-    bool levels_whole; /* and so is that number */
-} walk;
-
-/* Can the place of a node be had from the node directory? */
-static bool directory_is_whole(const walk *at, uint32_t slot)
-{
-    const nphdi_mapped *mapped = at->mapped;
-    const uint32_t first = slot - slot % NPHDI_DIRECTORY_SLOTS;
-    const uint8_t *record =
-        mapped->directory + (uint64_t)first / NPHDI_DIRECTORY_SLOTS * NPHDI_DIRECTORY_RECORD_BYTES;
-
-    if (mapped->derived_directory != NULL ||
-        !is_whole(at->map, (uint64_t)(record - mapped->base), NPHDI_DIRECTORY_RECORD_BYTES)) {
-        return false;
-    }
-    return (nphdi_get64(record) & NPHDI_DIRECTORY_DEEP) == 0 ||
-           is_whole(at->map, mapped->head.levels_offset + 2 * (uint64_t)first,
-                    2 * NPHDI_DIRECTORY_SLOTS);
-}
-
-/* The node of the next slot by the levels of all before it, or by the directory. */
-static bool next_node(walk *at, uint32_t slot, const uint8_t **out_node)
-{
-    const nphdi_mapped *mapped = at->mapped;
-    const nphdi_node_shape *shape = &mapped->head.node;
-    const int16_t level = (int16_t)nphdi_get16(mapped->levels + 2 * (uint64_t)slot);
-    const uint64_t start =
-        slot * nphdi_node_base_bytes(shape) + at->lists * nphdi_list_upper_bytes(shape);
-    const bool known = at->levels_whole;
-    uint32_t unused;
-
-    at->levels_whole = known && level >= 0 &&
-                       is_whole(at->map, mapped->head.levels_offset + 2 * (uint64_t)slot, 2);
-    at->lists += level > 0 ? (uint64_t)level : 0;
-    if (known && start <= mapped->nodes_bytes &&
-        nphdi_node_base_bytes(shape) <= mapped->nodes_bytes - start) {
-        *out_node = mapped->nodes + start;
-        return true;
-    }
-    return directory_is_whole(at, slot) && nphdi_mapped_node(mapped, slot, out_node, &unused);
-}
-
 /* ---- shards ---- */
 
-/* An entry of a shard with damage; false: it cannot be read. */
-static bool damaged_key(walk *at, const nphd_index *index, uint32_t slot, nphd_key *out,
-                        bool *out_visible)
-{
-    const nphdi_mapped *mapped = at->mapped;
-    const nphdi_hidden *hidden = index->content->hidden;
-    const uint8_t *node;
-
-    *out_visible = false;
-    if (!next_node(at, slot, &node) ||
-        !is_whole(at->map, (uint64_t)(node - mapped->base), mapped->head.node.key_bytes)) {
-        return false;
-    }
-    *out = nphdi_usearch_get_key(node, mapped->head.node.key_bytes);
-    *out_visible = !nphdi_is_free_key(*out, mapped->head.node.key_bytes) &&
-                   (hidden == NULL || !nphdi_hidden_get(hidden, slot));
-    return !*out_visible ||
-           is_whole(at->map, mapped->head.rows_offset + slot * mapped->head.row_bytes,
-                    mapped->head.row_bytes);
-}
-
-static nphd_status take_entries(salvage *of, nphd_index *index, const block_map *map,
-                                nphd_error *err)
+static nphd_status take_entries(salvage *of, nphd_index *index, const nphdi_block_map *map,
+                                const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(index);
     const bool damaged = index->content->view && map->damaged > 0;
-    walk at = {&index->content->mapped, map, 0, true};
+    nphdi_block_walk at = {&index->content->mapped, map, 0, true};
+    nphdi_watch last;
 
     for (uint64_t slot = 0; slot < slots; slot++) {
         nphd_key key;
         bool visible = false;
         bool stored = false;
-        if (damaged ? !damaged_key(&at, index, (uint32_t)slot, &key, &visible)
+        const nphdi_watch at_slot = nphdi_watch_stretch(watch, slot, slot, slots);
+        TRY(slot % NPHDI_WATCH_EVERY == 0 ? nphdi_watch_ask(&at_slot, 0, 1, err) : NPHD_OK);
+        if (damaged ? !nphdi_walk_key(&at, index, (uint32_t)slot, &key, &visible)
                     : nphdi_index_key_at(index, (uint32_t)slot, &key, &visible, &stored, NULL) !=
                           NPHD_OK) {
             of->report.unreadable++;
             continue;
         }
         if (visible && (of->from == NULL || !nphdi_key_set_has(&of->from->tombstones, key))) {
-            TRY(enter(of, index, (uint32_t)slot, key, err));
+            TRY(enter(of, index, (uint32_t)slot, key, &at_slot, err));
         }
     }
-    TRY(enter_gathered(of, err));
+    last = nphdi_watch_stretch(watch, 1, 1, 1);
+    TRY(enter_gathered(of, &last, err));
 done:
     return status;
 }
@@ -278,7 +162,8 @@ static bool is_wanted(const salvage *of, const nphd_index *index)
             memcmp(index->identity, of->from->identity, sizeof(index->identity)) == 0);
 }
 
-static nphd_status take_shard(salvage *of, uint32_t number, nphd_error *err)
+static nphd_status take_shard(salvage *of, uint32_t number, const nphdi_watch *watch,
+                              nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     /* as the damaged directory has it open, or else its file alone */
@@ -286,12 +171,14 @@ static nphd_status take_shard(salvage *of, uint32_t number, nphd_error *err)
     nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
     nphd_index *index = NULL;
     nphd_error why = NPHD_ERROR_INIT;
-    block_map map = {NULL, 0, 0};
+    nphdi_block_map map = {NULL, 0, 0};
+    const nphdi_watch reading = nphdi_watch_stretch(watch, 0, READING, ALL);
+    const nphdi_watch entering = nphdi_watch_stretch(watch, READING, ALL, ALL);
     char *path = NULL;
     size_t room = 0;
 
     TRY(nphdi_shard_path(of->allocator, of->path, number, &path, &room, err));
-    TRY(map_blocks(of, path, &map, err));
+    TRY(nphdi_block_map_make(of->io, of->allocator, path, &reading, &map, err));
     if (map.damaged > 0 && (open != NULL || of->from == NULL)) {
         (void)nphdi_fail(&why, NPHD_CORRUPT, "%s: %llu of %llu blocks are damaged", path,
                          (unsigned long long)map.damaged, (unsigned long long)map.blocks);
@@ -316,11 +203,11 @@ static nphd_status take_shard(salvage *of, uint32_t number, nphd_error *err)
         if (of->from == NULL) { /* nobody knows which shard is the newest */
             TRY(nphd_sharded_set_unit(of->to, nphd_index_unit(index), true, err));
         }
-        TRY(take_entries(of, open != NULL ? open->index : index, &map, err));
+        TRY(take_entries(of, open != NULL ? open->index : index, &map, &entering, err));
     }
 done:
     nphd_index_close(index);
-    nphdi_free(of->allocator, map.bad, map.blocks, 1);
+    nphdi_block_map_release(of->allocator, &map);
     nphdi_free(of->allocator, path, room, 1);
     return status;
 }
@@ -373,6 +260,7 @@ static nphd_status open_new(salvage *of, const char *new_path, nphd_error *err)
     }
     options.io = of->io;
     TRY(nphdi_directory_make_empty(of->io, of->allocator, new_path, err));
+    of->made = true;
     TRY(nphd_sharded_open(new_path, &options, &of->to, err));
     if (of->from != NULL) {
         TRY(nphd_sharded_set_unit(of->to, nphd_sharded_unit(of->from), false, err));
@@ -400,61 +288,96 @@ static nphd_status check_listed(const salvage *of, nphd_error *err)
     return NPHD_OK;
 }
 
-static nphd_status take_all(salvage *of, nphd_error *err)
+static nphd_status take_all(salvage *of, const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const block_map none = {NULL, 0, 0};
+    const nphdi_block_map none = {NULL, 0, 0};
+    const nphdi_watch active = nphdi_watch_part(watch, of->number_count, of->number_count + 1);
 
     for (size_t i = 0; i < of->number_count; i++) {
-        TRY(take_shard(of, of->numbers[i], err));
+        const nphdi_watch part = nphdi_watch_part(watch, i, of->number_count + 1);
+        TRY(take_shard(of, of->numbers[i], &part, err));
     }
     if (of->from != NULL) {
         /* what the journal added */
-        TRY(take_entries(of, of->from->active, &none, err));
+        TRY(take_entries(of, of->from->active, &none, &active, err));
     }
 done:
     return status;
 }
 
-nphd_status nphd_directory_salvage(const char *path, const char *new_path, const nphd_io *io,
-                                   nphd_damage damage, void *damage_context,
-                                   nphd_salvage_report *out, nphd_error *err)
+/* The damaged directory as far as it opens. */
+static nphd_status open_damaged(salvage *of, nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
-    const nphd_allocator *allocator = nphdi_allocator_system();
     nphd_error why = NPHD_ERROR_INIT;
-    salvage *of = NULL;
 
-    nphdi_error_clear(err);
-    TRY(nphdi_check_path(path, err));
-    TRY(nphdi_check_path(new_path, err));
-    TRY(nphdi_alloc(allocator, 1, sizeof(*of), &of, err));
-    of->io = io != NULL ? io : nphdi_io_posix();
-    of->allocator = allocator;
-    of->path = path;
-    of->damage = damage;
-    of->damage_context = damage_context;
-    TRY(nphdi_io_check_directories(of->io, err));
     options.io = of->io;
     options.read_only = true;
     options.salvage = true;
     options.damage = tell;
     options.damage_context = of;
-    options.logger = damage != NULL ? say_nothing : NULL;
-    status = nphd_sharded_open(path, &options, &of->from, &why);
-    if (status != NPHD_OK && status != NPHD_CORRUPT && status != NPHD_MISMATCH &&
-        status != NPHD_UNSUPPORTED) {
-        nphdi_error_copy(err, &why);
-        goto done;
+    options.logger = of->options->damage != NULL ? say_nothing : NULL;
+    options.progress = nphdi_watch_progress;
+    options.progress_context = watch;
+    status = nphd_sharded_open(of->path, &options, &of->from, &why);
+    if (status == NPHD_CORRUPT || status == NPHD_MISMATCH || status == NPHD_UNSUPPORTED) {
+        status = NPHD_OK;
     }
-    TRY(nphdi_directory_list(of->io, path, allocator, &of->names, err));
-    TRY(nphdi_shard_numbers(allocator, &of->names, &of->numbers, &of->number_count, err));
+    if (status != NPHD_OK) {
+        nphdi_error_copy(err, &why);
+    }
+    return status;
+}
+
+static nphd_status salvage_to(salvage *of, const char *new_path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphd_salvage_options *asked = of->options;
+    const nphdi_watch whole =
+        nphdi_watch_whole(asked->progress, asked->progress_context, "salvage");
+    nphdi_watch opening = nphdi_watch_stretch(&whole, 0, OPENING, ALL);
+    const nphdi_watch taking = nphdi_watch_stretch(&whole, OPENING, TAKING, ALL);
+    nphdi_watch saving = nphdi_watch_stretch(&whole, TAKING, ALL, ALL);
+    nphd_batch_options save = NPHD_BATCH_OPTIONS_INIT;
+
+    save.progress = nphdi_watch_progress;
+    save.progress_context = &saving;
+    TRY(open_damaged(of, &opening, err));
+    TRY(nphdi_directory_list(of->io, of->path, of->allocator, &of->names, err));
+    TRY(nphdi_shard_numbers(of->allocator, &of->names, &of->numbers, &of->number_count, err));
     TRY(check_listed(of, err));
     TRY(open_new(of, new_path, err));
-    TRY(take_all(of, err));
+    TRY(take_all(of, &taking, err));
     of->report.vectors = nphd_sharded_size(of->to);
+    /* of nothing there are no files */
+    TRY(of->report.vectors > 0 ? nphd_sharded_save(of->to, &save, err) : NPHD_OK);
     TRY(nphd_sharded_close(of->to, err));
+done:
+    return status;
+}
+
+nphd_status nphd_directory_salvage_with(const char *path, const char *new_path,
+                                        const nphd_salvage_options *options,
+                                        nphd_salvage_report *out, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_salvage_options known = NPHD_SALVAGE_OPTIONS_INIT;
+    const nphd_allocator *allocator = nphdi_allocator_system();
+    salvage *of = NULL;
+
+    nphdi_error_clear(err);
+    TRY(nphdi_options_read(options, sizeof(known), &known, "salvage", err));
+    TRY(nphdi_check_path(path, err));
+    TRY(nphdi_check_path(new_path, err));
+    TRY(nphdi_alloc(allocator, 1, sizeof(*of), &of, err));
+    of->io = known.io != NULL ? known.io : nphdi_io_posix();
+    of->allocator = allocator;
+    of->path = path;
+    of->options = &known;
+    TRY(nphdi_io_check_directories(of->io, err));
+    TRY(salvage_to(of, new_path, err));
 done:
     if (of != NULL) {
         if (out != NULL) {
@@ -462,9 +385,25 @@ done:
         }
         nphd_sharded_free(of->from);
         nphd_sharded_free(of->to);
+        if (of->made && status != NPHD_OK && status != NPHD_DURABILITY_UNKNOWN) {
+            /* a part of it would pass for all that could be read */
+            (void)nphdi_directory_clear(of->io, allocator, new_path, NULL);
+        }
         nphdi_free(allocator, of->numbers, of->names.count, sizeof(*of->numbers));
         nphdi_names_free(&of->names);
         nphdi_free(allocator, of, 1, sizeof(*of));
     }
     return status;
+}
+
+nphd_status nphd_directory_salvage(const char *path, const char *new_path, const nphd_io *io,
+                                   nphd_damage damage, void *damage_context,
+                                   nphd_salvage_report *out, nphd_error *err)
+{
+    nphd_salvage_options options = NPHD_SALVAGE_OPTIONS_INIT;
+
+    options.io = io;
+    options.damage = damage;
+    options.damage_context = damage_context;
+    return nphd_directory_salvage_with(path, new_path, &options, out, err);
 }

@@ -419,7 +419,7 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     if (sharded->bloom_renewed) {
         sharded->bloom_valid_from = generation;
     }
-    TRY(NPHDI_BUG(10) ? NPHD_OK : nphdi_bloom_save(sharded, generation, err));
+    TRY(NPHDI_BUG(10) ? NPHD_OK : nphdi_bloom_save(sharded, generation, sharded->watch, err));
     TRY(NPHDI_BUG(11) ? nphdi_tombstones_save(sharded, &capture, generation, err) : NPHD_OK);
     if (NPHDI_BUG(16)) {
         nphdi_journal_drop(sharded, generation);
@@ -434,7 +434,7 @@ static nphd_status save_all(nphd_sharded *sharded, const nphd_batch_options *opt
     TRY(nphdi_lock_file_advance(&sharded->lock, atomic_load(&sharded->newest_generation),
                                 generation, err));
     TRY(nphdi_tombstones_save(sharded, &capture, generation, err));
-    TRY(NPHDI_BUG(10) ? nphdi_bloom_save(sharded, generation, err) : NPHD_OK);
+    TRY(NPHDI_BUG(10) ? nphdi_bloom_save(sharded, generation, sharded->watch, err) : NPHD_OK);
     TRY(nphdi_doomed_remove(sharded, err));
     TRY(remove_empty_head(sharded, &capture, err));
     nphdi_journal_continue(sharded, atomic_load(&sharded->newest_generation));
@@ -466,7 +466,7 @@ nphd_status nphdi_sharded_save_now(nphd_sharded *sharded, const nphd_batch_optio
             /* that no journal continues: one that does says that the save came to its shard */
             TRY(nphdi_generation_take(sharded, &generation, err));
         }
-        TRY(nphdi_bloom_save(sharded, generation, err));
+        TRY(nphdi_bloom_save(sharded, generation, sharded->watch, err));
         sharded->bloom_unsaved = false;
     }
     atomic_store(&sharded->dirty, 0);
@@ -479,10 +479,13 @@ nphd_status nphd_sharded_save(nphd_sharded *sharded, const nphd_batch_options *o
 {
     nphd_status status = NPHD_OK;
     nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
+    nphdi_watch watch;
 
     nphdi_error_clear(err);
     TRY(nphdi_options_read(options, sizeof(known), &known, "batch options", err));
     TRY(nphdi_drain_begin(sharded, "save", err));
+    watch = nphdi_watch_moment(known.progress, known.progress_context, "save", 0, 1);
+    sharded->watch = &watch;
     status = nphdi_drain(sharded, UINT64_MAX, err);
     if (status == NPHD_OK) {
         status = nphdi_sharded_save_now(sharded, &known, err);

@@ -46,7 +46,7 @@ static nphd_status finish_copy(nphdi_replacement *file, nphd_error *err)
 
 /* Durable and atomic, like every file that is written. */
 static nphd_status copy_bytes(const nphd_sharded *sharded, const char *from, const char *to,
-                              nphd_error *err)
+                              const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_source source;
@@ -61,6 +61,7 @@ static nphd_status copy_bytes(const nphd_sharded *sharded, const char *from, con
     for (uint64_t at = 0; at < source.bytes;) {
         const uint64_t rest = source.bytes - at;
         const size_t part = rest < COPY_BYTES ? (size_t)rest : COPY_BYTES;
+        TRY(nphdi_watch_ask(watch, at, source.bytes, err));
         TRY(nphdi_source_read(&source, at, buffer, part, err));
         TRY(nphdi_replacement_write(&file, buffer, part, err));
         at += part;
@@ -74,7 +75,7 @@ done:
 }
 
 static nphd_status copy_file(const nphd_sharded *sharded, const char *from, const char *to,
-                             bool share, nphd_error *err)
+                             bool share, const nphdi_watch *watch, nphd_error *err)
 {
     int failed = EOPNOTSUPP;
 
@@ -87,12 +88,12 @@ static nphd_status copy_file(const nphd_sharded *sharded, const char *from, cons
     if (failed != EOPNOTSUPP && failed != EXDEV) {
         return nphdi_fail_os(err, failed, "%s: copy to %s", from, to);
     }
-    return copy_bytes(sharded, from, to, err);
+    return copy_bytes(sharded, from, to, watch, err);
 }
 
 /* Copies what belongs to the index, journals by their bytes: the writer adds to them. */
 static nphd_status copy_named(const nphd_sharded *sharded, const char *name, const char *path,
-                              nphd_error *err)
+                              const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     char *from = NULL;
@@ -107,7 +108,7 @@ static nphd_status copy_named(const nphd_sharded *sharded, const char *name, con
     }
     TRY(nphdi_path_join(sharded->allocator, sharded->path, name, &from, &from_room, err));
     TRY(nphdi_path_join(sharded->allocator, path, name, &to, &to_room, err));
-    TRY(copy_file(sharded, from, to, !journal, err));
+    TRY(copy_file(sharded, from, to, !journal, watch, err));
 done:
     nphdi_free(sharded->allocator, from, from_room, 1);
     nphdi_free(sharded->allocator, to, to_room, 1);
@@ -121,8 +122,9 @@ done:
 typedef enum copy_step { COPY_JOURNALS, COPY_NEWEST, COPY_REST } copy_step;
 
 /* The shard with the record in force; names->count: none is ours. */
-static nphd_status find_newest(const nphd_sharded *sharded, const char *directory,
-                               const nphdi_names *names, size_t *out, nphd_error *err)
+static nphd_status find_newest(const nphd_io *io, const nphd_allocator *allocator,
+                               const char *directory, const nphdi_names *names, size_t *out,
+                               nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     uint64_t generation = 0;
@@ -135,9 +137,9 @@ static nphd_status find_newest(const nphd_sharded *sharded, const char *director
         if (nphdi_shard_number(names->names[i]) == NPHDI_NO_NUMBER) {
             continue;
         }
-        TRY(nphdi_path_join(sharded->allocator, directory, names->names[i], &path, &room, err));
-        status = nphd_file_metadata(path, sharded->io, &found, err);
-        nphdi_free(sharded->allocator, path, room, 1);
+        TRY(nphdi_path_join(allocator, directory, names->names[i], &path, &room, err));
+        status = nphd_file_metadata(path, io, &found, err);
+        nphdi_free(allocator, path, room, 1);
         TRY(status);
         if (found.generation > generation) {
             generation = found.generation;
@@ -158,9 +160,9 @@ static copy_step step_of(const nphdi_names *names, size_t i, size_t newest)
 }
 
 /* What was copied is durable before the next step. */
-static nphd_status flush_copy(const nphd_sharded *sharded, const char *path, nphd_error *err)
+static nphd_status flush_copy(const nphd_io *io, const char *path, nphd_error *err)
 {
-    const int failed = sharded->io->sync_directory(sharded->io->context, path);
+    const int failed = io->sync_directory(io->context, path);
 
     return failed == 0 || failed == EINVAL
                ? NPHD_OK
@@ -198,6 +200,7 @@ static nphd_status copy_all(const nphd_sharded *sharded, const char *path, nphd_
     nphdi_lock_head_state state;
     nphdi_names names;
     size_t newest = 0;
+    uint64_t copied = 0;
 
     memset(&names, 0, sizeof(names));
     TRY(nphdi_lock_head_read(sharded->io, sharded->allocator, sharded->path, &head, &state, err));
@@ -206,21 +209,32 @@ static nphd_status copy_all(const nphd_sharded *sharded, const char *path, nphd_
         TRY(put_head(sharded, &head, path, err));
     }
     TRY(nphdi_directory_list(sharded->io, sharded->path, sharded->allocator, &names, err));
-    TRY(find_newest(sharded, sharded->path, &names, &newest, err));
+    TRY(find_newest(sharded->io, sharded->allocator, sharded->path, &names, &newest, err));
     for (copy_step step = COPY_JOURNALS; step <= COPY_REST; step++) {
         for (size_t i = 0; i < names.count; i++) {
             if (step_of(&names, i, newest) == step) {
-                TRY(copy_named(sharded, names.names[i], path, err));
+                const nphdi_watch part = nphdi_watch_part(sharded->watch, copied++, names.count);
+                TRY(nphdi_watch_ask(&part, 0, 1, err));
+                TRY(copy_named(sharded, names.names[i], path, &part, err));
             }
         }
-        TRY(flush_copy(sharded, path, err));
+        TRY(flush_copy(sharded->io, path, err));
     }
 done:
     nphdi_names_free(&names);
     return status;
 }
 
-static nphd_status remove_all(const nphd_sharded *sharded, const char *path, nphd_error *err)
+/* What a copy or a salvage made there, but for the head, which goes last. */
+static bool is_made(const char *name)
+{
+    uint64_t sequence;
+
+    return nphdi_directory_is_data(name) || nphdi_journal_is_name(name, &sequence);
+}
+
+nphd_status nphdi_directory_clear(const nphd_io *io, const nphd_allocator *allocator,
+                                  const char *path, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_names names;
@@ -229,25 +243,25 @@ static nphd_status remove_all(const nphd_sharded *sharded, const char *path, nph
     size_t newest = 0;
 
     memset(&names, 0, sizeof(names));
-    TRY(nphdi_directory_list(sharded->io, path, sharded->allocator, &names, err));
-    TRY(find_newest(sharded, path, &names, &newest, err));
+    TRY(nphdi_directory_list(io, path, allocator, &names, err));
+    TRY(find_newest(io, allocator, path, &names, &newest, err));
     for (int step = COPY_REST; step >= COPY_JOURNALS; step--) {
         for (size_t i = 0; i < names.count; i++) {
-            if ((int)step_of(&names, i, newest) != step) {
+            if ((int)step_of(&names, i, newest) != step || !is_made(names.names[i])) {
                 continue;
             }
-            TRY(nphdi_path_join(sharded->allocator, path, names.names[i], &file, &room, err));
-            TRY(nphdi_file_remove(sharded->io, file, false, err));
-            nphdi_free(sharded->allocator, file, room, 1);
+            TRY(nphdi_path_join(allocator, path, names.names[i], &file, &room, err));
+            TRY(nphdi_file_remove(io, file, false, err));
+            nphdi_free(allocator, file, room, 1);
             file = NULL;
             room = 0;
         }
-        TRY(flush_copy(sharded, path, err));
+        TRY(flush_copy(io, path, err));
     }
-    TRY(nphdi_path_join(sharded->allocator, path, NPHDI_LOCK_NAME, &file, &room, err));
-    TRY(nphdi_file_remove(sharded->io, file, false, err));
+    TRY(nphdi_path_join(allocator, path, NPHDI_LOCK_NAME, &file, &room, err));
+    TRY(nphdi_file_remove(io, file, false, err));
 done:
-    nphdi_free(sharded->allocator, file, room, 1);
+    nphdi_free(allocator, file, room, 1);
     nphdi_names_free(&names);
     return status;
 }
@@ -265,12 +279,15 @@ static nphd_status copy_beside_writer(const nphd_sharded *sharded, const char *p
             continue;
         }
         status = copy_all(sharded, path, err);
+        if (status == NPHD_CANCELLED) {
+            return status;
+        }
         if (nphdi_directory_stamp(sharded->io, sharded->allocator, sharded->path, &after, NULL) ==
                 NPHD_OK &&
             before.files == after.files) {
             return status;
         }
-        status = remove_all(sharded, path, err);
+        status = nphdi_directory_clear(sharded->io, sharded->allocator, path, err);
         if (status != NPHD_OK) {
             return status;
         }
@@ -279,9 +296,31 @@ static nphd_status copy_beside_writer(const nphd_sharded *sharded, const char *p
                       sharded->path);
 }
 
-nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_error *err)
+/* Whatever is not saved, as a part of a call that is asked for it. */
+static nphd_status save_first(nphd_sharded *sharded, const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    nphdi_watch part = *watch;
+    nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
+
+    batch.progress = nphdi_watch_progress;
+    batch.progress_context = &part;
+    sharded->watch = watch;
+    TRY(sharded->lock_lent ? nphdi_place_take_back(sharded, err) : NPHD_OK);
+    TRY(nphdi_drain(sharded, UINT64_MAX, err));
+    TRY(nphdi_sharded_save_now(sharded, &batch, err));
+done:
+    return status;
+}
+
+nphd_status nphd_sharded_snapshot_with(nphd_sharded *sharded, const char *path,
+                                       const nphd_batch_options *options, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
+    nphdi_watch whole;
+    nphdi_watch saving;
+    nphdi_watch copying;
     char *place = NULL;
     size_t room = 0;
 
@@ -289,7 +328,10 @@ nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_
     if (path == NULL || path[0] == '\0') {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT, "snapshot: the path is empty");
     }
-    status = nphdi_sharded_enter_change(sharded, "snapshot", err);
+    status = nphdi_options_read(options, sizeof(known), &known, "batch options", err);
+    if (status == NPHD_OK) {
+        status = nphdi_sharded_enter_change(sharded, "snapshot", err);
+    }
     if (status != NPHD_OK) {
         return status;
     }
@@ -298,11 +340,11 @@ nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_
         status = nphdi_fail(err, NPHD_CLOSED, "snapshot: the index is closed");
         goto done;
     }
-    if (!sharded->read_only) {
-        TRY(sharded->lock_lent ? nphdi_place_take_back(sharded, err) : NPHD_OK);
-        TRY(nphdi_drain(sharded, UINT64_MAX, err));
-        TRY(nphdi_sharded_save_now(sharded, NULL, err));
-    }
+    whole = nphdi_watch_whole(known.progress, known.progress_context, "snapshot");
+    saving = nphdi_watch_part(&whole, 0, 2);
+    copying = nphdi_watch_part(&whole, 1, 2);
+    TRY(sharded->read_only ? NPHD_OK : save_first(sharded, &saving, err));
+    sharded->watch = &copying;
     /* said and made by the name that the caller gave, which is one from here */
     TRY(nphdi_directory_make_empty(sharded->rooted != NULL ? sharded->rooted->base : sharded->io,
                                    sharded->allocator, path, err));
@@ -314,7 +356,17 @@ nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_
     }
     TRY(sharded->read_only ? copy_beside_writer(sharded, path, err) : copy_all(sharded, path, err));
 done:
+    if (status == NPHD_CANCELLED && sharded->watch == &copying) {
+        /* why the call ended matters more than how this does */
+        (void)nphdi_directory_clear(sharded->io, sharded->allocator, path, NULL);
+    }
+    sharded->watch = NULL;
     nphdi_free(sharded->allocator, place, room, 1);
     (void)pthread_mutex_unlock(&sharded->change_lock);
     return status;
+}
+
+nphd_status nphd_sharded_snapshot(nphd_sharded *sharded, const char *path, nphd_error *err)
+{
+    return nphd_sharded_snapshot_with(sharded, path, NULL, err);
 }

@@ -111,7 +111,7 @@ static nphd_status read_file(const nphd_sharded *sharded, const char *path,
             status = nphdi_fail(err, NPHD_MISMATCH, "%s: belongs to another index", path);
             goto done;
         }
-        TRY(nphdi_source_verify(&source, &trailer, sharded->allocator, err));
+        TRY(nphdi_source_verify(&source, &trailer, sharded->allocator, NULL, err));
         TRY(nphdi_index_read_section(sharded->io, sharded->allocator, path, NPHDI_SECTION_HIDDEN,
                                      &found, &hidden, &out->hidden_bytes, err));
         out->hidden = hidden;

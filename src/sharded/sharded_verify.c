@@ -46,6 +46,10 @@ typedef struct verification {
     const nphd_verify_options *options;
     const nphd_io *io;
     const nphd_allocator *allocator;
+    nphdi_watch whole;
+    nphdi_watch part; /* of the file at hand */
+    uint64_t parts;   /* that were begun */
+    uint64_t all;     /* that there may be */
     nphd_directory_report report;
     nphd_error first; /* what the call answers */
     uint64_t told;    /* damages of the file at hand */
@@ -81,6 +85,12 @@ static nphd_status settle(verification *of, nphd_status status, const nphd_error
     return status;
 }
 
+static nphd_status next_part(verification *of, nphd_error *err)
+{
+    of->part = nphdi_watch_part(&of->whole, of->parts++, of->all);
+    return nphdi_watch_ask(&of->part, 0, 1, err);
+}
+
 static nphd_status verify_shard(verification *of, const char *path, nphd_error *err)
 {
     nphd_verify_report report;
@@ -92,6 +102,8 @@ static nphd_status verify_shard(verification *of, const char *path, nphd_error *
     of->told = 0;
     options.damage = tell;
     options.damage_context = of;
+    options.progress = nphdi_watch_progress;
+    options.progress_context = &of->part;
     status = nphd_file_verify_with(path, &options, &report, &why);
     of->report.files++;
     of->report.file_bytes += report.file_bytes;
@@ -115,6 +127,7 @@ static nphd_status verify_blocks(verification *of, const nphdi_source *source,
     check.threads = of->options->threads;
     check.damage = tell;
     check.damage_context = of;
+    check.watch = &of->part;
     status = nphdi_file_check_run(&check, err);
     of->report.blocks += check.blocks;
     of->report.damaged_blocks += check.damaged;
@@ -267,6 +280,7 @@ static nphd_status verify_frames(verification *of, nphdi_journal_reader *reader,
     nphdi_journal_step step = NPHDI_JOURNAL_WHOLE;
 
     for (bool more = true; more;) {
+        TRY(nphdi_watch_ask(&of->part, reader->offset, reader->source.bytes, err));
         TRY(nphdi_journal_reader_next(reader, limit, &step, err));
         more = step == NPHDI_JOURNAL_WHOLE;
         of->report.blocks += step == NPHDI_JOURNAL_WHOLE ? 1 : 0;
@@ -298,6 +312,7 @@ static nphd_status verify_journal(verification *of, const char *path, uint64_t l
     of->told = 0;
     of->report.files++;
     status = nphdi_journal_reader_open(&reader, of->io, of->allocator, path, &why);
+    reader.watch = &of->part;
     of->report.file_bytes += reader.source.bytes;
     if (status == NPHD_OK) {
         status = nphdi_journal_reader_head(&reader, &valid, &why);
@@ -327,6 +342,7 @@ static nphd_status verify_journals(verification *of, const char *directory,
             tell_unapplied(of, directory, names->names[i]);
             continue;
         }
+        TRY(next_part(of, err));
         TRY(journal_limit(of, directory, names, sequence, &limit, err));
         TRY(nphdi_path_join(of->allocator, directory, names->names[i], &path, &room, err));
         TRY(verify_journal(of, path, limit, err));
@@ -364,14 +380,18 @@ static nphd_status verify_together(verification *of, const char *path, nphd_erro
     nphd_sharded *sharded = NULL;
     nphd_error why = NPHD_ERROR_INIT;
     nphd_status status;
+    nphdi_watch opening = nphdi_watch_part(&of->part, 0, 2);
+    const nphdi_watch checking = nphdi_watch_part(&of->part, 1, 2);
 
     options.read_only = true;
     options.io = of->io;
     options.logger = say_nothing;
+    options.progress = nphdi_watch_progress;
+    options.progress_context = &opening;
     of->told = 0;
     status = nphd_sharded_open(path, &options, &sharded, &why);
     if (status == NPHD_OK) {
-        status = nphdi_sharded_check_keys(sharded, tell, of, &why);
+        status = nphdi_sharded_check_keys(sharded, tell, of, &checking, &why);
     }
     nphd_sharded_free(sharded);
     return settle(of, status, &why, err);
@@ -386,6 +406,7 @@ static nphd_status verify_named(verification *of, const char *directory, const c
     char *path = NULL;
     size_t room = 0;
 
+    TRY(next_part(of, err));
     TRY(nphdi_path_join(of->allocator, directory, name, &path, &room, err));
     TRY(verify(of, path, err));
 done:
@@ -400,6 +421,7 @@ static nphd_status verify_files(verification *of, const char *path, nphd_error *
 
     memset(&names, 0, sizeof(names));
     TRY(nphdi_directory_list(of->io, path, of->allocator, &names, err));
+    of->all = names.count + 3; /* filter, deletions, and whether all fit together */
     for (size_t i = 0; i < names.count; i++) {
         if (nphdi_shard_number(names.names[i]) != NPHDI_NO_NUMBER) {
             TRY(verify_named(of, path, names.names[i], verify_shard, err));
@@ -412,6 +434,7 @@ static nphd_status verify_files(verification *of, const char *path, nphd_error *
     TRY(verify_head(of, path, err));
     if (of->report.damaged_files == 0) {
         /* with damage the files cannot be opened, which says no more than was said */
+        TRY(next_part(of, err));
         TRY(verify_together(of, path, err));
     }
 done:
@@ -436,6 +459,7 @@ nphd_status nphd_directory_verify_with(const char *path, const nphd_verify_optio
     of.io = known.io;
     of.allocator = nphdi_allocator_system();
     TRY(nphdi_check_path(path, err));
+    of.whole = nphdi_watch_whole(known.progress, known.progress_context, path);
     TRY(nphdi_io_check_directories(of.io, err));
     TRY(verify_files(&of, path, err));
     if (of.first.status != NPHD_OK) {

@@ -40,7 +40,8 @@ static void tell(const nphd_sharded *sharded, const nphdi_shard *shard, const mi
 }
 
 static nphd_status check_shard(const nphd_sharded *sharded, const nphdi_shard *shard,
-                               nphd_damage damage, void *context, nphd_error *err)
+                               nphd_damage damage, void *context, const nphdi_watch *watch,
+                               nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(shard->index);
@@ -53,6 +54,7 @@ static nphd_status check_shard(const nphd_sharded *sharded, const nphdi_shard *s
         bool stored;
         nphdi_shard *found;
         uint32_t found_slot;
+        TRY(nphdi_watch_loop(watch, slot, slots, err));
         TRY(nphdi_index_key_at(shard->index, (uint32_t)slot, &key, &visible, &stored, err));
         if (!visible) {
             continue;
@@ -72,12 +74,13 @@ done:
 }
 
 nphd_status nphdi_sharded_check_keys(const nphd_sharded *sharded, nphd_damage damage, void *context,
-                                     nphd_error *err)
+                                     const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
 
     for (uint64_t i = 0; i < sharded->sealed_count; i++) {
-        TRY(check_shard(sharded, sharded->sealed[i], damage, context, err));
+        const nphdi_watch part = nphdi_watch_part(watch, i, sharded->sealed_count);
+        TRY(check_shard(sharded, sharded->sealed[i], damage, context, &part, err));
     }
 done:
     return status;

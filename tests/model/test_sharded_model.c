@@ -296,8 +296,12 @@ typedef struct batch {
 static int note_part(void *context, uint64_t done, uint64_t total)
 {
     batch *some = context;
+    const uint64_t before = some->part_count > 0 ? some->parts[some->part_count - 1] : 0;
 
     (void)total;
+    if (done == before) { /* within a part: a shard is being read or written */
+        return 0;
+    }
     if (some->part_count <= MOST_BATCH) {
         some->parts[some->part_count++] = done;
     }

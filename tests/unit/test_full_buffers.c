@@ -345,7 +345,7 @@ static void test_sections_of_an_index(void **state)
     nphd_index *index = create_wide(here, 128);
 
     fill(here, index, 128, 17000); /* fewer get no hash tables */
-    OK(nphdi_index_make_tables(index, 1, NULL));
+    OK(nphdi_index_make_tables(index, 1, NULL, NULL));
     expect_failing_section(here, index, NPHDI_SECTION_PLANES, NULL);
     expect_failing_section(here, index, NPHDI_SECTION_MIH, NULL);
     expect_failing_section(here, index, SECTION, &as);
@@ -420,13 +420,13 @@ static void test_filter(void **state)
         nphdi_bloom_add(sharded->bloom, nphd_key_u64(3 * i));
     }
     io_fault_arm(&here->fault, IO_FAULT_WRITE, 1, ENOSPC, false);
-    assert_int_equal(nphdi_bloom_save(sharded, 3, &err), NPHD_NO_SPACE);
+    assert_int_equal(nphdi_bloom_save(sharded, 3, NULL, &err), NPHD_NO_SPACE);
     io_fault_disarm(&here->fault);
     assert_int_equal(here->fault.failed, 1);
     assert_non_null(strstr(err.text, "d/" NPHDI_BLOOM_NAME));
     assert_int_equal(memory_io_count(here->disk, "bloom"), 0);
     assert_int_equal(sharded->bloom_file_bytes, 0);
-    OK(nphdi_bloom_save(sharded, 3, NULL));
+    OK(nphdi_bloom_save(sharded, 3, NULL, NULL));
     assert_true(sharded->bloom_file_bytes > BUFFER_BYTES);
     nphdi_bloom_close(sharded->bloom);
     sharded->bloom = NULL;

@@ -392,7 +392,7 @@ static void test_view_with_tables(void **state)
         vectors[i] = vector_of(i, 0, bits[i]);
     }
     OK(nphd_index_add_many(index, NULL, vectors, VECTORS, NULL, NULL, NULL, NULL));
-    OK(nphdi_index_make_tables(index, 1, NULL));
+    OK(nphdi_index_make_tables(index, 1, NULL, NULL));
     OK(nphd_index_save(index, PATH, NULL, NULL));
     nphd_index_close(index);
     for (uint64_t n = 1; failed; n++) {

@@ -445,7 +445,7 @@ static void test_wrong_entries(void **state)
     nphd_vector queries[QUERIES];
 
     (void)state;
-    OK(nphdi_mapped_check(&seen->content->mapped, NULL));
+    OK(nphdi_mapped_check(&seen->content->mapped, NULL, NULL));
     for (size_t i = 0; i < QUERIES; i++) {
         queries[i].data = model->bytes[i];
         queries[i].bytes = model->length[i];
@@ -461,7 +461,7 @@ static void test_wrong_entries(void **state)
         for (size_t i = 0; i < QUERIES; i++) {
             assert_true(reports[i].count <= 200);
         }
-        assert_int_equal(nphdi_mapped_check(&seen->content->mapped, NULL), NPHD_CORRUPT);
+        assert_int_equal(nphdi_mapped_check(&seen->content->mapped, NULL, NULL), NPHD_CORRUPT);
     }
     nphd_index_close(seen);
     free(file);

@@ -97,9 +97,10 @@ static void world_init(world *of, test_random *random, uint32_t payload, bool le
     of->bytes = nphdi_mih_bytes(counts, payload, form);
     of->block = calloc(of->bytes, 1);
     assert_non_null(of->block);
-    nphdi_mih_build(&of->rows, slots, counts, form, threads, of->block);
+    assert_int_equal(
+        nphdi_mih_build(&of->rows, slots, counts, form, threads, NULL, of->block, NULL), NPHD_OK);
     assert_true(nphdi_mih_open(&of->mih, of->block, of->bytes, payload, slots));
-    assert_true(nphdi_mih_check(&of->mih, &of->rows));
+    assert_int_equal(nphdi_mih_check(&of->mih, &of->rows, NULL, NULL), NPHD_OK);
 }
 
 static void world_free(world *of)
@@ -295,7 +296,7 @@ static void test_lying_blocks(void **state)
             if (nphdi_mih_look(&search, NULL) == NPHD_OK) {
                 (void)nphdi_mih_take(&search, &best);
             }
-            (void)nphdi_mih_check(&mih, &of.rows);
+            (void)nphdi_mih_check(&mih, &of.rows, NULL, NULL);
             nphdi_mih_scratch_free(&scratch, nphdi_allocator_system());
         }
         of.block[at] = before;
@@ -376,25 +377,25 @@ static void test_check_finds(void **state)
     uint8_t *starts = (uint8_t *)(uintptr_t)table->starts;
     const uint32_t first = nphdi_get32(slots);
     nphdi_put32(slots, nphdi_get32(slots + 4));
-    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    assert_int_equal(nphdi_mih_check(&of.mih, &of.rows, NULL, NULL), NPHD_CORRUPT);
     nphdi_put32(slots, 200);
-    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    assert_int_equal(nphdi_mih_check(&of.mih, &of.rows, NULL, NULL), NPHD_CORRUPT);
     nphdi_put32(slots, first);
-    assert_true(nphdi_mih_check(&of.mih, &of.rows));
+    assert_int_equal(nphdi_mih_check(&of.mih, &of.rows, NULL, NULL), NPHD_OK);
     nphdi_put32(starts, 1);
-    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    assert_int_equal(nphdi_mih_check(&of.mih, &of.rows, NULL, NULL), NPHD_CORRUPT);
     nphdi_put32(starts, 0);
     uint8_t *beside = (uint8_t *)(uintptr_t)table->beside;
     beside[1] ^= 4;
-    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    assert_int_equal(nphdi_mih_check(&of.mih, &of.rows, NULL, NULL), NPHD_CORRUPT);
     beside[1] ^= 4;
-    assert_true(nphdi_mih_check(&of.mih, &of.rows));
+    assert_int_equal(nphdi_mih_check(&of.mih, &of.rows, NULL, NULL), NPHD_OK);
     uint32_t row = 0; /* that has the chunk at all */
     while (8 * nphdi_rows_query(&of.rows, row).bytes < table->end) {
         row++;
     }
     of.memory[row * of.rows.stride + of.rows.prefix_bytes + table->end / 8 - 1] ^= 1;
-    assert_false(nphdi_mih_check(&of.mih, &of.rows));
+    assert_int_equal(nphdi_mih_check(&of.mih, &of.rows, NULL, NULL), NPHD_CORRUPT);
     world_free(&of);
 }
 

@@ -78,7 +78,8 @@ static world *world_make(test_random *random, uint32_t kind, float radius)
     of->bytes = nphdi_mih_bytes(counts, PAYLOAD, form);
     of->block = calloc(of->bytes, 1);
     assert_non_null(of->block);
-    nphdi_mih_build(&of->rows, SLOTS, counts, form, 1, of->block);
+    assert_int_equal(nphdi_mih_build(&of->rows, SLOTS, counts, form, 1, NULL, of->block, NULL),
+                     NPHD_OK);
     assert_true(nphdi_mih_open(&of->mih, of->block, of->bytes, PAYLOAD, SLOTS));
     nphdi_scan_begin_sink(&limits, NULL, NULL);
     nphdi_scan_limit_radius(&limits, radius, false);
