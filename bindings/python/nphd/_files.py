@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,17 +59,21 @@ class VerifyReport:
         return self.ok
 
 
-def verify(path: str | os.PathLike[str]) -> VerifyReport:
+def verify(
+    path: str | os.PathLike[str], *, progress: Callable[[int, int], Any] | None = None
+) -> VerifyReport:
     """Read a whole index file, or a whole directory of a sharded index, and check all of it.
 
     Finds any single changed byte of a file with checksums; of files of the reference, which have
     none, the structure is checked. Changes nothing.
-    Raises FileNotFoundError, OSError; NotImplementedError: another metric or scalar.
+    progress: called with (done, total) now and then; False ends the call.
+    Raises FileNotFoundError, OSError; NotImplementedError: another metric or scalar;
+    CancelledError by progress.
     """
     if os.path.isdir(path):
-        whole, damage, counts = _core.directory_verify(path)
+        whole, damage, counts = _core.directory_verify(path, progress)
     else:
-        whole, damage, counts = _core.file_verify(path)
+        whole, damage, counts = _core.file_verify(path, progress)
     return VerifyReport(whole, damage, counts)
 
 
@@ -84,15 +89,20 @@ class SalvageReport:
 
 
 def salvage(
-    path: str | os.PathLike[str], new_path: str | os.PathLike[str]
+    path: str | os.PathLike[str],
+    new_path: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> SalvageReport:
     """Build a clean directory from what can be read of a damaged one, which stays as it is.
 
     Every vector whose bytes are undamaged is there; deletions hold as far as they can be read.
-    new_path: does not exist yet, or is empty. Raises ValueError: there is something in it;
-    FileNotFoundError: nothing can be read at all; OSError.
+    new_path: does not exist yet, or is empty. progress: called with (done, total) now and then;
+    False ends the call. Raises ValueError: there is something in it; FileNotFoundError: nothing can
+    be read at all; OSError; CancelledError by progress. After an error, or Ctrl-C, the new
+    directory is empty.
     """
-    damage, vectors, unreadable, files = _core.directory_salvage(path, new_path)
+    damage, vectors, unreadable, files = _core.directory_salvage(path, new_path, progress)
     return SalvageReport(vectors, unreadable, files, damage)
 
 

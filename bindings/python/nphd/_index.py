@@ -303,18 +303,24 @@ class _SingleIndex(Store):
 
     @classmethod
     def restore(
-        cls, path_or_buffer: Source, view: bool = False, **options: Any
+        cls,
+        path_or_buffer: Source,
+        view: bool = False,
+        *,
+        progress: Progress | None = None,
+        **options: Any,
     ) -> Any:
         """A new index from a file, or from its bytes; None when there is no such file.
 
-        view: mapped and read-only. options: of the constructor. Raises as load().
+        view: mapped and read-only. progress: as for load(). options: of the constructor. Raises as
+        load().
         """
         record = cls.metadata(path_or_buffer)
         if record is None:
             return None
         options.setdefault("key_bits", record["key_bits"])
         index = cls(**options)
-        index._open(path_or_buffer, view, None)
+        index._open(path_or_buffer, view, progress)
         return index
 
     @staticmethod

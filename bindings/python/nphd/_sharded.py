@@ -8,6 +8,7 @@ from ._arguments import KeyForm, Keys64, Keys128
 from ._errors import NphdError
 from ._kinds import HAMMING, NPHD, MetricKind, check_bits, metric_kind
 from ._sharded_store import ShardedStore
+from ._store import Progress
 
 DEFAULT_SHARD_SIZE = 1024 * 1024 * 1024
 
@@ -25,7 +26,9 @@ class ShardedIndex(ShardedStore):
     changes are committed every so often; 0: never. tables: full shards are written with hash
     tables, see prepare(); half as large again they find what is within a small radius many times
     faster. reference_wrote_last: where the files do not agree whether the reference (iscc-usearch)
-    saved last, it did. The rest as for NphdIndex.
+    saved last, it did. progress: called with (done, total) now and then while it is opened; False
+    ends that with CancelledError, and leaves the directory as it was, as Ctrl-C does. The rest as
+    for NphdIndex.
 
     Raises ValueError: an argument out of range, or against what the shards say; RuntimeError:
     damaged, or open for writing elsewhere; NotImplementedError: another metric or scalar; OSError.
@@ -57,6 +60,7 @@ class ShardedIndex(ShardedStore):
         commit_interval_ms: int = 0,
         tables: bool = False,
         reference_wrote_last: bool = False,
+        progress: Progress | None = None,
         key_kind: Any = None,
     ) -> None:
         if metric is not None and metric_kind(metric) is not MetricKind.Hamming:
@@ -70,7 +74,7 @@ class ShardedIndex(ShardedStore):
         self._open(
             path, "ndim", ndim, connectivity, expansion_add, expansion_search, multi, shard_size,
             bloom_filter, read_only, background_rotation, max_pending_rotations, salvage,
-            journal, commit_each_call, commit_interval_ms, tables, reference_wrote_last,
+            journal, commit_each_call, commit_interval_ms, tables, reference_wrote_last, progress,
         )  # fmt: skip
 
     @classmethod
@@ -118,6 +122,7 @@ class ShardedNphdIndex(ShardedStore):
         commit_interval_ms: int = 0,
         tables: bool = False,
         reference_wrote_last: bool = False,
+        progress: Progress | None = None,
         ndim: Any = None,
         metric: Any = None,
         dtype: Any = None,
@@ -127,6 +132,7 @@ class ShardedNphdIndex(ShardedStore):
             path, "max_dim", max_dim, connectivity, expansion_add, expansion_search, multi,
             shard_size, bloom_filter, read_only, background_rotation, max_pending_rotations,
             salvage, journal, commit_each_call, commit_interval_ms, tables, reference_wrote_last,
+            progress,
         )  # fmt: skip
 
 

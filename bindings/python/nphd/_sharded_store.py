@@ -77,6 +77,7 @@ class ShardedStore(Store):
         commit_interval_ms: int,
         tables: bool,
         reference_wrote_last: bool,
+        progress: Progress | None,
     ) -> None:
         if path is None:
             raise TypeError("a path is needed: the directory of the index")
@@ -103,6 +104,7 @@ class ShardedStore(Store):
                     not bloom_filter, read_only, background_rotation, salvage, journal,
                     commit_each_call, tables, reference_wrote_last,
                 ),
+                _callback(progress),
             )  # fmt: skip
         except BusyError as error:
             error.args = (f"{error}; read_only=True opens it beside that one", *error.args[1:])
@@ -314,21 +316,24 @@ class ShardedStore(Store):
         """
         self._core.commit()
 
-    def refresh(self) -> bool:
+    def refresh(self, *, progress: Progress | None = None) -> bool:
         """Move a read-only index to the newest save, rotation or commit of the writer.
 
-        Returns whether there was one; False for an index that writes. Raises as opening does; the
-        index then keeps the state it had.
+        progress: as for add(). Returns whether there was one; False for an index that writes.
+        Raises as opening does; the index then keeps the state it had, also after Ctrl-C.
         """
-        return self._core.refresh()
+        return self._core.refresh(_callback(progress))
 
-    def snapshot(self, path: str | os.PathLike[str]) -> None:
+    def snapshot(
+        self, path: str | os.PathLike[str], *, progress: Progress | None = None
+    ) -> None:
         """Make a copy of the directory that opens with the state of this moment.
 
         An index that writes saves first. Files are shared by hard links where possible. path: does
-        not exist yet, or is empty. Raises ValueError: there is something in it; and as save().
+        not exist yet, or is empty; also after progress, as for add(), or Ctrl-C ended the call.
+        Raises ValueError: there is something in it; and as save().
         """
-        self._core.snapshot(path)
+        self._core.snapshot(path, _callback(progress))
 
     def rotate(self) -> None:
         """End the active shard now, whatever its size. With background rotation this returns
@@ -352,16 +357,22 @@ class ShardedStore(Store):
         with _told(log, "compact"):
             return self._core.compact(_callback(progress))
 
-    def rebuild_bloom(self, save: bool = True, log_progress: bool = True) -> int:
+    def rebuild_bloom(
+        self,
+        save: bool = True,
+        log_progress: bool = True,
+        *,
+        progress: Progress | None = None,
+    ) -> int:
         """Make the bloom filter anew from the keys that are present, and save.
 
-        save: the filter is always saved. Returns the keys in it.
+        save: the filter is always saved. progress: as for add(). Returns the keys in it.
         Raises ValueError: the index was opened with bloom_filter=False; and as save().
         """
         if not self.closed and not self.read_only and not self.bloom_filter:
             raise ValueError("rebuild_bloom: the index was opened with bloom_filter=False")
         with _told(log_progress, "rebuild_bloom"):
-            return self._core.rebuild_bloom()
+            return self._core.rebuild_bloom(_callback(progress))
 
     def close(self) -> None:
         """Finish: wait for rotations, save what is not saved. A second close does nothing.

@@ -442,7 +442,7 @@ class Store:
             sink,
         )  # fmt: skip
 
-    def prepare(self, threads: int = 1) -> None:
+    def prepare(self, threads: int = 1, *, progress: Progress | None = None) -> None:
         """Make ready for exact searches: hash tables, by which what is near is found by looking at
         a few vectors only, and the vectors once more, by words.
 
@@ -451,10 +451,10 @@ class Store:
         with it; of a sharded one they stay in memory until it is closed, see `tables` of its class.
         Vectors stored later are compared one by one, so it pays to prepare again.
 
-        threads: 0 for all processors. Raises MemoryError: the index is as it was; RuntimeError:
-        closed.
+        threads: 0 for all processors. progress: as for add(). Raises MemoryError: the index is as
+        it was; RuntimeError: closed.
         """
-        self._core.prepare(workers(threads, self.size, VECTORS_PER_ITEM))
+        self._core.prepare(workers(threads, self.size, VECTORS_PER_ITEM), _callback(progress))
 
     def _filter(self, filter: Any) -> Any:
         """A function of a key, of a function or a collection of keys."""

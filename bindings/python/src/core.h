@@ -122,7 +122,7 @@ typedef struct core_calls {
                                  float radius, const nphd_search_options *options,
                                  nphd_match_sink sink, void *context, nphd_search_report *reports,
                                  nphd_error *err);
-    nphd_status (*prepare)(void *handle, uint32_t threads, nphd_error *err);
+    nphd_status (*prepare)(void *handle, const nphd_batch_options *options, nphd_error *err);
     nphd_status (*set_breadth)(void *handle, uint32_t build, uint32_t search, nphd_error *err);
     uint64_t (*size)(void *handle);
     uint64_t (*dirty)(void *handle);

@@ -108,51 +108,92 @@ static PyObject *verify_result(PyObject *damage, nphd_status status, const nphd_
     return result;
 }
 
-static PyObject *file_verify(PyObject *module, PyObject *source)
+/* What both kinds of verification need, from (path, progress). */
+typedef struct verify_call {
+    PyObject *path;
+    PyObject *damage; /* lines */
+    core_watch watch;
+    nphd_verify_options options;
+} verify_call;
+
+static int verify_read(PyObject *arguments, verify_call *call)
+{
+    PyObject *source, *progress;
+
+    memset(call, 0, sizeof(*call));
+    if (!PyArg_ParseTuple(arguments, "OO:verify", &source, &progress) ||
+        core_watch_begin(&call->watch, progress, Py_None, 64) != 0 ||
+        (call->path = core_path(source)) == NULL) {
+        return -1;
+    }
+    call->damage = PyList_New(0);
+    if (call->damage == NULL) {
+        Py_DECREF(call->path);
+        return -1;
+    }
+    call->options.struct_size = sizeof(call->options);
+    call->options.damage = take_damage;
+    call->options.damage_context = call->damage;
+    call->options.progress = core_watch_progress;
+    call->options.progress_context = &call->watch;
+    return 0;
+}
+
+/* -1: an exception of the progress function is set, and nothing is left to let go of. */
+static int verify_end(verify_call *call)
+{
+    Py_DECREF(call->path);
+    if (core_watch_end(&call->watch) != 0) {
+        Py_DECREF(call->damage);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *file_verify(PyObject *module, PyObject *arguments)
 {
     nphd_verify_report report;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
-    PyObject *path = core_path(source);
-    PyObject *damage = path == NULL ? NULL : PyList_New(0);
+    verify_call call;
 
     (void)module;
-    if (damage == NULL) {
-        Py_XDECREF(path);
+    if (verify_read(arguments, &call) != 0) {
         return NULL;
     }
     memset(&report, 0, sizeof(report));
     Py_BEGIN_ALLOW_THREADS;
-    status = nphd_file_verify(PyBytes_AS_STRING(path), NULL, take_damage, damage, &report, &err);
+    status = nphd_file_verify_with(PyBytes_AS_STRING(call.path), &call.options, &report, &err);
     Py_END_ALLOW_THREADS;
-    Py_DECREF(path);
-    return verify_result(damage, status, &err,
+    if (verify_end(&call) != 0) {
+        return NULL;
+    }
+    return verify_result(call.damage, status, &err,
                          Py_BuildValue("{sK sK sK sK sO}", "file_bytes", report.file_bytes,
                                        "blocks", report.blocks, "damaged_blocks", report.damaged,
                                        "slots", report.slots, "checksums",
                                        report.checksums ? Py_True : Py_False));
 }
 
-static PyObject *directory_verify(PyObject *module, PyObject *source)
+static PyObject *directory_verify(PyObject *module, PyObject *arguments)
 {
     nphd_directory_report report;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
-    PyObject *path = core_path(source);
-    PyObject *damage = path == NULL ? NULL : PyList_New(0);
+    verify_call call;
 
     (void)module;
-    if (damage == NULL) {
-        Py_XDECREF(path);
+    if (verify_read(arguments, &call) != 0) {
         return NULL;
     }
     memset(&report, 0, sizeof(report));
     Py_BEGIN_ALLOW_THREADS;
-    status =
-        nphd_directory_verify(PyBytes_AS_STRING(path), NULL, take_damage, damage, &report, &err);
+    status = nphd_directory_verify_with(PyBytes_AS_STRING(call.path), &call.options, &report, &err);
     Py_END_ALLOW_THREADS;
-    Py_DECREF(path);
-    return verify_result(damage, status, &err,
+    if (verify_end(&call) != 0) {
+        return NULL;
+    }
+    return verify_result(call.damage, status, &err,
                          Py_BuildValue("{sK sK sK sK sK sK}", "files", report.files, "file_bytes",
                                        report.file_bytes, "damaged_files", report.damaged_files,
                                        "unverified_files", report.unverified_files, "blocks",
@@ -164,21 +205,32 @@ static PyObject *directory_salvage(PyObject *module, PyObject *arguments)
     nphd_salvage_report report;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
-    PyObject *from_object, *to_object;
+    nphd_salvage_options options = NPHD_SALVAGE_OPTIONS_INIT;
+    PyObject *from_object, *to_object, *progress;
     PyObject *from = NULL, *to = NULL, *damage = NULL, *result = NULL;
+    core_watch watch;
 
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "OO:directory_salvage", &from_object, &to_object) ||
+    if (!PyArg_ParseTuple(arguments, "OOO:directory_salvage", &from_object, &to_object,
+                          &progress) ||
+        core_watch_begin(&watch, progress, Py_None, 64) != 0 ||
         (from = core_path(from_object)) == NULL || (to = core_path(to_object)) == NULL ||
         (damage = PyList_New(0)) == NULL) {
         goto done;
     }
     memset(&report, 0, sizeof(report));
+    options.damage = take_damage;
+    options.damage_context = damage;
+    options.progress = core_watch_progress;
+    options.progress_context = &watch;
     Py_BEGIN_ALLOW_THREADS;
-    status = nphd_directory_salvage(PyBytes_AS_STRING(from), PyBytes_AS_STRING(to), NULL,
-                                    take_damage, damage, &report, &err);
+    status = nphd_directory_salvage_with(PyBytes_AS_STRING(from), PyBytes_AS_STRING(to), &options,
+                                         &report, &err);
     Py_END_ALLOW_THREADS;
     core_log_deliver();
+    if (core_watch_end(&watch) != 0) {
+        goto done;
+    }
     if (status != NPHD_OK) {
         core_raise(status, &err);
         goto done;
@@ -315,11 +367,13 @@ static PyObject *iscc_decompose(PyObject *module, PyObject *text)
 PyMethodDef core_files_methods[] = {
     {"file_metadata", file_metadata, METH_O, "file_metadata(path or bytes) -> dict"},
     {"directory_metadata", directory_metadata, METH_O, "directory_metadata(path) -> dict"},
-    {"file_verify", file_verify, METH_O, "file_verify(path) -> (whole, lines, dict)"},
-    {"directory_verify", directory_verify, METH_O,
-     "directory_verify(path) -> (whole, lines, dict)"},
+    {"file_verify", file_verify, METH_VARARGS,
+     "file_verify(path, progress) -> (whole, lines, dict)"},
+    {"directory_verify", directory_verify, METH_VARARGS,
+     "directory_verify(path, progress) -> (whole, lines, dict)"},
     {"directory_salvage", directory_salvage, METH_VARARGS,
-     "directory_salvage(path, new_path) -> (lines about damage, vectors, unreadable, files)"},
+     "directory_salvage(path, new_path, progress) -> (lines about damage, vectors, unreadable, "
+     "files)"},
     {"distances", distances, METH_VARARGS,
      "distances(a, b, hamming, out): between vectors in the same places, 32-bit floats."},
     {"iscc_decode", iscc_decode, METH_O,

@@ -65,9 +65,9 @@ static nphd_status index_radius_stream(void *handle, const nphd_vector *queries,
                                     reports, err);
 }
 
-static nphd_status index_prepare(void *handle, uint32_t threads, nphd_error *err)
+static nphd_status index_prepare(void *handle, const nphd_batch_options *options, nphd_error *err)
 {
-    return nphd_index_prepare(handle, threads, err);
+    return nphd_index_prepare_with(handle, options, err);
 }
 
 static nphd_status index_set_unit(void *handle, nphd_unit unit, bool mix, nphd_error *err)

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Between two looks for signals while rotations are waited for. */
+#define DRAIN_SLICE_MS 50ULL
+
 /* ---- the calls it shares with one index ---- */
 
 static nphd_status sharded_add(void *handle, const nphd_key *keys, const nphd_vector *vectors,
@@ -66,9 +69,9 @@ static nphd_status sharded_radius_stream(void *handle, const nphd_vector *querie
                                       reports, err);
 }
 
-static nphd_status sharded_prepare(void *handle, uint32_t threads, nphd_error *err)
+static nphd_status sharded_prepare(void *handle, const nphd_batch_options *options, nphd_error *err)
 {
-    return nphd_sharded_prepare(handle, threads, err);
+    return nphd_sharded_prepare_with(handle, options, err);
 }
 
 static nphd_status sharded_set_unit(void *handle, nphd_unit unit, bool mix, nphd_error *err)
@@ -116,13 +119,14 @@ PyDoc_STRVAR(
     "Sharded(path, (max_bits, key_bits, metric, connectivity, multi, build, search),\n"
     "        (shard_bytes, max_pending, commit_interval_ms),\n"
     "        (no_bloom, read_only, background, salvage, journal, commit_each_call, tables,\n"
-    "        reference_wrote_last))\n\n"
+    "        reference_wrote_last), progress)\n\n"
     "0 stands for a default. metric: 0, 1 NPHD, 2 Hamming; multi: 0, 1 no, 2 yes.");
 
 static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
-    PyObject *path_object, *path;
+    PyObject *path_object, *progress, *path;
+    core_watch watch;
     nphd_sharded *handle = NULL;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
@@ -131,12 +135,13 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     core_store *store;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "O(IIiIIII)(KII)(pppppppp):Sharded", &path_object,
+    if (!PyArg_ParseTuple(arguments, "O(IIiIIII)(KII)(pppppppp)O:Sharded", &path_object,
                           &options.max_bits, &options.key_bits, &metric, &options.connectivity,
                           &options.multi, &options.build_breadth, &options.search_breadth,
                           &shard_bytes, &options.max_pending_rotations, &options.commit_interval_ms,
                           &no_bloom, &read_only, &background, &salvage, &journal, &each_call,
-                          &tables, &reference)) {
+                          &tables, &reference, &progress) ||
+        core_watch_begin(&watch, progress, Py_None, 64) != 0) {
         return NULL;
     }
     path = core_path(path_object);
@@ -155,11 +160,20 @@ static PyObject *sharded_new(PyTypeObject *type, PyObject *arguments, PyObject *
     options.reference_wrote_last = reference != 0;
     options.reset_keeps_files = true;
     options.logger = core_log_take;
+    options.progress = core_watch_progress;
+    options.progress_context = &watch;
     Py_BEGIN_ALLOW_THREADS;
     status = nphd_sharded_open(PyBytes_AS_STRING(path), &options, &handle, &err);
     Py_END_ALLOW_THREADS;
     core_log_deliver();
     Py_DECREF(path);
+    if (core_watch_end(&watch) != 0) {
+        /* also of the last question, whose answer came too late */
+        Py_BEGIN_ALLOW_THREADS;
+        nphd_sharded_free(handle);
+        Py_END_ALLOW_THREADS;
+        return NULL;
+    }
     if (status != NPHD_OK) {
         core_raise(status, &err);
         return NULL;
@@ -283,15 +297,22 @@ static PyObject *sharded_commit(PyObject *self, PyObject *unused)
     return finish(status, &err);
 }
 
-static PyObject *sharded_refresh(PyObject *self, PyObject *unused)
+static PyObject *sharded_refresh(PyObject *self, PyObject *progress)
 {
     core_store *store = (core_store *)self;
+    core_watch watch;
     bool changed = false;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
 
-    (void)unused;
-    CORE_CALL(store, status = nphd_sharded_refresh(store->handle, &changed, &err));
+    if (core_watch_begin(&watch, progress, Py_None, store->key_bits) != 0) {
+        return NULL;
+    }
+    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch, false};
+    CORE_CALL(store, status = nphd_sharded_refresh_with(store->handle, &options, &changed, &err));
+    if (core_watch_end(&watch) != 0) {
+        return NULL;
+    }
     if (status != NPHD_OK) {
         core_raise(status, &err);
         return NULL;
@@ -299,19 +320,24 @@ static PyObject *sharded_refresh(PyObject *self, PyObject *unused)
     return PyBool_FromLong(changed);
 }
 
-static PyObject *sharded_snapshot(PyObject *self, PyObject *path_object)
+static PyObject *sharded_snapshot(PyObject *self, PyObject *arguments)
 {
     core_store *store = (core_store *)self;
-    PyObject *path = core_path(path_object);
+    PyObject *path_object, *progress, *path;
+    core_watch watch;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
 
-    if (path == NULL) {
+    if (!PyArg_ParseTuple(arguments, "OO:snapshot", &path_object, &progress) ||
+        core_watch_begin(&watch, progress, Py_None, store->key_bits) != 0 ||
+        (path = core_path(path_object)) == NULL) {
         return NULL;
     }
-    CORE_CALL(store, status = nphd_sharded_snapshot(store->handle, PyBytes_AS_STRING(path), &err));
+    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch, false};
+    CORE_CALL(store, status = nphd_sharded_snapshot_with(store->handle, PyBytes_AS_STRING(path),
+                                                         &options, &err));
     Py_DECREF(path);
-    return finish(status, &err);
+    return core_watch_end(&watch) != 0 ? NULL : finish(status, &err);
 }
 
 static PyObject *sharded_compact(PyObject *self, PyObject *progress)
@@ -353,25 +379,41 @@ static PyObject *sharded_drain(PyObject *self, PyObject *number)
     core_store *store = (core_store *)self;
     const unsigned long long timeout_ms =
         number == Py_None ? UINT64_MAX : PyLong_AsUnsignedLongLong(number);
+    unsigned long long left_ms = timeout_ms;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
 
     if (PyErr_Occurred()) {
         return NULL;
     }
-    CORE_CALL(store, status = nphd_sharded_drain(store->handle, timeout_ms, &err));
+    do { /* in slices, to look for signals in between */
+        const unsigned long long slice_ms = left_ms < DRAIN_SLICE_MS ? left_ms : DRAIN_SLICE_MS;
+        CORE_CALL(store, status = nphd_sharded_drain(store->handle, slice_ms, &err));
+        if (PyErr_CheckSignals() != 0) {
+            return NULL;
+        }
+        left_ms -= timeout_ms == UINT64_MAX ? 0 : slice_ms;
+    } while (status == NPHD_TIMEOUT && left_ms > 0);
     return finish(status, &err);
 }
 
-static PyObject *sharded_rebuild_bloom(PyObject *self, PyObject *unused)
+static PyObject *sharded_rebuild_bloom(PyObject *self, PyObject *progress)
 {
     core_store *store = (core_store *)self;
+    core_watch watch;
     uint64_t keys = 0;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
 
-    (void)unused;
-    CORE_CALL(store, status = nphd_sharded_rebuild_bloom(store->handle, &keys, &err));
+    if (core_watch_begin(&watch, progress, Py_None, store->key_bits) != 0) {
+        return NULL;
+    }
+    const nphd_batch_options options = {sizeof(options), 0, core_watch_progress, &watch, false};
+    CORE_CALL(store,
+              status = nphd_sharded_rebuild_bloom_with(store->handle, &options, &keys, &err));
+    if (core_watch_end(&watch) != 0) {
+        return NULL;
+    }
     if (status != NPHD_OK) {
         core_raise(status, &err);
         return NULL;
@@ -478,12 +520,12 @@ static PyMethodDef sharded_methods[] = {
     {"add_once", sharded_add_once, METH_VARARGS, add_once_doc},
     {"save", sharded_save, METH_O, "save(progress): make every change durable."},
     {"commit", sharded_commit, METH_NOARGS, "commit(): make the changes so far durable."},
-    {"refresh", sharded_refresh, METH_NOARGS, "refresh() -> is there a newer state?"},
-    {"snapshot", sharded_snapshot, METH_O, "snapshot(path): copy the directory."},
+    {"refresh", sharded_refresh, METH_O, "refresh(progress) -> is there a newer state?"},
+    {"snapshot", sharded_snapshot, METH_VARARGS, "snapshot(path, progress): copy the directory."},
     {"compact", sharded_compact, METH_O, "compact(progress) -> dead entries dropped"},
     {"rotate", sharded_rotate, METH_NOARGS, "rotate(): end the active shard now."},
     {"drain", sharded_drain, METH_O, "drain(milliseconds or None): wait for rotations."},
-    {"rebuild_bloom", sharded_rebuild_bloom, METH_NOARGS, "rebuild_bloom() -> keys in it"},
+    {"rebuild_bloom", sharded_rebuild_bloom, METH_O, "rebuild_bloom(progress) -> keys in it"},
     {"reset", sharded_reset, METH_NOARGS, "reset(): remove everything."},
     {"stats", sharded_stats, METH_NOARGS, "stats() -> dict"},
     {"shards", sharded_shards, METH_NOARGS, "shards() -> a list of dicts"},

@@ -485,17 +485,25 @@ static PyObject *store_set_breadth(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static PyObject *store_prepare(PyObject *self, PyObject *number)
+static PyObject *store_prepare(PyObject *self, PyObject *arguments)
 {
     core_store *store = (core_store *)self;
-    const unsigned long threads = PyLong_AsUnsignedLong(number);
+    PyObject *progress;
+    unsigned threads;
+    core_watch watch;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status;
 
-    if (threads == (unsigned long)-1 && PyErr_Occurred()) {
+    if (!PyArg_ParseTuple(arguments, "IO:prepare", &threads, &progress) ||
+        core_watch_begin(&watch, progress, Py_None, store->key_bits) != 0) {
         return NULL;
     }
-    CORE_CALL(store, status = store->calls->prepare(store->handle, (uint32_t)threads, &err));
+    const nphd_batch_options options = {sizeof(options), threads, core_watch_progress, &watch,
+                                        false};
+    CORE_CALL(store, status = store->calls->prepare(store->handle, &options, &err));
+    if (core_watch_end(&watch) != 0) {
+        return NULL;
+    }
     if (status != NPHD_OK) {
         core_raise(status, &err);
         return NULL;
@@ -516,7 +524,8 @@ static PyMethodDef store_methods[] = {
     {"get_all", store_get_all, METH_VARARGS, get_all_doc},
     {"search", core_store_search, METH_VARARGS, core_search_doc},
     {"radius_stream", core_store_radius_stream, METH_VARARGS, core_radius_stream_doc},
-    {"prepare", store_prepare, METH_O, "prepare(threads): make ready for exact searches."},
+    {"prepare", store_prepare, METH_VARARGS,
+     "prepare(threads, progress): make ready for exact searches."},
     {"cursor", core_store_cursor, METH_NOARGS, "cursor() -> Cursor before the first vector"},
     {"size", store_size, METH_NOARGS, "size() -> vectors that can be found"},
     {"dirty", store_dirty, METH_NOARGS, "dirty() -> vectors added and removed since the last save"},
