@@ -59,10 +59,13 @@ if(TARGET nphd_program)
             ${PROJECT_SOURCE_DIR}/tests/cli/${name}.py --nphd $<TARGET_FILE:nphd_program>)
         nphd_test_properties(cli_${name} cli)
     endforeach()
-    add_test(NAME cli_progress COMMAND Python3::Interpreter
-        ${PROJECT_SOURCE_DIR}/tests/cli/progress.py --nphd $<TARGET_FILE:nphd_program>
-        --source-dir ${PROJECT_SOURCE_DIR})
-    nphd_test_properties(cli_progress cli)
+    foreach(name progress signals)
+        add_test(NAME cli_${name} COMMAND Python3::Interpreter
+            ${PROJECT_SOURCE_DIR}/tests/cli/${name}.py --nphd $<TARGET_FILE:nphd_program>
+            --source-dir ${PROJECT_SOURCE_DIR})
+        nphd_test_properties(cli_${name} cli)
+    endforeach()
+    set_tests_properties(cli_signals PROPERTIES COST 50)
 endif()
 
 # ---- checks of the tree and of what is built from it ----

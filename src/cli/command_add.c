@@ -310,11 +310,15 @@ static cli_exit add_run(add_job *job, char **files, int count)
     if (result == CLI_SUCCESS) {
         /* without memory for tables the vectors are saved all the same */
         tables = add_tables(job);
-        result = cli_store_save(&job->store);
+        result = tables == CLI_INTERRUPTED ? tables : cli_store_save(&job->store);
     }
     if (result == CLI_SUCCESS) {
         add_summary(job, cli_seconds() - start);
         result = tables;
+    }
+    if (result == CLI_INTERRUPTED && job->open.journal && job->added + job->replaced > 0) {
+        cli_complain("%llu vectors are committed",
+                     (unsigned long long)(job->added + job->replaced));
     }
     cli_store_close(&job->store);
     free(job->keys);

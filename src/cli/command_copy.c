@@ -3,6 +3,8 @@
 
 #include "progress.h"
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static bool copy_option(void *context, int option, const char *value)
 {
@@ -24,6 +26,8 @@ static cli_exit copy_run(int argc, char **argv, cli_exit (*work)(const char *fro
     static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     const char *from = NULL;
     const char *to = NULL;
+    struct stat facts;
+    bool is_new;
     cli_exit result = CLI_SUCCESS;
 
     if (!cli_take_options(argc, argv, ":h", longs, copy_option, NULL, &result)) {
@@ -34,21 +38,33 @@ static cli_exit copy_run(int argc, char **argv, cli_exit (*work)(const char *fro
         cli_take_no_more(argc, argv) != CLI_SUCCESS) {
         return CLI_USAGE;
     }
-    return work(from, to);
+    is_new = stat(to, &facts) != 0;
+    result = work(from, to);
+    if (result == CLI_INTERRUPTED && is_new) {
+        (void)rmdir(to); /* made, and empty again */
+    }
+    return result;
 }
 
 static cli_exit copy_snapshot(const char *from, const char *to)
 {
     const cli_store_options options = {0};
     cli_store store = {0};
+    nphd_batch_options batch = NPHD_BATCH_OPTIONS_INIT;
     nphd_error err = NPHD_ERROR_INIT;
+    cli_progress progress;
     const double start = cli_seconds();
     /* without the lock, which a writer may have */
     cli_exit result = cli_store_open(&store, from, CLI_READ, &options);
 
-    if (result == CLI_SUCCESS && nphd_sharded_snapshot(store.sharded, to, &err) != NPHD_OK) {
+    batch.progress = cli_progress_step;
+    batch.progress_context = &progress;
+    cli_progress_start(&progress, "copying");
+    if (result == CLI_SUCCESS &&
+        nphd_sharded_snapshot_with(store.sharded, to, &batch, &err) != NPHD_OK) {
         result = cli_fail(&err);
     }
+    cli_progress_hide();
     cli_store_close(&store);
     if (result == CLI_SUCCESS) {
         result = cli_store_open(&store, to, CLI_READ, &options);
@@ -71,7 +87,9 @@ static void copy_missing(void *context, const char *text)
 
 static cli_exit copy_salvage(const char *from, const char *to)
 {
+    nphd_salvage_options options = NPHD_SALVAGE_OPTIONS_INIT;
     nphd_salvage_report report = {0};
+    cli_progress progress;
     nphd_error err = NPHD_ERROR_INIT;
     nphd_status status = NPHD_OK;
     bool damaged = false;
@@ -81,7 +99,13 @@ static cli_exit copy_salvage(const char *from, const char *to)
     if (result != CLI_SUCCESS) {
         return result;
     }
-    status = nphd_directory_salvage(from, to, NULL, copy_missing, &damaged, &report, &err);
+    options.damage = copy_missing;
+    options.damage_context = &damaged;
+    options.progress = cli_progress_step;
+    options.progress_context = &progress;
+    cli_progress_start(&progress, "salvaging");
+    status = nphd_directory_salvage_with(from, to, &options, &report, &err);
+    cli_progress_hide();
     if (status != NPHD_OK) {
         result = cli_fail(&err);
         /* nothing found because all is damaged */

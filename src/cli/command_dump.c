@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include "output.h"
+#include "signals.h"
 #include <stdio.h>
 
 /* Vectors between two looks at standard output. */
@@ -26,7 +27,9 @@ static cli_exit dump_all(const cli_store *store)
         fputs(", \"hex\": \"", stdout);
         cli_print_hex(vector, bytes);
         puts("\"}");
-        if (done % LOOK_EVERY == 0 && cli_output_broken()) {
+        if (cli_interrupted()) {
+            result = CLI_INTERRUPTED;
+        } else if (done % LOOK_EVERY == 0 && cli_output_broken()) {
             result = CLI_SYSTEM;
         }
     }

@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include "facts.h"
+#include "signals.h"
 #include "suggest.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +121,7 @@ static cli_exit info_file(const char *path, const info_job *job, json_t *facts)
     if (status != NPHD_OK) {
         return cli_fail_open(path, &err);
     }
+    cli_signals_at_once(); /* counting links goes over the whole graph */
     cli_facts_put(facts, "path", cli_fact_text(path));
     info_put_metadata(facts, &metadata);
     options.legacy_nphd = job->open.legacy_nphd;
@@ -241,6 +243,7 @@ static cli_exit info_directory(const char *path, const info_job *job, json_t *fa
     cli_exit result = cli_store_open(&store, path, CLI_READ, &job->open);
 
     if (result == CLI_SUCCESS) {
+        cli_signals_at_once();
         cli_facts_put(facts, "path", cli_fact_text(path));
         result = info_put_shards(facts, store.sharded);
     }

@@ -7,6 +7,7 @@
 #include "output.h"
 #include "parse.h"
 #include "progress.h"
+#include "signals.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +109,7 @@ static int join_print(void *context, const nphd_pair *pairs, size_t count)
         }
         job->printed++;
     }
-    return cli_output_broken() ? 1 : 0;
+    return cli_output_broken() || cli_interrupted() ? 1 : 0;
 }
 
 /* ---- groups ---- */
@@ -177,14 +178,14 @@ static cli_exit join_print_groups(join_job *job)
             return cli_out_of_memory();
         }
     }
-    for (size_t i = 0; i < count && !cli_output_broken(); i += rows[i].size) {
+    for (size_t i = 0; i < count && !cli_output_broken() && !cli_interrupted(); i += rows[i].size) {
         join_print_group(job, number++, &rows[i]);
     }
     if (number == 0 && job->layout == CLI_LAYOUT_TABLE) {
         puts("nothing found");
     }
     free(rows);
-    return CLI_SUCCESS;
+    return cli_interrupted() ? CLI_INTERRUPTED : CLI_SUCCESS;
 }
 
 /* ---- the command ---- */
@@ -222,6 +223,7 @@ static cli_exit join_pairs(join_job *job)
 
     options.threads = job->threads;
     options.limit = job->limit;
+    options.progress = cli_signals_step;
     /* a bar among the pairs would be no good to anyone */
     if (job->clusters || isatty(STDOUT_FILENO) == 0) {
         cli_progress_start(&progress, "joining");
@@ -236,6 +238,9 @@ static cli_exit join_pairs(join_job *job)
     }
     if (job->out_of_memory) {
         return cli_out_of_memory();
+    }
+    if (cli_interrupted()) {
+        return CLI_INTERRUPTED;
     }
     if (job->clusters) {
         return join_print_groups(job);

@@ -5,6 +5,7 @@
 #include "labels.h"
 #include "output.h"
 #include "parse.h"
+#include "signals.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -450,6 +451,7 @@ cli_exit cli_search(int argc, char **argv)
         return CLI_USAGE;
     }
     choose_mode(&job.search);
+    job.search.progress = cli_signals_step;
     job.search.variants = job.search.variants > 0 ? job.search.variants : 1;
     if (optind == argc && job.queries_path == NULL) {
         return cli_usage("no query: give vectors or --queries");

@@ -88,11 +88,19 @@ static cli_exit upkeep_compact(upkeep_job *job)
 
 static cli_exit upkeep_rebuild_bloom(upkeep_job *job)
 {
+    nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
     nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status = NPHD_OK;
+    cli_progress progress;
     uint64_t keys = 0;
     const double start = cli_seconds();
 
-    if (nphd_sharded_rebuild_bloom(job->store.sharded, &keys, &err) != NPHD_OK) {
+    cli_progress_start(&progress, "rebuilding");
+    options.progress = cli_progress_step;
+    options.progress_context = &progress;
+    status = nphd_sharded_rebuild_bloom_with(job->store.sharded, &options, &keys, &err);
+    cli_progress_hide();
+    if (status != NPHD_OK) {
         return cli_fail(&err);
     }
     printf("keys %llu, %.2f s\n", (unsigned long long)keys, cli_seconds() - start);

@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include "output.h"
+#include "progress.h"
 #include "suggest.h"
 #include <stdio.h>
 
@@ -10,6 +11,7 @@ static void verify_print(const char *text)
     char clean[NPHD_ERROR_TEXT_BYTES];
 
     cli_message_clean(clean, sizeof(clean), text);
+    cli_progress_hide(); /* the bar would stand in the same line of a terminal */
     puts(clean);
 }
 
@@ -68,6 +70,10 @@ static void verify_directory_summary(const char *path, bool damaged,
 static cli_exit verify_end(const char *path, nphd_status status, uint64_t damages,
                            const nphd_error *err)
 {
+    cli_progress_hide();
+    if (status == NPHD_CANCELLED) {
+        return cli_fail(err);
+    }
     if (status != NPHD_OK && status != NPHD_CORRUPT) {
         return cli_fail_open(path, err);
     }
@@ -129,9 +135,12 @@ cli_exit cli_verify(int argc, char **argv)
                                           {NULL, 0, NULL, 0}};
     nphd_verify_options options = NPHD_VERIFY_OPTIONS_INIT;
     const char *path = NULL;
+    cli_progress progress;
     cli_exit result = CLI_SUCCESS;
 
     options.damage = verify_damage;
+    options.progress = cli_progress_step;
+    options.progress_context = &progress;
     if (!cli_take_options(argc, argv, ":h", longs, verify_option, &options, &result)) {
         return result;
     }
@@ -139,6 +148,7 @@ cli_exit cli_verify(int argc, char **argv)
         cli_take_no_more(argc, argv) != CLI_SUCCESS) {
         return CLI_USAGE;
     }
+    cli_progress_start(&progress, "verifying");
     return cli_store_names_file(path) ? verify_file(path, &options)
                                       : verify_directory(path, &options);
 }

@@ -1,6 +1,7 @@
 /* Input files of vectors: the choice of the format, and what all formats share. */
 #include "input.h"
 
+#include "signals.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -186,6 +187,10 @@ double cli_input_fraction(const cli_input *input)
 
 bool cli_input_fail_read(cli_input *input)
 {
+    if (cli_interrupted()) {
+        input->failure = CLI_INTERRUPTED;
+        return false;
+    }
     cli_complain_at(input->reader.name, 0, "%s", strerror(input->reader.os_error));
     input->failure = CLI_SYSTEM;
     return false;

@@ -2,6 +2,7 @@
 #include "input_reader.h"
 
 #include "message.h"
+#include "signals.h"
 #include "text.h"
 #include <assert.h>
 #include <errno.h>
@@ -86,7 +87,11 @@ static bool reader_fill(cli_reader *reader)
     }
     do {
         got = read(reader->file, reader->buffer + reader->end, BUFFER_BYTES - reader->end);
-    } while (got < 0 && errno == EINTR);
+    } while (got < 0 && errno == EINTR && !cli_interrupted());
+    if (cli_interrupted()) {
+        errno = EINTR;
+        got = -1;
+    }
     if (got <= 0) {
         reader->at_end = true;
         reader->os_error = got < 0 ? errno : 0;

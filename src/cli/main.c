@@ -2,9 +2,9 @@
 #include "command.h"
 
 #include "output.h"
+#include "signals.h"
 #include "suggest.h"
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -92,7 +92,7 @@ static cli_exit main_run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     main_guard_files();
-    signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write(), and reported */
+    cli_signals_begin();
     setvbuf(stdout, NULL, _IOFBF, OUTPUT_BYTES);
-    return (int)cli_output_finish(main_run(argc, argv));
+    return cli_signals_end(cli_output_finish(main_run(argc, argv)));
 }

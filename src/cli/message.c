@@ -18,6 +18,11 @@ void cli_message_command(const char *name)
     message_command = name;
 }
 
+const char *cli_message_name(void)
+{
+    return message_command;
+}
+
 void cli_message_clean(char *out, size_t capacity, const char *text)
 {
     cli_text_clean(out, capacity, text, strlen(text));
@@ -113,7 +118,6 @@ static cli_exit message_exit(nphd_status status)
     case NPHD_IO:
     case NPHD_NOT_FOUND: /* of a file: keys are asked for one by one and never come here */
     case NPHD_READ_ONLY:
-    case NPHD_CANCELLED:
     case NPHD_DURABILITY_UNKNOWN:
     case NPHD_NO_SPACE:
     case NPHD_CLOSED:
@@ -122,12 +126,17 @@ static cli_exit message_exit(nphd_status status)
     case NPHD_CHANGED:
     case NPHD_FORKED:
         return CLI_SYSTEM;
+    case NPHD_CANCELLED: /* nothing else cancels */
+        return CLI_INTERRUPTED;
     }
     return CLI_SYSTEM;
 }
 
 cli_exit cli_fail(const nphd_error *err)
 {
+    if (err->status == NPHD_CANCELLED) {
+        return CLI_INTERRUPTED;
+    }
     cli_complain("%s", err->text[0] != '\0' ? err->text : nphd_status_text(err->status));
     return message_exit(err->status);
 }

@@ -12,12 +12,15 @@ typedef enum cli_exit {
     CLI_ABSENT = 1,    /* get, contains: a key is not there */
     CLI_USAGE = 2,     /* the command line is wrong */
     CLI_BAD_INPUT = 3, /* an input file, or the index file, is damaged or not understood */
-    CLI_SYSTEM = 4     /* a file cannot be opened, read or written, or another program writes it;
+    CLI_SYSTEM = 4,    /* a file cannot be opened, read or written, or another program writes it;
                           memory is short */
+    CLI_INTERRUPTED    /* by a signal, whose number and 128 are the status: cli_signals_end() */
 } cli_exit;
 
 /* The name of the command that messages carry; NULL: the program alone. Kept, not copied. */
 void cli_message_command(const char *name);
+
+const char *cli_message_name(void);
 
 /* "nphd add: text". What a terminal could take for a command is shown as \x1b, here
  * and below. */
@@ -30,7 +33,8 @@ void cli_complain_at(const char *file, uint64_t line, const char *format, ...)
 /* Complains and points at the help text. Returns CLI_USAGE. */
 cli_exit cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Complains with the text of a library error. Returns the exit status that fits it. */
+/* Complains with the text of a library error. Returns the exit status that fits it. Of what a
+ * signal has cancelled nothing is said here: CLI_INTERRUPTED. */
 cli_exit cli_fail(const nphd_error *err);
 
 /* Complains about memory. Returns CLI_SYSTEM. */

@@ -2,6 +2,7 @@
 #include "output.h"
 
 #include "parse.h"
+#include "signals.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -187,6 +188,9 @@ cli_exit cli_output_finish(cli_exit result)
         failed = true;
     } else if (fclose(stdout) != 0) {
         failed = true;
+    }
+    if (result == CLI_INTERRUPTED || (failed && cli_interrupted())) {
+        return CLI_INTERRUPTED;
     }
     /* A reader that has seen enough, such as head(1), is not worth a line. */
     if (failed && errno != EPIPE) {

@@ -1,6 +1,7 @@
 /* A progress bar on standard error, for long calls on a terminal. */
 #include "progress.h"
 
+#include "signals.h"
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -134,6 +135,9 @@ int cli_progress_step(void *context, uint64_t done, uint64_t total)
     cli_progress *progress = context;
     const double now = cli_seconds();
 
+    if (cli_interrupted()) {
+        return 1;
+    }
     if (now - progress->shown_seconds < EVERY_SECONDS || !isatty(STDERR_FILENO)) {
         return 0;
     }

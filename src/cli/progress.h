@@ -27,7 +27,7 @@ void cli_progress_start(cli_progress *progress, const char *what);
 void cli_progress_batch(cli_progress *progress, uint64_t batch, double begin_fraction,
                         double end_fraction);
 
-/* An nphd_progress; the context is a cli_progress. */
+/* An nphd_progress, which cancels once a signal has come; the context is a cli_progress. */
 int cli_progress_step(void *context, uint64_t done, uint64_t total);
 
 /* Takes the bar off the screen, so that a line of text can follow. The next step draws it anew. */

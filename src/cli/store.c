@@ -2,6 +2,7 @@
 #include "store.h"
 
 #include "progress.h"
+#include "signals.h"
 #include "suggest.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -9,6 +10,9 @@
 #include <unistd.h>
 
 #define FILE_ENDING ".usearch"
+
+/* Between two looks for signals while shards are waited for. */
+#define DRAIN_SLICE_MS 50
 
 bool cli_store_names_file(const char *path)
 {
@@ -172,6 +176,8 @@ static cli_exit store_open_directory(cli_store *store, cli_access access,
 {
     nphd_sharded_options open = NPHD_SHARDED_OPTIONS_INIT;
     nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status = NPHD_OK;
+    cli_progress progress;
     cli_exit result = access != CLI_CREATE ? cli_store_find_directory(store->path) : CLI_SUCCESS;
 
     if (result != CLI_SUCCESS) {
@@ -193,8 +199,13 @@ static cli_exit store_open_directory(cli_store *store, cli_access access,
     open.tables = options->tables;
     open.threads = options->threads;
     open.logger = cli_log;
+    open.progress = cli_progress_step;
+    open.progress_context = &progress;
     store->journal = options->journal;
-    result = store_result(nphd_sharded_open(store->path, &open, &store->sharded, &err), &err);
+    cli_progress_start(&progress, "opening");
+    status = nphd_sharded_open(store->path, &open, &store->sharded, &err);
+    cli_progress_hide();
+    result = store_result(status, &err);
     return result == CLI_SUCCESS ? store_read_shape(store) : result;
 }
 
@@ -278,9 +289,18 @@ cli_exit cli_store_commit(cli_store *store)
  * for: those that are not written would be replayed by every opening. */
 static nphd_status store_finish_journal(cli_store *store, nphd_error *err)
 {
-    const nphd_status status = nphd_sharded_commit(store->sharded, err);
+    nphd_status status = nphd_sharded_commit(store->sharded, err);
 
-    return status == NPHD_OK ? nphd_sharded_drain(store->sharded, UINT64_MAX, err) : status;
+    if (status == NPHD_OK) {
+        do { /* in slices, to look for signals in between */
+            status = nphd_sharded_drain(store->sharded, DRAIN_SLICE_MS, err);
+        } while (status == NPHD_TIMEOUT && !cli_interrupted());
+    }
+    if (status == NPHD_TIMEOUT) {
+        status = NPHD_CANCELLED;
+        err->status = status;
+    }
+    return status;
 }
 
 bool cli_store_must_save(const cli_store *store)
@@ -317,8 +337,17 @@ cli_exit cli_store_save(cli_store *store)
 cli_exit cli_store_prepare(cli_store *store, uint32_t threads, bool *out_made)
 {
     nphd_index_stats stats = NPHD_INDEX_STATS_INIT;
+    nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
     nphd_error err = NPHD_ERROR_INIT;
-    nphd_status status = nphd_index_prepare(store->index, threads, &err);
+    nphd_status status = NPHD_OK;
+    cli_progress progress;
+
+    cli_progress_start(&progress, "preparing");
+    options.threads = threads;
+    options.progress = cli_progress_step;
+    options.progress_context = &progress;
+    status = nphd_index_prepare_with(store->index, &options, &err);
+    cli_progress_hide();
 
     if (status == NPHD_OK && out_made != NULL) {
         status = nphd_index_get_stats(store->index, &stats, &err);

@@ -1,6 +1,7 @@
 /* The lock of an index file from before it is loaded until after it is saved. */
 #include "store.h"
 
+#include "signals.h"
 #include <time.h>
 
 /* Between two tries. */
@@ -26,6 +27,9 @@ cli_exit cli_store_lock(cli_store *store)
     uint64_t speak_ms = LOCK_FIRST_WORD_MS;
 
     while (status == NPHD_BUSY) {
+        if (cli_interrupted()) {
+            return CLI_INTERRUPTED;
+        }
         if (waited_ms >= speak_ms) {
             cli_complain("%s; waiting", err.text);
             speak_ms = waited_ms + LOCK_NEXT_WORD_MS;
