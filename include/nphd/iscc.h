@@ -105,6 +105,10 @@ NPHD_API bool nphd_unit_is_valid(nphd_unit unit);
  */
 NPHD_API const char *nphd_unit_name(nphd_unit unit, char out[NPHD_UNIT_NAME_BYTES]);
 
+/** May codes of these types be compared? Not two different ones, unless one is NPHD_UNIT_NONE (not
+ * known) or NPHD_UNIT_MIXED. */
+NPHD_API bool nphd_units_agree(nphd_unit a, nphd_unit b);
+
 /**
  * The type with that name, upper or lower case.
  *

@@ -33,12 +33,13 @@ typedef struct nphd_join_options {
     void *progress_context;
     uint64_t limit; /* most pairs; 0: all. The report says whether there are more. Equal vectors
                        are pairs of each with each: 100,000 of them are 5 billion */
+    bool mix_units; /* sides whose codes are of different types are joined all the same */
 } nphd_join_options;
 
 #ifdef __cplusplus
 #define NPHD_JOIN_OPTIONS_INIT                                                                     \
     {                                                                                              \
-        sizeof(nphd_join_options), 0, 0, NULL, NULL, 0                                             \
+        sizeof(nphd_join_options), 0, 0, NULL, NULL, 0, false                                      \
     }
 #else
 #define NPHD_JOIN_OPTIONS_INIT                                                                     \
@@ -78,7 +79,9 @@ typedef struct nphd_join_report {
  * Units    radius: as a match's distance, itself included; INFINITY: no limit.
  * Returns  NPHD_OK, also when the sink ended the call; then report->more is set.
  * Errors   NPHD_INVALID_ARGUMENT: a side with none or two, sides that do not fit each other, a
- *          radius below 0 or (NPHD) above 1. NPHD_CANCELLED by progress. Else as
+ *          radius below 0 or (NPHD) above 1. NPHD_MISMATCH: their codes are of different types
+ *          (nphd_index_set_unit()), neither NPHD_UNIT_NONE nor NPHD_UNIT_MIXED; the text names
+ *          both. NPHD_CANCELLED by progress. Else as
  *          nphd_index_search_many(). What was handed over before an error stands, and the report
  *          tells of it.
  * Threads  any number of joins and searches at once. Vectors that other threads add, replace or

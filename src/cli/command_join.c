@@ -29,6 +29,7 @@ typedef struct join_job {
     bool has_radius;
     float radius;
     uint32_t threads;
+    bool mix_units;
     uint64_t limit; /* of the pairs; 0: none */
 
     cli_store left;
@@ -194,6 +195,8 @@ static cli_exit join_check_fit(const join_job *job)
 {
     const cli_shape *left = &job->left.shape;
     const cli_shape *right = &job->right.shape;
+    char left_name[NPHD_UNIT_NAME_BYTES];
+    char right_name[NPHD_UNIT_NAME_BYTES];
 
     if (left->metric != right->metric) {
         return cli_usage("'%s' has the metric %s, '%s' has %s", job->left_path,
@@ -207,6 +210,11 @@ static cli_exit join_check_fit(const join_job *job)
     if (left->key_bits != right->key_bits) {
         return cli_usage("'%s' has keys of %u bits, '%s' of %u", job->left_path, left->key_bits,
                          job->right_path, right->key_bits);
+    }
+    if (!job->mix_units && !nphd_units_agree(left->unit, right->unit)) {
+        return cli_usage("'%s' has codes of the type %s, '%s' of %s (see --mix-units)",
+                         job->left_path, nphd_unit_name(left->unit, left_name), job->right_path,
+                         nphd_unit_name(right->unit, right_name));
     }
     return CLI_SUCCESS;
 }
@@ -223,6 +231,7 @@ static cli_exit join_pairs(join_job *job)
 
     options.threads = job->threads;
     options.limit = job->limit;
+    options.mix_units = job->mix_units;
     options.progress = cli_signals_step;
     /* a bar among the pairs would be no good to anyone */
     if (job->clusters || isatty(STDOUT_FILENO) == 0) {
@@ -296,6 +305,9 @@ static bool join_option(void *context, int option, const char *text)
     case CLI_OPT_CLUSTERS:
         job->clusters = true;
         return true;
+    case CLI_OPT_MIX_UNITS:
+        job->mix_units = true;
+        return true;
     case CLI_OPT_LIMIT:
         return cli_option_u64("--limit", text, 1, UINT64_MAX, &job->limit);
     case CLI_OPT_RADIUS:
@@ -359,6 +371,7 @@ cli_exit cli_join(int argc, char **argv)
         {"labels-right", required_argument, NULL, CLI_OPT_LABELS_RIGHT},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"limit", required_argument, NULL, CLI_OPT_LIMIT},
+        {"mix-units", no_argument, NULL, CLI_OPT_MIX_UNITS},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},
         {"realm", required_argument, NULL, CLI_OPT_REALM},
         {"salvage", no_argument, NULL, CLI_OPT_SALVAGE},

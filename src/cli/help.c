@@ -96,6 +96,7 @@ static const char *const help_join[] = {
     "  --radius R         a fraction from 0 to 1, or a number of bits for Hamming",
     "  --clusters         of one index: print the groups of keys that the pairs connect",
     "  --limit N          print at most N pairs, and say so if there are more",
+    "  --mix-units        join two indexes whose codes are of different types",
     "  --threads N        worker threads, 0: one for each processor (default 1)",
     "  --tsv              print left key, right key and distance with tabs between them; of",
     "                     groups number, size, representative and key of each member",

@@ -29,6 +29,14 @@ bool nphd_unit_is_valid(nphd_unit unit)
            (unit >> 24 == UNIT_MARK && (unit >> 16 & 255U) < MAIN_NAMES);
 }
 
+bool nphd_units_agree(nphd_unit a, nphd_unit b)
+{
+    const bool a_is_one = a != NPHD_UNIT_NONE && a != NPHD_UNIT_MIXED;
+    const bool b_is_one = b != NPHD_UNIT_NONE && b != NPHD_UNIT_MIXED;
+
+    return a == b || !a_is_one || !b_is_one;
+}
+
 const char *nphd_unit_name(nphd_unit unit, char out[NPHD_UNIT_NAME_BYTES])
 {
     const uint32_t main_type = unit >> 16 & 255U;

@@ -79,7 +79,7 @@ static nphd_status check_arguments(join_run *run, const nphd_join_side *left,
     TRY(nphdi_check_radius(run->shape.metric, run->radius, "join", err));
     if (right != NULL) {
         TRY(nphdi_join_side_shape(right, "right", &shape, err));
-        TRY(nphdi_join_side_fit(&run->shape, &shape, err));
+        TRY(nphdi_join_side_fit(&run->shape, &shape, run->options.mix_units, err));
     }
 done:
     return status;
@@ -368,8 +368,8 @@ static nphd_status check_same(const join_run *run, nphd_error *err)
 
     TRY(nphdi_join_side_shape(&run->left, "left", &left, err));
     TRY(nphdi_join_side_shape(&run->right, "right", &right, err));
-    TRY(nphdi_join_side_fit(&left, &right, err));
-    TRY(nphdi_join_side_fit(&run->shape, &left, err));
+    TRY(nphdi_join_side_fit(&left, &right, run->options.mix_units, err));
+    TRY(nphdi_join_side_fit(&run->shape, &left, true, err));
     if (left.multi != run->shape.multi) {
         status = nphdi_fail(err, NPHD_INVALID_ARGUMENT, "join: the left side was replaced");
     }

@@ -14,6 +14,7 @@ static void index_shape(nphd_index *index, nphdi_join_shape *out)
     out->max_bytes = index->content->shape.payload_bytes;
     out->key_bytes = index->content->shape.key_bytes;
     out->multi = index->content->shape.multi;
+    out->unit = atomic_load(&index->content->unit);
     nphdi_rwlock_read_end(&index->content_lock);
 }
 
@@ -34,14 +35,18 @@ nphd_status nphdi_join_side_shape(const nphd_join_side *side, const char *name,
     }
     TRY(nphdi_look_begin(side->sharded, err));
     index_shape(side->sharded->active, out);
+    out->unit = atomic_load(&side->sharded->unit);
     nphdi_look_end(side->sharded);
 done:
     return status;
 }
 
 nphd_status nphdi_join_side_fit(const nphdi_join_shape *left, const nphdi_join_shape *right,
-                                nphd_error *err)
+                                bool mix, nphd_error *err)
 {
+    char left_name[NPHD_UNIT_NAME_BYTES];
+    char right_name[NPHD_UNIT_NAME_BYTES];
+
     if (left->metric != right->metric) {
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
                           "join: the left side has the metric %s, the right one %s",
@@ -56,6 +61,11 @@ nphd_status nphdi_join_side_fit(const nphdi_join_shape *left, const nphdi_join_s
         return nphdi_fail(err, NPHD_INVALID_ARGUMENT,
                           "join: the left side has keys of %u bits, the right one of %u",
                           8 * left->key_bytes, 8 * right->key_bytes);
+    }
+    if (!mix && !nphd_units_agree(left->unit, right->unit)) {
+        return nphdi_fail(
+            err, NPHD_MISMATCH, "join: the left side has codes of the type %s, the right one of %s",
+            nphd_unit_name(left->unit, left_name), nphd_unit_name(right->unit, right_name));
     }
     return NPHD_OK;
 }

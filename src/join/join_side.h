@@ -12,6 +12,7 @@ typedef struct nphdi_join_shape {
     nphd_metric metric;
     uint32_t max_bytes; /* of a vector */
     uint32_t key_bytes;
+    nphd_unit unit;
     bool multi;
 } nphdi_join_shape;
 
@@ -19,9 +20,10 @@ typedef struct nphdi_join_shape {
 nphd_status nphdi_join_side_shape(const nphd_join_side *side, const char *name,
                                   nphdi_join_shape *out, nphd_error *err);
 
-/* Can the two be joined? */
+/* Can the two be joined? Errors: NPHD_INVALID_ARGUMENT; NPHD_MISMATCH: codes of two types, unless
+ * `mix`. */
 nphd_status nphdi_join_side_fit(const nphdi_join_shape *left, const nphdi_join_shape *right,
-                                nphd_error *err);
+                                bool mix, nphd_error *err);
 
 const nphd_allocator *nphdi_join_side_allocator(const nphd_join_side *side);
 uint64_t nphdi_join_side_size(const nphd_join_side *side);

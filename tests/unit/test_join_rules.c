@@ -36,6 +36,52 @@ static void refused(const nphd_join_side *left, const nphd_join_side *right, flo
     assert_false(report.more);
 }
 
+/* A small distance between codes of two types says nothing: it is no answer. */
+static void test_types_of_codes(void **state)
+{
+    const nphd_unit text = NPHD_UNIT(2, 0, 0);
+    const nphd_unit image = NPHD_UNIT(2, 1, 0);
+    const nphd_unit units[] = {NPHD_UNIT_NONE, NPHD_UNIT_MIXED, text, image};
+    const joinlab_kind kinds[] = {JOINLAB_INDEX, JOINLAB_SHARDED};
+    nphd_join_options options = NPHD_JOIN_OPTIONS_INIT;
+
+    (void)state;
+    for (int i = 0; i < 2 * 2 * 4 * 4 * 2; i++) {
+        joinlab_plan plans[2] = {plain, plain};
+        joinlab_side sides[2];
+        const nphd_unit unit[2] = {units[i / 8 % 4], units[i / 32 % 4]};
+        test_random random = {(uint64_t)i};
+        joinlab_pairs found = {0};
+        nphd_error err = NPHD_ERROR_INIT;
+        nphd_pairs *pairs = NULL;
+        nphd_status expected = NPHD_OK;
+
+        for (int side = 0; side < 2; side++) {
+            plans[side].kind = kinds[i >> side & 1];
+            joinlab_make(&plans[side], NULL, &random, &sides[side]);
+            OK(sides[side].side.sharded != NULL
+                   ? nphd_sharded_set_unit(sides[side].side.sharded, unit[side], true, NULL)
+                   : nphd_index_set_unit(sides[side].side.index, unit[side], true, NULL));
+        }
+        options.mix_units = (i & 4) != 0;
+        expected =
+            !options.mix_units && unit[0] + unit[1] == text + image ? NPHD_MISMATCH : NPHD_OK;
+        assert_int_equal(nphd_join(&sides[0].side, &sides[1].side, 0, &options, joinlab_take,
+                                   &found, NULL, &err),
+                         expected);
+        assert_int_equal(nphd_pairs_open(&sides[0].side, &sides[1].side, 0, &options, &pairs, NULL),
+                         expected);
+        nphd_pairs_close(pairs);
+        if (expected != NPHD_OK) {
+            assert_non_null(strstr(err.text, "content-text"));
+            assert_non_null(strstr(err.text, "content-image"));
+        }
+        joinlab_pairs_free(&found);
+        joinlab_close(&sides[0]);
+        joinlab_close(&sides[1]);
+    }
+}
+
 static void test_arguments(void **state)
 {
     test_random random = {1};
@@ -377,6 +423,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_types_of_codes),
         cmocka_unit_test(test_sides_that_do_not_fit),
         cmocka_unit_test(test_closed),
         cmocka_unit_test(test_sink_ends),

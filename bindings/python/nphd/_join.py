@@ -69,6 +69,7 @@ def join(
     threads: int = 1,
     progress: Progress | None = None,
     limit: int | None = None,
+    mix_units: bool = False,
     max_bytes: int | None = JOIN_MAX_BYTES,
 ) -> Pairs:
     """Find all pairs of stored vectors that are at most `radius` apart. None is missed.
@@ -83,6 +84,7 @@ def join(
     use the same indexes.
     limit: at most so many pairs, the first ones in the order below; Pairs.more tells whether there
     are further ones. None: all.
+    mix_units: join indexes whose codes are known to be of different types.
     max_bytes: what the arrays may take, by default 1 GiB: some 53 million pairs of keys of 64 bits
     at 20 bytes each (36 for those of 128 bits). Half as much again is needed while they are made.
     Of vectors that are equal each is a pair with each, so that a hundred thousand are 100 GB.
@@ -90,7 +92,8 @@ def join(
 
     Returns Pairs, in the order of left's vectors, those of one by distance, then right key.
     join_iter() gives them some at a time, in bounded memory.
-    Raises ValueError: radius, limit or max_bytes out of range, or sides that do not fit; TypeError;
+    Raises ValueError: radius, limit or max_bytes out of range, or sides that do not fit, of which
+    MismatchError: codes of different types; TypeError;
     RuntimeError: closed, a damaged view, or ended by progress; MemoryError: also when the pairs
     would take more than max_bytes, and then nothing is returned.
     """
@@ -103,6 +106,7 @@ def join(
         workers(threads, first.size, SEARCH_ITEMS_PER_WORKER),
         progress,
         _number("limit", limit, 0),
+        bool(mix_units),
         _number("max_bytes", max_bytes, (1 << 63) - 1),
     )
     return _pairs(found, first._keys.dtype)
@@ -152,6 +156,7 @@ def join_iter(
     threads: int = 1,
     progress: Progress | None = None,
     limit: int | None = None,
+    mix_units: bool = False,
     batch: int = 65536,
 ) -> PairsIterator:
     """Find what join() finds, some pairs at a time: the same pairs in the same order.
@@ -177,5 +182,6 @@ def join_iter(
         workers(threads, first.size, SEARCH_ITEMS_PER_WORKER),
         progress,
         _number("limit", limit, 0),
+        bool(mix_units),
     )
     return PairsIterator(core, first._keys.dtype, size)

@@ -160,7 +160,7 @@ typedef struct join_arguments {
 } join_arguments;
 
 static int arguments_check(join_arguments *to, PyObject *left, PyObject *right, unsigned threads,
-                           unsigned long long limit)
+                           unsigned long long limit, int mix)
 {
     const nphd_join_options defaults = NPHD_JOIN_OPTIONS_INIT;
 
@@ -173,6 +173,7 @@ static int arguments_check(join_arguments *to, PyObject *left, PyObject *right, 
     to->options = defaults;
     to->options.threads = threads;
     to->options.limit = limit;
+    to->options.mix_units = mix != 0;
     to->options.progress = core_watch_progress;
     return 0;
 }
@@ -200,6 +201,7 @@ static PyObject *join(PyObject *module, PyObject *arguments)
 {
     PyObject *left, *right, *progress, *result = NULL;
     unsigned threads;
+    int mix;
     unsigned long long limit, most_bytes;
     join_arguments given;
     core_watch watch;
@@ -209,9 +211,9 @@ static PyObject *join(PyObject *module, PyObject *arguments)
     nphd_status status;
 
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "O!OfIOKK:join", core_store_type, &left, &right, &given.radius,
-                          &threads, &progress, &limit, &most_bytes) ||
-        arguments_check(&given, left, right, threads, limit) != 0) {
+    if (!PyArg_ParseTuple(arguments, "O!OfIOKpK:join", core_store_type, &left, &right,
+                          &given.radius, &threads, &progress, &limit, &mix, &most_bytes) ||
+        arguments_check(&given, left, right, threads, limit, mix) != 0) {
         return NULL;
     }
     pairs.key_bits = given.left->key_bits;
@@ -244,6 +246,7 @@ static PyObject *open_pairs(PyObject *module, PyObject *arguments)
 {
     PyObject *left, *right, *progress;
     unsigned threads;
+    int mix;
     unsigned long long limit;
     join_arguments given;
     core_pairs *self = NULL;
@@ -251,9 +254,9 @@ static PyObject *open_pairs(PyObject *module, PyObject *arguments)
     nphd_status status;
 
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "O!OfIOK:open_pairs", core_store_type, &left, &right,
-                          &given.radius, &threads, &progress, &limit) ||
-        arguments_check(&given, left, right, threads, limit) != 0) {
+    if (!PyArg_ParseTuple(arguments, "O!OfIOKp:open_pairs", core_store_type, &left, &right,
+                          &given.radius, &threads, &progress, &limit, &mix) ||
+        arguments_check(&given, left, right, threads, limit, mix) != 0) {
         return NULL;
     }
     self = PyObject_New(core_pairs, core_pairs_type);

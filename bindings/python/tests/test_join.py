@@ -279,3 +279,20 @@ def test_iterator_of_two_threads(equal):
         thread.join()
     assert sum(counts) == 1_999_000
     assert all("another thread" in problem or "closed" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_types_of_codes(tmp_path, sharded):
+    text, image = nphd.NphdIndex(), nphd.NphdIndex()
+    if sharded:
+        image = nphd.ShardedNphdIndex(path=tmp_path, max_dim=256)
+    text.add(1, "ISCC:EAARMJLTQCUWAND2")
+    image.add(1, "ISCC:EEARMJLTQCUWAND2")
+    for call in (nphd.join, nphd.join_iter):
+        with pytest.raises(nphd.MismatchError, match="content-text.*content-image"):
+            call(text, image, radius=0.1)
+    assert len(nphd.join(text, image, radius=0.1, mix_units=True).distances) == 1
+    (pairs,) = nphd.join_iter(image, text, radius=0.1, mix_units=True)
+    assert pairs.left_keys.tolist() == pairs.right_keys.tolist() == [1]
+    image.set_unit("mixed", mix=True)
+    assert len(nphd.join(text, image, radius=0.1).distances) == 1
