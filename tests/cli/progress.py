@@ -17,6 +17,9 @@ import termios
 
 WIDTHS = (10, 24, 40, 60, 80, 200)
 
+# The last word of a command that is ended, behind the bar.
+WORD = "\r\x1b[Knphd add: interrupted\r\n"
+
 
 def drawn(nphd, table, columns, base):
     """What is written to a terminal of so many columns."""
@@ -29,6 +32,7 @@ def drawn(nphd, table, columns, base):
     ) as process:
         os.close(slave)
         text = b""
+        ended = False
         while True:
             try:
                 piece = os.read(master, 65536)
@@ -37,8 +41,9 @@ def drawn(nphd, table, columns, base):
             if not piece:
                 break
             text += piece
-            if text.count(b"\r") > 5:
-                process.terminate()
+            if text.count(b"\r") > 5 and not ended:
+                process.terminate()  # once: a second signal kills it before it tidies up
+                ended = True
     os.close(master)
     return text.decode()
 
@@ -52,7 +57,10 @@ def main():
     table = arguments.source_dir.resolve() / "examples" / "linux-docs-codes.csv"
     with tempfile.TemporaryDirectory(prefix="nphd-progress-") as base:
         for columns in WIDTHS:
-            lines = re.split(r"(?:\r|\x1b\[K)+", drawn(nphd, table, columns, base))[1:-1]
+            text = drawn(nphd, table, columns, base)
+            if not text.endswith(WORD):
+                sys.exit(f"{columns} columns: the bar stays at the end: {text[-80:]!r}")
+            lines = re.split(r"(?:\r|\x1b\[K)+", text.removesuffix(WORD))[1:-1]
             if not lines:
                 sys.exit(f"{columns} columns: no bar was drawn")
             for line in lines:
