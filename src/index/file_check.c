@@ -119,13 +119,14 @@ done:
     return status;
 }
 
-/* Only the calling thread asks; the others stop with it. */
-static bool is_cancelled(work *of, uint32_t worker, const nphdi_watch *watch, uint64_t done,
-                         uint64_t total)
+/* Before a worker takes its next chunk or part, and never behind that: of what comes before the
+ * first failure nothing may be left out. Only the calling thread asks; the others stop with it. */
+static bool is_stopped(work *of, uint32_t worker, const nphdi_watch *watch,
+                       const _Atomic uint64_t *next, uint64_t total)
 {
     nphd_error found = NPHD_ERROR_INIT;
 
-    if (worker == 0 && nphdi_watch_ask(watch, done, total, &found) != NPHD_OK) {
+    if (worker == 0 && nphdi_watch_ask(watch, atomic_load(next), total, &found) != NPHD_OK) {
         note_failed(of, 0, &found);
     }
     return atomic_load(&of->stopped);
@@ -162,8 +163,8 @@ static void run_chunks(void *context, uint32_t worker)
         }
     } else if (worker == 0 || open_again(of, &own)) {
         const nphdi_source *source = own.open ? &own : of->check->source;
-        while ((number = atomic_fetch_add(&of->next_chunk, 1)) < of->chunk_count &&
-               !is_cancelled(of, worker, &of->chunk_watch, number, of->chunk_count)) {
+        while (!is_stopped(of, worker, &of->chunk_watch, &of->next_chunk, of->chunk_count) &&
+               (number = atomic_fetch_add(&of->next_chunk, 1)) < of->chunk_count) {
             if (check_chunk(of, source, number, bytes, &found) != NPHD_OK) {
                 note_failed(of, number, &found);
             }
@@ -199,8 +200,8 @@ static void run_parts(void *context, uint32_t worker)
     nphd_error found = NPHD_ERROR_INIT;
     uint64_t number = 0;
 
-    while ((number = atomic_fetch_add(&of->next_part, 1)) < mapped->planes.parts &&
-           !is_cancelled(of, worker, &of->part_watch, number, mapped->planes.parts)) {
+    while (!is_stopped(of, worker, &of->part_watch, &of->next_part, mapped->planes.parts) &&
+           (number = atomic_fetch_add(&of->next_part, 1)) < mapped->planes.parts) {
         if (nphdi_mapped_check_part(mapped, number, &found) != NPHD_OK) {
             note_broken(of, number, &found);
         }

@@ -181,6 +181,57 @@ static void test_two_reads_that_fail(void **state)
     (void)pthread_mutex_destroy(&waiting.mutex);
 }
 
+static int failing_read(void *context, nphd_file file, uint64_t offset, void *buffer, size_t bytes,
+                        size_t *out_done)
+{
+    if (bytes < MIB) {
+        return waiting.below->read(context, file, offset, buffer, bytes, out_done);
+    }
+    *out_done = 0;
+    (void)pthread_mutex_lock(&waiting.mutex);
+    waiting.failed = true;
+    (void)pthread_mutex_unlock(&waiting.mutex);
+    return EIO;
+}
+
+/* Answers once another worker has met a failure, so that the calling thread finds the work stopped;
+ * a second is enough for that, or there is no such worker. */
+static int answer_late(void *context, uint64_t done, uint64_t total)
+{
+    const struct timespec moment = {0, 1000000};
+    bool failed = done < total / 10; /* before the chunks */
+
+    (void)context;
+    for (int tries = 0; !failed && tries < 1000; tries++) {
+        (void)pthread_mutex_lock(&waiting.mutex);
+        failed = waiting.failed;
+        (void)pthread_mutex_unlock(&waiting.mutex);
+        (void)nanosleep(&moment, NULL);
+    }
+    return 0;
+}
+
+/* A worker that is asking must not have taken a chunk: it would leave it out when it stops. */
+static void test_failure_while_the_caller_is_asked(void **state)
+{
+    lab *here = *state;
+    nphd_io table = *memory_io_table(here->disk);
+    nphd_verify_options options = NPHD_VERIFY_OPTIONS_INIT;
+    nphd_error err = NPHD_ERROR_INIT;
+
+    make_file(here);
+    memset(&waiting, 0, sizeof(waiting));
+    waiting.below = memory_io_table(here->disk);
+    (void)pthread_mutex_init(&waiting.mutex, NULL);
+    table.read = failing_read;
+    options.io = &table;
+    options.threads = 2;
+    options.progress = answer_late;
+    assert_int_equal(nphd_file_verify_with(PATH, &options, NULL, &err), NPHD_IO);
+    assert_non_null(strstr(err.text, "at offset 0"));
+    (void)pthread_mutex_destroy(&waiting.mutex);
+}
+
 static void test_reference_file(void **state)
 {
     lab *here = *state;
@@ -210,6 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_memory),
         TEST(test_two_reads_that_fail),
+        TEST(test_failure_while_the_caller_is_asked),
         TEST(test_reference_file),
     };
     static const nphd_allocator plain = {sizeof(plain), NULL,         plain_allocate, plain_release,
