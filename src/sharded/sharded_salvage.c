@@ -260,8 +260,9 @@ static nphd_status open_new(salvage *of, const char *new_path, nphd_error *err)
     }
     options.io = of->io;
     TRY(nphdi_directory_make_empty(of->io, of->allocator, new_path, err));
-    of->made = true;
-    TRY(nphd_sharded_open(new_path, &options, &of->to, err));
+    status = nphd_sharded_open(new_path, &options, &of->to, err);
+    of->made = status != NPHD_BUSY; /* else somebody has it since, and what comes is not ours */
+    TRY(status);
     if (of->from != NULL) {
         TRY(nphd_sharded_set_unit(of->to, nphd_sharded_unit(of->from), false, err));
     }

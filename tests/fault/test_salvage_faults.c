@@ -296,12 +296,56 @@ static void test_statuses(void **state)
     assert_int_equal(report.unverified_files, 1);
 }
 
+/* ---- somebody else ---- */
+
+static struct {
+    const nphd_io *below;
+    nphd_sharded *sharded;
+} other;
+
+/* Between the look at the new directory, which is empty, and its lock. */
+static int other_is_first(void *context, const char *path, nphd_file *out)
+{
+    nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
+    uint8_t bits[8];
+
+    if (other.sharded == NULL) {
+        options.io = other.below;
+        OK(nphd_sharded_open(NEW, &options, &other.sharded, NULL));
+        OK(nphd_sharded_add(other.sharded, nphd_key_u64(1), dirlab_vector(1, 0, bits), NULL, NULL));
+        OK(nphd_sharded_save(other.sharded, NULL, NULL));
+    }
+    return other.below->lock(context, path, out);
+}
+
+/* What another has put there is not tidied away. */
+static void test_new_directory_taken(void **state)
+{
+    dirlab *lab = *state;
+    nphd_io table = *memory_io_table(lab->disk);
+    nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
+    nphd_sharded *sharded = NULL;
+
+    damage_make_saves(lab, true);
+    other.below = memory_io_table(lab->disk);
+    table.lock = other_is_first;
+    assert_int_equal(nphd_directory_salvage(DIRLAB_FOLDER, NEW, &table, NULL, NULL, NULL, NULL),
+                     NPHD_BUSY);
+    assert_non_null(other.sharded);
+    nphd_sharded_free(other.sharded);
+    options.io = other.below;
+    options.read_only = true;
+    OK(nphd_sharded_open(NEW, &options, &sharded, NULL));
+    assert_int_equal(nphd_sharded_size(sharded), 1);
+    nphd_sharded_free(sharded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         DIRLAB_TEST(test_multi),      DIRLAB_TEST(test_multi_entering),
         DIRLAB_TEST(test_torn_chain), DIRLAB_TEST(test_unopenable),
-        DIRLAB_TEST(test_statuses),
+        DIRLAB_TEST(test_statuses),   DIRLAB_TEST(test_new_directory_taken),
     };
     int failed;
 
