@@ -207,8 +207,9 @@ nphd_status nphdi_content_read(const nphdi_source *source, const nphdi_usearch_h
     nphd_status status = NPHD_OK;
     load from;
     uint64_t live = 0;
+    const uint64_t total = head->slots > 0 ? head->slots : 1; /* callers divide by it */
     const nphdi_watch whole = {
-        options->progress, options->progress_context, source->name, head->slots, 0, head->slots};
+        options->progress, options->progress_context, source->name, total, 0, total};
     const nphdi_watch reading = nphdi_watch_stretch(&whole, 0, READING, ALL);
     const nphdi_watch publishing = nphdi_watch_stretch(&whole, READING, ALL, ALL);
 

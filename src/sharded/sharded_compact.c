@@ -293,11 +293,12 @@ static nphd_status compact_groups(nphd_sharded *sharded, const nphd_batch_option
                                   nphdi_watch *watch, uint64_t *removed, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
+    const uint64_t all = sharded->sealed_count; /* that were there: there may be none in the end */
 
     for (uint64_t begin = 0; begin < sharded->sealed_count;) {
         const group of = next_group(sharded, begin);
-        *watch = nphdi_watch_moment(options->progress, options->progress_context, "compact", begin,
-                                    sharded->sealed_count);
+        *watch = nphdi_watch_moment(options->progress, options->progress_context, "compact",
+                                    all - (sharded->sealed_count - begin), all);
         if (of.visible == 0) {
             TRY(nphdi_doomed_reserve(sharded, of.end - of.begin, err));
             replace_group(sharded, &of, NULL);
@@ -308,8 +309,8 @@ static nphd_status compact_groups(nphd_sharded *sharded, const nphd_batch_option
             begin++;
         }
         *removed += of.dead;
-        *watch = nphdi_watch_moment(options->progress, options->progress_context, "compact", begin,
-                                    sharded->sealed_count);
+        *watch = nphdi_watch_moment(options->progress, options->progress_context, "compact",
+                                    all - (sharded->sealed_count - begin), all);
         TRY(nphdi_watch_ask(watch, 0, 1, err));
     }
 done:
@@ -320,9 +321,8 @@ static nphd_status compact_now(nphd_sharded *sharded, const nphd_batch_options *
                                nphdi_watch *watch, uint64_t *removed, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint64_t keys = 0;
-
     nphd_batch_options save = NPHD_BATCH_OPTIONS_INIT;
+    uint64_t keys = 0;
 
     save.progress = nphdi_watch_progress;
     save.progress_context = watch;

@@ -335,6 +335,19 @@ static void note_damage(void *context, const char *text)
     ++*(size_t *)context;
 }
 
+/* In its first frame. */
+static void damage_journal(dirlab *lab)
+{
+    char name[128] = "";
+    bool found = false;
+
+    for (size_t i = 0; !found && memory_io_name(lab->disk, i, name, sizeof(name)); i++) {
+        found = strstr(name, "journal") != NULL;
+    }
+    assert_true(found);
+    dirlab_damage(lab, strchr(name, '/') + 1, 5000);
+}
+
 /* false: the last one found what was wrong, or that nothing was. */
 static bool verify(dirlab *lab, bool file, uint64_t n, uint32_t threads, nphd_status otherwise)
 {
@@ -385,6 +398,9 @@ static void test_verify(void **state)
     dirlab_damage(lab, "shard_000.usearch", 200);
     assert_true(questions_of_verify(lab, true, 1, NPHD_CORRUPT) > 2);
     assert_true(questions_of_verify(lab, false, 1, NPHD_CORRUPT) > 5);
+    build_anew(lab, &expected);
+    damage_journal(lab); /* what follows the damage is looked for */
+    assert_true(questions_of_verify(lab, false, 1, NPHD_CORRUPT) > 5);
     content_free(&expected);
 }
 
@@ -400,15 +416,13 @@ static void test_verify_of_a_reference_file(void **state)
 
 /* ---- salvage ---- */
 
-static void test_salvage(void **state)
+/* Answers the vectors in the new directory, which opens. */
+static uint64_t cancel_salvages(dirlab *lab)
 {
-    dirlab *lab = *state;
-    directory_content expected = {NULL, 0, 0, 0};
+    nphd_salvage_report report;
     bool cancelled = true;
     uint64_t questions = 0;
 
-    build(lab, &expected);
-    dirlab_damage(lab, "bloom.isbf", 200);
     for (uint64_t n = 1; cancelled; n++) {
         asked who = asked_at(n, MILLIONTHS);
         nphd_salvage_options options = NPHD_SALVAGE_OPTIONS_INIT;
@@ -420,18 +434,43 @@ static void test_salvage(void **state)
         options.progress = ask;
         options.progress_context = &who;
         cancelled = was_cancelled(
-            &who, nphd_directory_salvage_with(DIRLAB_FOLDER, NEW, &options, NULL, &err), &err);
+            &who, nphd_directory_salvage_with(DIRLAB_FOLDER, NEW, &options, &report, &err), &err);
         questions = who.calls;
         assert_int_equal(files_in(lab, NEW) > 0, !cancelled);
         expect_nothing_held(lab);
     }
     assert_true(questions > 20);
+    return report.vectors;
+}
+
+static void test_salvage(void **state)
+{
+    dirlab *lab = *state;
+    directory_content expected = {NULL, 0, 0, 0};
     nphd_sharded_options options = dirlab_options(lab);
     nphd_sharded *sharded = NULL;
+
+    build(lab, &expected);
+    dirlab_damage(lab, "bloom.isbf", 200);
+    assert_int_equal(cancel_salvages(lab), expected.count);
     options.read_only = true;
     OK(nphd_sharded_open(NEW, &options, &sharded, NULL));
     content_expect(sharded, &expected);
     nphd_sharded_free(sharded);
+    content_free(&expected);
+}
+
+static void test_salvage_of_a_damaged_shard_and_journal(void **state)
+{
+    dirlab *lab = *state;
+    directory_content expected = {NULL, 0, 0, 0};
+    uint64_t count;
+
+    build(lab, &expected);
+    dirlab_damage(lab, "shard_000.usearch", 200);
+    damage_journal(lab);
+    count = cancel_salvages(lab);
+    assert_true(count > 0 && count < expected.count);
     content_free(&expected);
 }
 
@@ -528,6 +567,26 @@ static void test_compact(void **state)
 static void test_compact_with_threads(void **state)
 {
     cancel_changes(*state, do_compact, 0, true, 3, 0);
+}
+
+/* No shard is left in the end; whoever is told of that can divide by the total. */
+static void test_compact_of_dead_shards(void **state)
+{
+    dirlab *lab = *state;
+    const nphd_sharded_options options = writing(lab);
+    asked who = asked_at(0, 0);
+    const nphd_batch_options batch = batch_of(&who, 0);
+    nphd_sharded *sharded = dirlab_open(lab, &options);
+
+    put(sharded, 0, 20, 0);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    put(sharded, 20, 40, 0);
+    OK(nphd_sharded_rotate(sharded, NULL));
+    take_out(sharded, 0, 40);
+    OK(nphd_sharded_compact(sharded, &batch, NULL, NULL));
+    assert_true(who.calls >= 2);
+    assert_int_equal(nphd_sharded_size(sharded), 0);
+    dirlab_close(sharded);
 }
 
 static void test_rebuild_bloom(void **state)
@@ -679,6 +738,22 @@ static void test_load_and_view(void **state)
     }
 }
 
+/* Without slots there is a total all the same. */
+static void test_load_of_an_empty_file(void **state)
+{
+    dirlab *lab = *state;
+    nphd_index *index = one_index(lab, 0);
+    nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
+    asked who = asked_at(0, 1);
+
+    OK(nphd_index_save(index, FILE_PATH, NULL, NULL));
+    options.progress = ask;
+    options.progress_context = &who;
+    OK(nphd_index_load(index, FILE_PATH, &options, NULL));
+    assert_true(who.calls > 0);
+    nphd_index_close(index);
+}
+
 /* Tables are made whole or not at all. */
 static void test_index_prepare(void **state)
 {
@@ -711,9 +786,11 @@ int main(void)
         DIRLAB_TEST(test_verify),
         DIRLAB_TEST(test_verify_of_a_reference_file),
         DIRLAB_TEST(test_salvage),
+        DIRLAB_TEST(test_salvage_of_a_damaged_shard_and_journal),
         DIRLAB_TEST(test_save),
         DIRLAB_TEST(test_compact),
         DIRLAB_TEST(test_compact_with_threads),
+        DIRLAB_TEST(test_compact_of_dead_shards),
         DIRLAB_TEST(test_rebuild_bloom),
         DIRLAB_TEST(test_prepare),
         DIRLAB_TEST(test_snapshot),
@@ -721,6 +798,7 @@ int main(void)
         DIRLAB_TEST(test_add),
         DIRLAB_TEST(test_add_beside_rotations),
         DIRLAB_TEST(test_load_and_view),
+        DIRLAB_TEST(test_load_of_an_empty_file),
         DIRLAB_TEST(test_index_prepare),
     };
 
