@@ -134,11 +134,12 @@ static cli_exit message_exit(nphd_status status)
 
 cli_exit cli_fail(const nphd_error *err)
 {
-    if (err->status == NPHD_CANCELLED) {
-        return CLI_INTERRUPTED;
+    const cli_exit result = message_exit(err->status);
+
+    if (result != CLI_INTERRUPTED) {
+        cli_complain("%s", err->text[0] != '\0' ? err->text : nphd_status_text(err->status));
     }
-    cli_complain("%s", err->text[0] != '\0' ? err->text : nphd_status_text(err->status));
-    return message_exit(err->status);
+    return result;
 }
 
 cli_exit cli_out_of_memory(void)

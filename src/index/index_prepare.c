@@ -24,6 +24,18 @@ nphd_status nphdi_index_make_tables(nphd_index *index, uint32_t threads, const n
     return status;
 }
 
+nphd_status nphdi_index_try_tables(nphd_index *index, uint32_t threads, const nphdi_watch *watch,
+                                   nphd_error *err)
+{
+    nphd_error why = NPHD_ERROR_INIT; /* the caller's stays clear of what is passed over */
+
+    if (nphdi_index_make_tables(index, threads, watch, &why) != NPHD_CANCELLED) {
+        return NPHD_OK;
+    }
+    nphdi_error_copy(err, &why);
+    return NPHD_CANCELLED;
+}
+
 bool nphdi_index_has_tables(nphd_index *index)
 {
     nphdi_rwlock_read(&index->content_lock);

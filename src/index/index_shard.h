@@ -131,6 +131,10 @@ static inline uint32_t nphdi_search_variants(const nphd_search_options *options)
 /* nphd_index_prepare() without planes. */
 nphd_status nphdi_index_make_tables(nphd_index *index, uint32_t threads, const nphdi_watch *watch,
                                     nphd_error *err);
+/* For a shard that is about to be written, which is as good without, only slower to search: what
+ * fails is passed over. Only NPHD_CANCELLED is an error. */
+nphd_status nphdi_index_try_tables(nphd_index *index, uint32_t threads, const nphdi_watch *watch,
+                                   nphd_error *err);
 
 /* Do hash tables cover every vector? */
 bool nphdi_index_has_tables(nphd_index *index);

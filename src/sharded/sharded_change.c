@@ -400,16 +400,12 @@ done:
 static change change_of(nphd_sharded *sharded, const nphd_key *keys, const nphd_vector *vectors,
                         size_t count, nphdi_change_mode mode)
 {
-    change work;
-
-    memset(&work, 0, sizeof(work));
-    work.sharded = sharded;
-    work.keys = keys;
-    work.vectors = vectors;
-    work.count = count;
-    work.mode = mode;
-    work.seen.allocator = sharded->allocator;
-    return work;
+    return (change){.sharded = sharded,
+                    .keys = keys,
+                    .vectors = vectors,
+                    .count = count,
+                    .mode = mode,
+                    .seen = {.allocator = sharded->allocator}};
 }
 
 nphd_status nphd_sharded_add(nphd_sharded *sharded, nphd_key key, nphd_vector vector,

@@ -195,11 +195,7 @@ static nphd_status keep_tables(nphd_sharded *sharded, const group *of, nphd_inde
     for (uint64_t i = of->begin; i < of->end; i++) {
         wanted = wanted || nphdi_index_has_tables(sharded->sealed[i]->index);
     }
-    /* without memory for them the shard is as good, only slower to search */
-    return wanted &&
-                   nphdi_index_make_tables(index, options->threads, &moment, err) == NPHD_CANCELLED
-               ? NPHD_CANCELLED
-               : NPHD_OK;
+    return wanted ? nphdi_index_try_tables(index, options->threads, &moment, err) : NPHD_OK;
 }
 
 static nphd_status rebuild_group(nphd_sharded *sharded, const group *of,

@@ -130,8 +130,7 @@ struct nphd_sharded {
     void *damage_context;
 
     pthread_mutex_t change_lock;
-    const nphdi_watch *watch; /* whom the call under way asks, which is opening or holds
-                                 change_lock; NULL: nobody */
+    const nphdi_watch *watch; /* whom the opening, or who holds change_lock, asks; NULL: nobody */
     nphdi_rwlock state_lock;
     bool change_lock_made;
     bool state_lock_made;

@@ -56,11 +56,7 @@ static nphd_status write_rotation(nphd_sharded *sharded, nphdi_rotation *rotatio
     batch.progress_context = &moment;
     TRY(nphdi_place_check(sharded, err));
     TRY(nphdi_bloom_save(sharded, rotation->generation, watch, err));
-    /* without memory for them the shard is as good, only slower to search */
-    if (sharded->hash_tables &&
-        nphdi_index_make_tables(shard->index, 1, &moment, err) == NPHD_CANCELLED) {
-        return NPHD_CANCELLED;
-    }
+    TRY(sharded->hash_tables ? nphdi_index_try_tables(shard->index, 1, &moment, err) : NPHD_OK);
     TRY(nphdi_commit_shard(sharded, shard->index, shard, &rotation->capture, rotation->generation,
                            &batch, &file_bytes, err));
     atomic_store(&sharded->newest_generation, rotation->generation);
