@@ -274,16 +274,19 @@ NPHD_API nphd_status nphd_cursor_next(nphd_cursor *cursor, nphd_key *out_key, ui
 
 /** The state of an index at one moment. */
 typedef struct nphd_index_stats {
-    size_t struct_size;          /* set by the INIT macro */
-    uint64_t size;               /* vectors that can be found */
-    uint64_t slots;              /* places in use, removed vectors included */
-    uint64_t removed;            /* slots - size */
-    uint64_t capacity;           /* slots that memory is there for */
-    uint64_t dirty;              /* vectors added and removed since the last save, load or reset */
-    uint64_t memory_bytes;       /* memory held, without the mapping of a view */
-    uint64_t mapped_bytes;       /* bytes of the mapped file or buffer; 0 in memory */
-    uint64_t serialized_bytes;   /* size of the file that a save would write now */
-    uint64_t generation;         /* saves behind the content; 0 before the first */
+    size_t struct_size;        /* set by the INIT macro */
+    uint64_t size;             /* vectors that can be found */
+    uint64_t slots;            /* places in use, removed vectors included */
+    uint64_t removed;          /* slots - size */
+    uint64_t capacity;         /* slots that memory is there for */
+    uint64_t dirty;            /* vectors added and removed since the last save, load or reset */
+    uint64_t memory_bytes;     /* memory held, without the mapping of a view */
+    uint64_t mapped_bytes;     /* bytes of the mapped file or buffer; 0 in memory */
+    uint64_t serialized_bytes; /* size of the file that a save would write now, but for an overflow
+                                  of its key table (hundreds of vectors under one key, or keys
+                                  that were chosen to collide); nphd_index_save_buffer() tells
+                                  all of it */
+    uint64_t generation;       /* saves behind the content; 0 before the first */
     uint64_t next_automatic_key; /* 64-bit keys */
     uint32_t max_bits;
     uint32_t key_bits;

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/heap_sort.h"
 #include "base/memory.h"
 #include "platform/platform.h"
 
@@ -157,26 +158,22 @@ void nphdi_key_set_release(nphdi_key_set *set)
 
 /* ---- in order ---- */
 
-/* Lets keys[root] sink to where no key below it is greater; the heap has `count` keys. */
-static void heap_sink(nphd_key *keys, uint64_t root, uint64_t count)
+static bool keys_less(const void *keys, uint64_t a, uint64_t b)
 {
-    const nphd_key sinking = keys[root];
-    uint64_t child;
+    const nphd_key *at = keys;
 
-    while ((child = 2 * root + 1) < count) {
-        if (child + 1 < count && nphd_key_compare(keys[child], keys[child + 1]) < 0) {
-            child++;
-        }
-        if (nphd_key_compare(sinking, keys[child]) >= 0) {
-            break;
-        }
-        keys[root] = keys[child];
-        root = child;
-    }
-    keys[root] = sinking;
+    return nphd_key_compare(at[a], at[b]) < 0;
 }
 
-/* Heapsort: qsort may take memory of its own, past the allocator of the handle. */
+static void keys_swap(void *keys, uint64_t a, uint64_t b)
+{
+    nphd_key *at = keys;
+    const nphd_key was = at[a];
+
+    at[a] = at[b];
+    at[b] = was;
+}
+
 void nphdi_key_set_sorted(const nphdi_key_set *set, nphd_key *out)
 {
     uint64_t place = 0;
@@ -185,15 +182,7 @@ void nphdi_key_set_sorted(const nphdi_key_set *set, nphd_key *out)
     while (nphdi_key_set_next(set, &place, &out[count])) {
         count++;
     }
-    for (uint64_t root = count / 2; root > 0; root--) {
-        heap_sink(out, root - 1, count);
-    }
-    for (uint64_t left = count; left > 1; left--) {
-        const nphd_key greatest = out[0];
-        out[0] = out[left - 1];
-        out[left - 1] = greatest;
-        heap_sink(out, 0, left - 1);
-    }
+    nphdi_heap_sort(out, count, keys_less, keys_swap);
 }
 
 bool nphdi_key_set_next(const nphdi_key_set *set, uint64_t *place, nphd_key *out)

@@ -99,7 +99,8 @@ nphd_status nphdi_trailer_decode_footer(const char *name,
 static bool is_known(uint32_t id)
 {
     return (id >= NPHDI_SECTION_CHECKSUMS && id <= NPHDI_SECTION_LIVE) ||
-           id == NPHDI_SECTION_PLANES || id == NPHDI_SECTION_UNIT;
+           id == NPHDI_SECTION_PLANES || id == NPHDI_SECTION_UNIT ||
+           id == NPHDI_SECTION_KEY_OVERFLOW;
 }
 
 static nphd_status decode_section(const char *name, const uint8_t *entry,

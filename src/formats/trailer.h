@@ -29,7 +29,8 @@ enum {
     NPHDI_SECTION_LIVE = 4,           /* a bit for each slot that is not removed, in u64 words */
     NPHDI_SECTION_PLANES = 10,        /* the rows by length and word */
     NPHDI_SECTION_MIH = 11,           /* the slots by chunks of their rows */
-    NPHDI_SECTION_UNIT = 12           /* the type of the codes; see unit_format.h */
+    NPHDI_SECTION_UNIT = 12,          /* the type of the codes; see unit_format.h */
+    NPHDI_SECTION_KEY_OVERFLOW = 13   /* what the key table has no near place for */
 };
 
 /* No writer counts so far. A file may say it; what would have to count further is not written. */

@@ -194,7 +194,7 @@ uint64_t nphdi_content_memory(const nphdi_content *content)
            content->graph.upper_index.committed_bytes + content->graph.upper_lists.committed_bytes +
            content->graph.reused.committed_bytes + nphdi_key_map_bytes(&content->map) +
            nphdi_planes_memory(atomic_load(&content->planes)) + nphdi_content_mih_memory(content) +
-           content->mapped.derived_directory_bytes + content->mapped.derived_table_room * 4 +
+           nphdi_mapped_derived_bytes(&content->mapped) +
            content->graph.lock_count * sizeof(nphdi_spinlock);
 }
 

@@ -180,6 +180,8 @@ void nphdi_content_mih_free(nphdi_content_mih *tables, const nphd_allocator *all
 void nphdi_content_mih_changed(nphdi_content *content, uint32_t slot);
 uint64_t nphdi_content_mih_memory(const nphdi_content *content);
 
+#define NPHDI_OVERFLOW_LATER UINT32_MAX
+
 /* Going through the slots of one key. */
 typedef struct nphdi_probe {
     const nphdi_content *content;
@@ -189,7 +191,8 @@ typedef struct nphdi_probe {
     nphdi_slot_table file_table;
     uint64_t place;
     uint64_t room;
-    uint64_t left;
+    uint64_t left;     /* places */
+    uint32_t overflow; /* the next entry of the file's; NPHDI_OVERFLOW_LATER: it comes after them */
 } nphdi_probe;
 
 /* `hash` is that of the key, as nphdi_content_hash() gives it. */

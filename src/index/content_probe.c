@@ -27,15 +27,17 @@ nphd_status nphdi_probe_begin(nphdi_content *content, nphd_key key, uint64_t has
     if (content->view) {
         TRY(nphdi_mapped_table(&content->mapped, &out->file_table, err));
         out->room = out->file_table.room;
+        out->left = nphdi_slot_table_reach(&out->file_table);
+        out->overflow = NPHDI_OVERFLOW_LATER;
     } else {
         const nphdi_key_table *table =
             atomic_load_explicit(&content->map.table, memory_order_acquire);
         if (table != NULL) {
             out->memory_table = table->slots;
             out->room = table->room;
+            out->left = table->room;
         }
     }
-    out->left = out->room;
     if (out->room > 0) {
         out->place = nphdi_hash_to_range(hash, out->room);
     }
@@ -82,22 +84,40 @@ static void next_in_memory(nphdi_probe *probe, uint32_t *out_slot)
     }
 }
 
+/* The slot of the next entry of the file's table that may be of the key; false: there is no more.
+ */
+static bool next_entry(nphdi_probe *probe, uint32_t *out_slot)
+{
+    const nphdi_slot_table *table = &probe->file_table;
+
+    while (probe->left > 0) {
+        const uint32_t entry = nphdi_get32(table->places + 4 * next_place(probe));
+        if (entry == NPHDI_SLOT_TABLE_FREE) {
+            probe->left = 0;
+            probe->overflow = table->overflow_count;
+        } else if (nphdi_slot_table_may_be(table->slot_bits, probe->hash, entry)) {
+            *out_slot = nphdi_slot_table_slot(table->slot_bits, entry);
+            return true;
+        }
+    }
+    if (probe->overflow == NPHDI_OVERFLOW_LATER) {
+        probe->overflow = nphdi_slot_overflow_find(table, probe->hash, 0);
+    }
+    if (probe->overflow >= table->overflow_count ||
+        nphdi_slot_overflow_hash(table, probe->overflow) != probe->hash) {
+        return false;
+    }
+    *out_slot = nphdi_slot_overflow_slot(table, probe->overflow++);
+    return true;
+}
+
 static nphd_status next_in_file(nphdi_probe *probe, uint32_t *out_slot, nphd_error *err)
 {
     const nphdi_mapped *mapped = &probe->content->mapped;
-    const uint32_t slot_bits = probe->file_table.slot_bits;
+    uint32_t slot;
     nphd_key key;
 
-    while (probe->left > 0) {
-        const uint32_t entry = nphdi_get32(probe->file_table.places + 4 * next_place(probe));
-        if (entry == NPHDI_SLOT_TABLE_FREE) {
-            probe->left = 0;
-            break;
-        }
-        if (!nphdi_slot_table_may_be(slot_bits, probe->hash, entry)) {
-            continue;
-        }
-        const uint32_t slot = nphdi_slot_table_slot(slot_bits, entry);
+    while (next_entry(probe, &slot)) {
         if (slot >= mapped->head.slots || !nphdi_mapped_key(mapped, slot, &key)) {
             return nphdi_mapped_broken(mapped, slot, err);
         }

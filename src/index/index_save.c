@@ -15,19 +15,17 @@
 
 /* ---- the sections of the trailer ---- */
 
-static nphd_status put_key_table(nphdi_block_sink *to, const nphdi_content *content,
-                                 uint64_t stored, nphd_error *err)
+/* To be released. */
+static nphd_status make_key_table(const nphdi_content *content, uint64_t stored,
+                                  nphdi_slot_table *out, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    const uint64_t room = nphdi_slot_table_room(stored);
     const uint64_t slots = nphdi_content_slots(content);
-    const uint32_t slot_bits = nphdi_slot_table_bits(slots);
-    uint8_t *table = NULL;
     nphdi_slot_table_filler filler;
     nphd_key key;
 
-    TRY(nphdi_alloc(content->allocator, room, 4, &table, err));
-    nphdi_slot_table_fill_begin(&filler, table, room, slot_bits);
+    TRY(nphdi_slot_table_fill_begin(&filler, content->allocator, nphdi_slot_table_room(stored),
+                                    nphdi_slot_table_bits(slots), err));
     for (uint64_t slot = 0; slot < slots; slot++) {
         if (!nphdi_content_is_stored(content, (uint32_t)slot)) {
             continue;
@@ -39,10 +37,9 @@ static nphd_status put_key_table(nphdi_block_sink *to, const nphdi_content *cont
         nphdi_slot_table_put(&filler, nphdi_hash_key(key, content->shape.key_bytes),
                              (uint32_t)slot);
     }
-    nphdi_slot_table_fill_end(&filler);
-    TRY(nphdi_sink_put(to, table, room * 4, err));
+    TRY(nphdi_slot_table_fill_end(&filler, out, err));
 done:
-    nphdi_free(content->allocator, table, room, 4);
+    nphdi_slot_table_fill_release(&filler);
     return status;
 }
 
@@ -193,13 +190,19 @@ uint64_t nphdi_index_extra_offset(nphd_index *index, uint32_t *out_sections)
 
 /* ---- the whole ---- */
 
-/* Everything that one save writes beside the content. */
+/* Everything that one save writes beside the content. To be released. */
 typedef struct save_plan {
     nphdi_trailer trailer;
     uint64_t total; /* bytes of the file */
-    const nphdi_extra_section *extra;
+    nphdi_slot_table table;
+    nphdi_extra_section extra[NPHDI_TRAILER_MAX_SECTIONS]; /* the caller's, and the table's */
     uint32_t extra_count;
 } save_plan;
+
+static void plan_release(const nphdi_content *content, save_plan *plan)
+{
+    nphdi_slot_table_release(content->allocator, &plan->table);
+}
 
 static nphd_status write_content(nphdi_block_sink *to, const nphdi_content *content,
                                  save_plan *plan, nphd_error *err)
@@ -208,7 +211,7 @@ static nphd_status write_content(nphdi_block_sink *to, const nphdi_content *cont
 
     TRY(nphdi_save_put_foreign(to, content, plan->trailer.live, err));
     TRY(nphdi_sink_put_mark(to, err));
-    TRY(put_key_table(to, content, plan->trailer.live, err));
+    TRY(nphdi_sink_put(to, plan->table.places, plan->table.room * 4, err));
     TRY(put_directory(to, content, err));
     TRY(put_live(to, content, err));
     TRY(put_planes(to, content, &plan->trailer, err));
@@ -220,28 +223,45 @@ done:
     return status;
 }
 
+static nphd_status plan_sections(save_plan *plan, const nphdi_extra_section *extra, uint32_t count,
+                                 nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(nphdi_sink_add_sections(&plan->trailer, extra, count, err)); /* there is room for them */
+    if (count > 0) {
+        memcpy(plan->extra + plan->extra_count, extra, count * sizeof(*extra));
+        plan->extra_count += count;
+    }
+done:
+    return status;
+}
+
 static nphd_status plan_save(nphd_index *index, const nphdi_save_as *as, save_plan *plan,
                              nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_trailer *trailer = &plan->trailer;
+    nphdi_extra_section overflow = {NPHDI_SECTION_KEY_OVERFLOW, NPHDI_SECTION_CRITICAL, NULL, 0};
     uint64_t stored = 0;
 
     memset(plan, 0, sizeof(*plan));
     TRY(nphdi_content_stored(index->content, &stored, err));
+    TRY(make_key_table(index->content, stored, &plan->table, err));
     describe(index->content, stored, trailer);
     memcpy(trailer->identity, index->identity, sizeof(trailer->identity));
     trailer->generation = index->generation;
     if (as != NULL) {
         memcpy(trailer->identity, as->identity, sizeof(trailer->identity));
         trailer->generation = as->generation;
-        plan->extra = as->extra;
-        plan->extra_count = as->extra_count;
+        TRY(plan_sections(plan, as->extra, as->extra_count, err));
     }
     trailer->next_automatic_key = index->content->next_automatic;
     trailer->build_breadth = atomic_load(&index->build_breadth);
     trailer->search_breadth = atomic_load(&index->search_breadth);
-    TRY(nphdi_sink_add_sections(trailer, plan->extra, plan->extra_count, err));
+    overflow.data = plan->table.overflow;
+    overflow.bytes = (uint64_t)plan->table.overflow_count * NPHDI_SLOT_OVERFLOW_BYTES;
+    TRY(plan_sections(plan, &overflow, plan->table.overflow_count > 0 ? 1 : 0, err));
     plan->total = nphdi_sink_plan(trailer);
 done:
     return status;
@@ -268,7 +288,8 @@ static nphd_status check_home(const nphd_index *index, const nphdi_home *to, con
 }
 
 static nphd_status save_file(nphd_index *index, const char *path, const nphdi_save_as *as,
-                             const nphd_batch_options *options, nphd_error *err)
+                             const nphd_batch_options *options, uint64_t *out_bytes,
+                             nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphdi_replacement file;
@@ -279,6 +300,7 @@ static nphd_status save_file(nphd_index *index, const char *path, const nphdi_sa
     memset(&file, 0, sizeof(file));
     memset(&to, 0, sizeof(to));
     memset(&home, 0, sizeof(home));
+    memset(&plan, 0, sizeof(plan));
     TRY(as == NULL ? nphdi_home_begin(index->io, index->allocator, path, &home, err) : NPHD_OK);
     TRY(check_home(index, &home, path, options, err));
     TRY(plan_save(index, as, &plan, err));
@@ -305,6 +327,9 @@ static nphd_status save_file(nphd_index *index, const char *path, const nphdi_sa
         nphdi_home_move(index->allocator, &index->home, &home);
         memcpy(index->identity, plan.trailer.identity, sizeof(index->identity));
         index->generation = plan.trailer.generation;
+        if (out_bytes != NULL) {
+            *out_bytes = plan.total;
+        }
     }
     if (status == NPHD_OK) {
         atomic_store(&index->dirty, 0);
@@ -313,11 +338,13 @@ done:
     nphdi_home_release(index->allocator, &home);
     nphdi_replacement_end(&file);
     nphdi_sink_end(&to);
+    plan_release(index->content, &plan);
     return status;
 }
 
 nphd_status nphdi_index_save_as(nphd_index *index, const char *path, const nphdi_save_as *as,
-                                const nphd_batch_options *options, nphd_error *err)
+                                const nphd_batch_options *options, uint64_t *out_bytes,
+                                nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     nphd_batch_options known = NPHD_BATCH_OPTIONS_INIT;
@@ -330,7 +357,7 @@ nphd_status nphdi_index_save_as(nphd_index *index, const char *path, const nphdi
     NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
-    status = save_file(index, path, as, &known, err);
+    status = save_file(index, path, as, &known, out_bytes, err);
     nphdi_rwlock_read_end(&index->content_lock);
     nphdi_rwlock_write_end(&index->change_lock);
 done:
@@ -340,7 +367,7 @@ done:
 nphd_status nphd_index_save(nphd_index *index, const char *path, const nphd_batch_options *options,
                             nphd_error *err)
 {
-    return nphdi_index_save_as(index, path, NULL, options, err);
+    return nphdi_index_save_as(index, path, NULL, options, NULL, err);
 }
 
 nphd_status nphd_index_save_buffer(nphd_index *index, void *buffer, size_t capacity,
@@ -353,6 +380,7 @@ nphd_status nphd_index_save_buffer(nphd_index *index, void *buffer, size_t capac
     nphdi_error_clear(err);
     *out_bytes = 0;
     memset(&to, 0, sizeof(to));
+    memset(&plan, 0, sizeof(plan));
     NPHDI_INDEX_ENTER(index, err);
     nphdi_rwlock_write(&index->change_lock);
     nphdi_rwlock_read(&index->content_lock);
@@ -371,6 +399,7 @@ nphd_status nphd_index_save_buffer(nphd_index *index, void *buffer, size_t capac
     *out_bytes = (size_t)plan.total;
 done:
     nphdi_sink_end(&to);
+    plan_release(index->content, &plan);
     nphdi_rwlock_read_end(&index->content_lock);
     nphdi_rwlock_write_end(&index->change_lock);
     return status;

@@ -25,9 +25,11 @@ typedef struct nphdi_save_as {
     uint32_t extra_count;
 } nphdi_save_as;
 
-/* As nphd_index_save(), with identity and generation given; on success they are the handle's. */
+/* As nphd_index_save(), with identity and generation given; on success they are the handle's.
+ * *out_bytes (or NULL) is the size of the file, set once that is in place. */
 nphd_status nphdi_index_save_as(nphd_index *index, const char *path, const nphdi_save_as *as,
-                                const nphd_batch_options *options, nphd_error *err);
+                                const nphd_batch_options *options, uint64_t *out_bytes,
+                                nphd_error *err);
 
 /* As nphd_index_restore(), a view, without a note of which file it was. */
 nphd_status nphdi_index_view_shard(const char *path, const nphd_open_options *options,

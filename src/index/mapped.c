@@ -272,13 +272,17 @@ static nphd_status open_trailer(nphdi_mapped *mapped, nphd_error *err)
         nphdi_trailer_find(&mapped->trailer, NPHDI_SECTION_NODE_DIRECTORY);
     const nphdi_trailer_section *table =
         nphdi_trailer_find(&mapped->trailer, NPHDI_SECTION_KEY_TABLE);
+    const nphdi_trailer_section *overflow =
+        nphdi_trailer_find(&mapped->trailer, NPHDI_SECTION_KEY_OVERFLOW);
     const nphdi_trailer_section *live = nphdi_trailer_find(&mapped->trailer, NPHDI_SECTION_LIVE);
     uint64_t lists = 0;
 
     mapped->nodes_bytes = mapped->trailer.foreign_bytes - mapped->head.nodes_offset;
     if ((directory != NULL && directory->bytes != nphdi_directory_bytes(slots)) ||
         (live != NULL && live->bytes != (slots + 63) / 64 * 8) ||
-        (table != NULL && table->bytes % 4 != 0)) {
+        (table != NULL && table->bytes % 4 != 0) ||
+        (overflow != NULL && (table == NULL || overflow->bytes % NPHDI_SLOT_OVERFLOW_BYTES != 0 ||
+                              overflow->bytes / NPHDI_SLOT_OVERFLOW_BYTES > slots))) {
         return nphdi_fail(err, NPHD_CORRUPT,
                           "%s: trailer: a section has the wrong size for %llu "
                           "slots",
@@ -292,6 +296,11 @@ static nphd_status open_trailer(nphdi_mapped *mapped, nphd_error *err)
         mapped->trailer_table.places = mapped->base + table->offset;
         mapped->trailer_table.room = table->bytes / 4;
         mapped->trailer_table.slot_bits = nphdi_slot_table_bits(slots);
+        if (overflow != NULL) {
+            mapped->trailer_table.overflow = mapped->base + overflow->offset;
+            mapped->trailer_table.overflow_count =
+                (uint32_t)(overflow->bytes / NPHDI_SLOT_OVERFLOW_BYTES);
+        }
     }
     TRY(open_scan_sections(mapped, err));
     if (directory != NULL) {
@@ -366,7 +375,7 @@ void nphdi_mapped_close(nphdi_mapped *mapped)
         mapped->io->unmap(mapped->io->context, mapped->base, mapped->bytes);
     }
     nphdi_free(mapped->allocator, mapped->derived_directory, mapped->derived_directory_bytes, 1);
-    nphdi_free(mapped->allocator, mapped->derived_table_memory, mapped->derived_table_room, 4);
+    nphdi_slot_table_release(mapped->allocator, &mapped->derived_table);
     nphdi_free(mapped->allocator, mapped->mih, 1, sizeof(*mapped->mih));
     nphdi_free(mapped->allocator, mapped->name, mapped->name_bytes, 1);
     (void)pthread_mutex_destroy(&mapped->derive_lock);
@@ -381,11 +390,11 @@ static nphd_status derive_table(nphdi_mapped *mapped, nphd_error *err)
     const uint32_t key_bytes = mapped->head.node.key_bytes;
     const uint32_t slot_bits = nphdi_slot_table_bits(mapped->head.slots);
     nphdi_slot_table_filler filler;
-    uint8_t *table = NULL;
     uint64_t live = 0;
     uint64_t room = 0;
     nphd_key key;
 
+    memset(&filler, 0, sizeof(filler));
     for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
         if (!nphdi_mapped_key(mapped, (uint32_t)slot, &key)) {
             return nphdi_mapped_broken(mapped, slot, err);
@@ -393,32 +402,34 @@ static nphd_status derive_table(nphdi_mapped *mapped, nphd_error *err)
         live += nphdi_is_free_key(key, key_bytes) ? 0 : 1;
     }
     room = nphdi_slot_table_room(live < 1 ? 1 : live);
-    TRY(nphdi_alloc(mapped->allocator, room, 4, &table, err));
-    nphdi_slot_table_fill_begin(&filler, table, room, slot_bits);
+    TRY(nphdi_slot_table_fill_begin(&filler, mapped->allocator, room, slot_bits, err));
     for (uint64_t slot = 0; slot < mapped->head.slots; slot++) {
         if (nphdi_mapped_key(mapped, (uint32_t)slot, &key) && !nphdi_is_free_key(key, key_bytes)) {
             nphdi_slot_table_put(&filler, nphdi_hash_key(key, key_bytes), (uint32_t)slot);
         }
     }
-    nphdi_slot_table_fill_end(&filler);
-    mapped->derived_table_memory = table;
-    mapped->derived_table_room = room;
+    TRY(nphdi_slot_table_fill_end(&filler, &mapped->derived_table, err));
     atomic_store_explicit(&mapped->live, live, memory_order_release);
-    atomic_store_explicit(&mapped->derived_table, table, memory_order_release);
+    atomic_store_explicit(&mapped->derived, true, memory_order_release);
 done:
+    nphdi_slot_table_fill_release(&filler);
     return status;
 }
 
 nphdi_slot_table nphdi_mapped_table_now(const nphdi_mapped *mapped)
 {
-    nphdi_slot_table table = mapped->trailer_table;
+    return mapped->trailer_table.places == NULL &&
+                   atomic_load_explicit(&mapped->derived, memory_order_acquire)
+               ? mapped->derived_table
+               : mapped->trailer_table;
+}
 
-    if (table.places == NULL) {
-        table.places = atomic_load_explicit(&mapped->derived_table, memory_order_acquire);
-        table.room = table.places == NULL ? 0 : mapped->derived_table_room;
-        table.slot_bits = nphdi_slot_table_bits(mapped->head.slots);
-    }
-    return table;
+uint64_t nphdi_mapped_derived_bytes(const nphdi_mapped *mapped)
+{
+    return mapped->derived_directory_bytes +
+           (atomic_load_explicit(&mapped->derived, memory_order_acquire)
+                ? nphdi_slot_table_bytes(&mapped->derived_table)
+                : 0);
 }
 
 nphd_status nphdi_mapped_table(nphdi_mapped *mapped, nphdi_slot_table *out, nphd_error *err)
@@ -430,7 +441,7 @@ nphd_status nphdi_mapped_table(nphdi_mapped *mapped, nphdi_slot_table *out, nphd
         return NPHD_OK;
     }
     (void)pthread_mutex_lock(&mapped->derive_lock);
-    if (atomic_load_explicit(&mapped->derived_table, memory_order_acquire) == NULL) {
+    if (!atomic_load_explicit(&mapped->derived, memory_order_acquire)) {
         status = derive_table(mapped, err);
     }
     (void)pthread_mutex_unlock(&mapped->derive_lock);

@@ -45,9 +45,8 @@ typedef struct nphdi_mapped {
     void *derived_directory;
     uint64_t derived_directory_bytes;
     pthread_mutex_t derive_lock;
-    _Atomic(const uint8_t *) derived_table;
-    void *derived_table_memory;
-    uint64_t derived_table_room;
+    _Atomic bool derived; /* the table that follows is there */
+    nphdi_slot_table derived_table;
     _Atomic uint64_t live; /* UINT64_MAX: not counted yet */
 } nphdi_mapped;
 
@@ -76,6 +75,9 @@ nphdi_graph_reader nphdi_mapped_reader(const nphdi_mapped *mapped);
 
 /* The key table (room 0: no keys), derived under a lock if need be. */
 nphd_status nphdi_mapped_table(nphdi_mapped *mapped, nphdi_slot_table *out, nphd_error *err);
+
+/* Memory of what was derived. */
+uint64_t nphdi_mapped_derived_bytes(const nphdi_mapped *mapped);
 
 /* The key table if it is there already, else one without places. */
 nphdi_slot_table nphdi_mapped_table_now(const nphdi_mapped *mapped);

@@ -202,6 +202,14 @@ static nphd_status check_list(const nphdi_mapped *mapped, uint32_t slot, uint32_
     return NPHD_OK;
 }
 
+static bool overflow_has(const nphdi_slot_table *table, uint64_t hash, uint32_t slot)
+{
+    const uint32_t number = nphdi_slot_overflow_find(table, hash, slot);
+
+    return number < table->overflow_count && nphdi_slot_overflow_hash(table, number) == hash &&
+           nphdi_slot_overflow_slot(table, number) == slot;
+}
+
 /* Does the trailer's key table lead to this slot? */
 static bool table_has(const nphdi_slot_table *table, uint64_t hash, uint32_t slot)
 {
@@ -226,14 +234,14 @@ static bool table_has(const nphdi_slot_table *table, uint64_t hash, uint32_t slo
             return true;
         }
     }
-    for (uint64_t left = table->room; left > 0; left--) {
+    for (uint64_t left = nphdi_slot_table_reach(table); left > 0; left--) {
         const uint32_t found = nphdi_get32(table->places + 4 * place);
         if (found == wanted || found == NPHDI_SLOT_TABLE_FREE) {
             return found == wanted;
         }
         place = place + 1 == table->room ? 0 : place + 1;
     }
-    return false;
+    return overflow_has(table, hash, slot);
 }
 
 static nphd_status check_probes(node_pass *pass, nphd_error *err)

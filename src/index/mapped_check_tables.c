@@ -12,13 +12,38 @@
 
 /* ---- the tables against the nodes ---- */
 
+/* What lookups rely on when they halve it. */
+static nphd_status check_overflow(const nphdi_mapped *mapped, const nphdi_watch *watch,
+                                  nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    const nphdi_slot_table *table = &mapped->trailer_table;
+
+    for (uint32_t i = 1; i < table->overflow_count; i++) {
+        TRY(nphdi_watch_loop(watch, i, table->overflow_count, err));
+        const uint64_t before = nphdi_slot_overflow_hash(table, i - 1);
+        const uint64_t hash = nphdi_slot_overflow_hash(table, i);
+        if (before > hash || (before == hash && nphdi_slot_overflow_slot(table, i - 1) >=
+                                                    nphdi_slot_overflow_slot(table, i))) {
+            status = nphdi_fail(err, NPHD_CORRUPT,
+                                "%s: trailer: the overflow of the key table is out of order at "
+                                "entry %u",
+                                mapped->name, i);
+            goto done;
+        }
+    }
+done:
+    return status;
+}
+
 /* Since every live slot is led to, as many entries as live slots are those and no others. */
 static nphd_status check_table_entries(const nphdi_mapped *mapped, uint64_t live_count,
                                        const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
-    uint64_t entries = 0;
+    uint64_t entries = mapped->trailer_table.overflow_count;
 
+    TRY(check_overflow(mapped, watch, err));
     for (uint64_t place = 0; place < mapped->trailer_table.room; place++) {
         TRY(nphdi_watch_loop(watch, place, mapped->trailer_table.room, err));
         const uint32_t entry = nphdi_get32(mapped->trailer_table.places + 4 * place);

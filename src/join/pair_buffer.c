@@ -2,6 +2,7 @@
 #include "join/pair_buffer.h"
 
 #include "base/error.h"
+#include "base/heap_sort.h"
 #include "base/memory.h"
 
 #include <assert.h>
@@ -70,32 +71,11 @@ void nphdi_pair_buffer_next_piece(nphdi_pair_buffer *buffer)
 
 /* ---- a heap, the farthest match first ---- */
 
-static void sift_down(nphdi_found *heap, uint64_t count, uint64_t at)
+static bool found_less(const void *found, uint64_t a, uint64_t b)
 {
-    const nphdi_found moving = heap[at];
+    const nphdi_found *at = found;
 
-    for (;;) {
-        uint64_t child = 2 * at + 1;
-        if (child >= count) {
-            break;
-        }
-        if (child + 1 < count && found_compare(&heap[child + 1], &heap[child]) > 0) {
-            child++;
-        }
-        if (found_compare(&heap[child], &moving) <= 0) {
-            break;
-        }
-        heap[at] = heap[child];
-        at = child;
-    }
-    heap[at] = moving;
-}
-
-static void make_heap(nphdi_found *heap, uint64_t count)
-{
-    for (uint64_t i = count / 2; i > 0; i--) {
-        sift_down(heap, count, i - 1);
-    }
+    return found_compare(&at[a], &at[b]) < 0;
 }
 
 static void swap_found(nphdi_found *a, nphdi_found *b)
@@ -106,14 +86,11 @@ static void swap_found(nphdi_found *a, nphdi_found *b)
     *b = was;
 }
 
-/* Heapsort: qsort may take memory of its own, past the allocator of the handle. */
-static void sort_matches(nphdi_found *matches, uint64_t count)
+static void found_swap(void *found, uint64_t a, uint64_t b)
 {
-    make_heap(matches, count);
-    for (uint64_t rest = count; rest > 1; rest--) {
-        swap_found(&matches[0], &matches[rest - 1]);
-        sift_down(matches, rest - 1, 0);
-    }
+    nphdi_found *at = found;
+
+    swap_found(&at[a], &at[b]);
 }
 
 /* ---- taking matches ---- */
@@ -146,12 +123,12 @@ bool nphdi_pair_buffer_put(nphdi_pair_buffer *buffer, const nphdi_found *found)
         return false;
     }
     if (!buffer->overflow) {
-        make_heap(buffer->found, buffer->count);
+        nphdi_heap_make(buffer->found, buffer->count, found_less, found_swap);
         buffer->overflow = true;
     }
     if (found_compare(found, &buffer->found[0]) < 0) {
         buffer->found[0] = *found;
-        sift_down(buffer->found, buffer->count, 0);
+        nphdi_heap_sink(buffer->found, buffer->count, 0, found_less, found_swap);
     }
     return true;
 }
@@ -193,7 +170,7 @@ void nphdi_pair_buffer_sort(nphdi_pair_buffer *buffer, uint32_t left_count)
     group_by_left(buffer, left_count);
     for (uint32_t left = 0; left < left_count; left++) {
         const uint64_t end = buffer->places[buffer->most_left + left];
-        sort_matches(buffer->found + first, end - first);
+        nphdi_heap_sort(buffer->found + first, end - first, found_less, found_swap);
         first = end;
     }
 }

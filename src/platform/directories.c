@@ -3,6 +3,7 @@
 #include "platform/platform.h"
 
 #include "base/error.h"
+#include "base/heap_sort.h"
 #include "base/memory.h"
 #include "platform/interrupt.h"
 
@@ -223,37 +224,20 @@ done:
     return status == NPHD_OK ? 0 : ENOMEM;
 }
 
-static void names_sink(char **names, size_t from, size_t count)
+static bool names_less(const void *names, uint64_t a, uint64_t b)
 {
-    char *const sinking = names[from];
-    size_t child;
+    char *const *at = names;
 
-    while ((child = 2 * from + 1) < count) {
-        if (child + 1 < count && strcmp(names[child], names[child + 1]) < 0) {
-            child++;
-        }
-        if (strcmp(names[child], sinking) <= 0) {
-            break;
-        }
-        names[from] = names[child];
-        from = child;
-    }
-    names[from] = sinking;
+    return strcmp(at[a], at[b]) < 0;
 }
 
-/* Heap sort, since qsort of the C library may allocate beside the allocator of the handle. */
-static void names_sort(char **names, size_t count)
+static void names_swap(void *names, uint64_t a, uint64_t b)
 {
-    for (size_t i = count / 2; i-- > 0;) {
-        names_sink(names, i, count);
-    }
-    for (size_t end = count; end > 1;) {
-        char *const largest = names[0];
-        end--;
-        names[0] = names[end];
-        names[end] = largest;
-        names_sink(names, 0, end);
-    }
+    char **at = names;
+    char *const was = at[a];
+
+    at[a] = at[b];
+    at[b] = was;
 }
 
 nphd_status nphdi_directory_list(const nphd_io *io, const char *path,
@@ -275,7 +259,7 @@ nphd_status nphdi_directory_list(const nphd_io *io, const char *path,
                    ? collector.status
                    : nphdi_fail_os(err, os_error, "%s: cannot list the directory", path);
     }
-    names_sort(out->names, out->count);
+    nphdi_heap_sort(out->names, out->count, names_less, names_swap);
     return NPHD_OK;
 }
 

@@ -201,7 +201,7 @@ static bool table_may_have(const nphdi_slot_table *table, uint64_t hash, uint64_
 {
     uint32_t entry = first;
 
-    for (uint64_t left = table->room; left > 0; left--) {
+    for (uint64_t left = nphdi_slot_table_reach(table); left > 0; left--) {
         if (entry == NPHDI_SLOT_TABLE_FREE) {
             return false;
         }
@@ -211,7 +211,7 @@ static bool table_may_have(const nphdi_slot_table *table, uint64_t hash, uint64_
         place = place + 1 == table->room ? 0 : place + 1;
         entry = nphdi_get32(table->places + 4 * place);
     }
-    return false;
+    return nphdi_slot_overflow_has(table, hash);
 }
 
 /* The shards of groups begin..end-1 (at most GROUPS_AT_ONCE) that may have the key, by their

@@ -250,13 +250,9 @@ nphd_status nphdi_commit_shard(nphd_sharded *sharded, nphd_index *index, const n
     as.extra_count += group->data != NULL ? 1 : 0;
     batch.progress = watch_save;
     batch.progress_context = &watch;
-    status = nphdi_index_save_as(index, shard->path, &as, &batch, err);
+    /* with *out_file_bytes the file is in place, and goes when the shard goes */
+    status = nphdi_index_save_as(index, shard->path, &as, &batch, out_file_bytes, err);
     atomic_store(&sharded->directory_unsure, status == NPHD_DURABILITY_UNKNOWN);
-    if (status == NPHD_OK || status == NPHD_DURABILITY_UNKNOWN) {
-        /* the file is in place, and goes when the shard goes */
-        *out_file_bytes = shard_file_bytes(extra_end(index, extra, as.extra_count, &sections),
-                                           sections + as.extra_count);
-    }
     TRY(status);
     atomic_store(&sharded->over_reference, false);
     if (watch.told) {

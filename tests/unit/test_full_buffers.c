@@ -242,18 +242,23 @@ static void expect_failing_save(lab *here, nphd_index *index, uint64_t n, const 
     nphd_batch_options options = NPHD_BATCH_OPTIONS_INIT;
     nphd_verify_report report;
     size_t bytes = 0;
+    uint64_t file_bytes = 0;
 
     options.overwrite = true; /* of what is put there */
     memory_io_put(here->disk, PATH, "old", 3);
     io_fault_arm(&here->fault, IO_FAULT_WRITE, n, ENOSPC, false);
-    assert_int_equal(nphdi_index_save_as(index, PATH, as, &options, &err), NPHD_NO_SPACE);
+    assert_int_equal(nphdi_index_save_as(index, PATH, as, &options, &file_bytes, &err),
+                     NPHD_NO_SPACE);
     io_fault_disarm(&here->fault);
     assert_int_equal(here->fault.failed, 1);
     assert_non_null(strstr(err.text, PATH));
     expect_nothing_beside(here);
     free(memory_io_get(here->disk, PATH, &bytes));
     assert_int_equal(bytes, 3);
-    OK(nphdi_index_save_as(index, PATH, as, &options, NULL));
+    assert_int_equal(file_bytes, 0);
+    OK(nphdi_index_save_as(index, PATH, as, &options, &file_bytes, NULL));
+    free(memory_io_get(here->disk, PATH, &bytes));
+    assert_int_equal(file_bytes, bytes);
     OK(nphd_file_verify(PATH, &here->fault.table, NULL, NULL, &report, NULL));
     assert_int_equal(report.slots, count);
     assert_int_equal(nphd_index_size(index), count);
@@ -323,8 +328,9 @@ static void expect_failing_section(lab *here, nphd_index *index, uint32_t id,
 {
     nphdi_trailer trailer;
     bool found = false;
+    uint64_t file_bytes = 0;
 
-    OK(nphdi_index_save_as(index, PATH, as, NULL, NULL));
+    OK(nphdi_index_save_as(index, PATH, as, NULL, &file_bytes, NULL));
     OK(nphdi_file_trailer(&here->fault.table, PATH, &trailer, &found, NULL));
     const nphdi_trailer_section *section = nphdi_trailer_find(&trailer, id);
     assert_non_null(section);

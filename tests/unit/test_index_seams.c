@@ -144,7 +144,7 @@ static void test_hidden(void **state)
         assert_int_equal(stats.size, VISIBLE);
         /* a file keeps them */
         const nphdi_save_as as = {made->identity, made->generation, NULL, 0};
-        OK(nphdi_index_save_as(index, "kept", &as, NULL, NULL));
+        OK(nphdi_index_save_as(index, "kept", &as, NULL, NULL, NULL));
         uint8_t *files[2] = {memory_io_get(here->disk, PATH, &bytes[0]),
                              memory_io_get(here->disk, "kept", &bytes[1])};
         assert_int_equal(bytes[0], bytes[1]);

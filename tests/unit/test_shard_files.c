@@ -183,7 +183,7 @@ static void check_save_as(lab *here, nphd_index *index, uint64_t count)
     nphd_verify_report report;
     const uint64_t foreign = nphdi_index_foreign_bytes(index);
 
-    OK(nphdi_index_save_as(index, PATH, &as, NULL, NULL));
+    OK(nphdi_index_save_as(index, PATH, &as, NULL, NULL, NULL));
     assert_memory_equal(index->identity, identity, 16);
     assert_int_equal(index->generation, 41);
     assert_int_equal(nphd_index_dirty(index), 0);
@@ -206,7 +206,7 @@ static void check_save_as(lab *here, nphd_index *index, uint64_t count)
     expect_section(here, PATH, SECTION_B, "you", 3);
 
     /* without sections, and from a view, it is the file of a plain save */
-    OK(nphdi_index_save_as(seen, "again", &plain, NULL, NULL));
+    OK(nphdi_index_save_as(seen, "again", &plain, NULL, NULL, NULL));
     OK(nphd_index_save(index, PATH, NULL, NULL));
     uint8_t *files[2] = {memory_io_get(here->disk, "again", &bytes[0]),
                          memory_io_get(here->disk, PATH, &bytes[1])};
@@ -243,15 +243,16 @@ static void test_save_as_that_fails_changes_nothing(void **state)
 
     memset(extra, 0, sizeof(extra));
     add(index, 0, 3);
-    assert_int_equal(nphdi_index_save_as(index, PATH, &as, NULL, NULL), NPHD_INVALID_ARGUMENT);
+    assert_int_equal(nphdi_index_save_as(index, PATH, &as, NULL, NULL, NULL),
+                     NPHD_INVALID_ARGUMENT);
     as.extra_count--;
     io_fault_arm(&here->fault, IO_FAULT_SYNC, 1, EIO, false);
-    assert_int_equal(nphdi_index_save_as(index, PATH, &as, NULL, NULL), NPHD_IO);
+    assert_int_equal(nphdi_index_save_as(index, PATH, &as, NULL, NULL, NULL), NPHD_IO);
     io_fault_disarm(&here->fault);
     assert_memory_equal(index->identity, none, 16);
     assert_int_equal(index->generation, 0);
     assert_int_equal(nphd_index_dirty(index), 3);
-    OK(nphdi_index_save_as(index, PATH, &as, NULL, NULL));
+    OK(nphdi_index_save_as(index, PATH, &as, NULL, NULL, NULL));
     nphd_index_close(index);
 }
 
