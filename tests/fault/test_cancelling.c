@@ -7,9 +7,16 @@
 #include "support/directory_content.h"
 #include "support/directory_lab.h"
 
+#include <stdlib.h>
+
 #define OK(call) assert_int_equal((call), NPHD_OK)
 #define NEW "new"
 #define MILLIONTHS 1000000
+
+static uint64_t step(void)
+{
+    return getenv("NPHD_TEST_SCALE") != NULL ? 5 : 1;
+}
 
 /* ---- who is asked ---- */
 
@@ -185,7 +192,7 @@ static void cancel_openings(dirlab *lab, nphd_sharded_options options,
     bool cancelled = true;
     uint64_t questions = 0;
 
-    for (uint64_t n = 1; cancelled; n++) {
+    for (uint64_t n = 1; cancelled; n += step()) {
         asked who = asked_at(n, MILLIONTHS);
         nphd_sharded *sharded = (nphd_sharded *)lab;
         nphd_error err = NPHD_ERROR_INIT;
@@ -245,7 +252,7 @@ static void test_opening_for_reading(void **state)
     build(lab, &expected);
     options.read_only = true;
     options.progress = ask;
-    for (uint64_t n = 1; cancelled; n++) {
+    for (uint64_t n = 1; cancelled; n += step()) {
         asked who = asked_at(n, MILLIONTHS);
         nphd_error err = NPHD_ERROR_INIT;
         options.progress_context = &who;
@@ -306,7 +313,7 @@ static void test_refresh(void **state)
     take_out(writer, 50, 60);
     OK(nphd_sharded_commit(writer, NULL));
     content_take(writer, &after);
-    for (uint64_t n = 1; cancelled; n++) {
+    for (uint64_t n = 1; cancelled; n += step()) {
         asked who = asked_at(n, MILLIONTHS);
         const nphd_batch_options batch = batch_of(&who, 0);
         nphd_error err = NPHD_ERROR_INIT;
@@ -379,7 +386,7 @@ static uint64_t questions_of_verify(dirlab *lab, bool file, uint32_t threads, np
     uint64_t n = 1;
 
     while (verify(lab, file, n, threads, otherwise)) {
-        n++;
+        n += step();
     }
     return n - 1;
 }
@@ -423,7 +430,7 @@ static uint64_t cancel_salvages(dirlab *lab)
     bool cancelled = true;
     uint64_t questions = 0;
 
-    for (uint64_t n = 1; cancelled; n++) {
+    for (uint64_t n = 1; cancelled; n += step()) {
         asked who = asked_at(n, MILLIONTHS);
         nphd_salvage_options options = NPHD_SALVAGE_OPTIONS_INIT;
         nphd_error err = NPHD_ERROR_INIT;
@@ -518,7 +525,7 @@ static void cancel_changes(dirlab *lab, change call, uint64_t total, bool backgr
     uint64_t questions = 0;
 
     options.background_rotation = background;
-    for (uint64_t n = 1; cancelled; n++) {
+    for (uint64_t n = 1; cancelled; n += step()) {
         asked who = asked_at(n, total);
         const nphd_batch_options batch = batch_of(&who, threads);
         nphd_error err = NPHD_ERROR_INIT;
@@ -614,7 +621,7 @@ static void test_snapshot_by_a_reader(void **state)
     build(lab, &expected);
     options.read_only = true;
     nphd_sharded *reader = dirlab_open(lab, &options);
-    for (uint64_t n = 1; cancelled; n++) {
+    for (uint64_t n = 1; cancelled; n += step()) {
         asked who = asked_at(n, MILLIONTHS);
         const nphd_batch_options batch = batch_of(&who, 0);
         nphd_error err = NPHD_ERROR_INIT;
@@ -650,7 +657,7 @@ static void cancel_adds(dirlab *lab, bool background)
         keys[i] = nphd_key_u64(4000 + i);
         vectors[i] = dirlab_vector(4000 + i, 0, bits[i]);
     }
-    for (uint64_t n = 1; cancelled; n++) {
+    for (uint64_t n = 1; cancelled; n += step()) {
         asked who = asked_at(n, ADDED);
         const nphd_batch_options batch = batch_of(&who, 0);
         nphd_error err = NPHD_ERROR_INIT;
@@ -719,7 +726,7 @@ static void test_load_and_view(void **state)
         bool cancelled = true;
         uint64_t questions = 0;
         index = one_index(lab, 3);
-        for (uint64_t n = 1; cancelled; n++) {
+        for (uint64_t n = 1; cancelled; n += step()) {
             asked who = asked_at(n, view == 1 ? MILLIONTHS : 600);
             nphd_open_options options = NPHD_OPEN_OPTIONS_INIT;
             nphd_error err = NPHD_ERROR_INIT;
@@ -762,15 +769,16 @@ static void test_index_prepare(void **state)
     for (uint32_t threads = 1; threads <= 3; threads++) {
         nphd_index *index = one_index(lab, 17000);
         bool cancelled = true;
-        uint64_t n = 0;
-        while (cancelled) {
-            asked who = asked_at(++n, MILLIONTHS);
+        uint64_t questions = 0;
+        for (uint64_t n = 1; cancelled; n += step()) {
+            asked who = asked_at(n, MILLIONTHS);
             const nphd_batch_options batch = batch_of(&who, threads);
             nphd_error err = NPHD_ERROR_INIT;
             cancelled = was_cancelled(&who, nphd_index_prepare_with(index, &batch, &err), &err);
+            questions = who.calls;
             assert_int_equal(nphdi_index_has_tables(index), !cancelled);
         }
-        assert_true(n > 10 || threads > 1);
+        assert_true(questions > 10 || threads > 1);
         nphd_index_close(index);
     }
 }
