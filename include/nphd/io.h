@@ -113,6 +113,10 @@ typedef struct nphd_io {
      * is what the name leads to when the call returns. Ends as `lock` does. Without it:
      * nphd_lock_acquire() answers NPHD_UNSUPPORTED. */
     int (*hold)(void *context, const char *path, nphd_file *out_file);
+    /** Remove an empty directory; ENOTEMPTY or EEXIST when something is in it. With it, `rename`
+     * takes directories as well, and puts one in the place of an empty one. Without it: a snapshot
+     * is made under its own name, and an interrupted one stays there in part. */
+    int (*remove_directory)(void *context, const char *path);
 } nphd_io;
 
 #ifdef __cplusplus

@@ -415,11 +415,16 @@ NPHD_API nphd_status nphd_sharded_refresh(nphd_sharded *sharded, bool *out_chang
  *
  * Shapes   path: a directory that does not exist yet, or is empty. options: NULL, or who is asked
  *          whether to go on, and told of millionths.
- * Errors   NPHD_EXISTS: there is something in it. NPHD_BUSY: the files kept changing.
- *          NPHD_CANCELLED: what was copied until then is removed, and an empty directory stays.
- * Else as nphd_sharded_save(). What was copied before an error or an interruption stays and does no
- * harm: until all shards are there it does not open. (In a directory that the reference saved last
- * nothing lists the shards: there a part of a copy may open.)
+ * Errors   NPHD_EXISTS: there is something in it, or a file of that name. NPHD_BUSY: the files kept
+ *          changing, or another snapshot to it is being made. NPHD_CANCELLED. Else as
+ *          nphd_sharded_save(). After them there is no such copy, or an empty directory as before.
+ *          NPHD_DURABILITY_UNKNOWN: it is there and whole, but perhaps not after a power cut.
+ *
+ * It is made as `path`.snapshot.tmp and renamed when it is whole. What an interrupted one left
+ * there is removed by the next one to `path`. Where `path` is an empty file system of its own, or
+ * the I/O table has no `remove_directory`, it is made in place: what is left of an interrupted one
+ * then does not open until all shards are there (but in a directory that the reference saved last,
+ * where nothing lists them).
  */
 NPHD_API nphd_status nphd_sharded_snapshot_with(nphd_sharded *sharded, const char *path,
                                                 const nphd_batch_options *options, nphd_error *err);

@@ -279,6 +279,7 @@ const nphd_io *nphdi_io_posix(void)
         .resolve = nphdi_posix_resolve,
         .create_like = nphdi_posix_create_like,
         .hold = nphdi_posix_hold,
+        .remove_directory = nphdi_posix_remove_directory,
     };
 
     return &table;

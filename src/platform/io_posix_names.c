@@ -289,6 +289,13 @@ int nphdi_posix_remove(void *context, const char *path)
     return unlinkat(at, path, 0) != 0 ? errno : 0;
 }
 
+int nphdi_posix_remove_directory(void *context, const char *path)
+{
+    const int at = rooted_place(context, &path);
+
+    return unlinkat(at, path, AT_REMOVEDIR) != 0 ? errno : 0;
+}
+
 /* A hard link and not a clone (FICLONE): it is there at once and whole, where a clone is an empty
  * file first, and needs no flush but that of the directory. */
 int nphdi_posix_copy(void *context, const char *from, const char *to)

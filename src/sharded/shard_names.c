@@ -68,3 +68,36 @@ nphd_status nphdi_shard_numbers(const nphd_allocator *allocator, const nphdi_nam
 done:
     return status;
 }
+
+bool nphdi_directory_is_data(const char *name)
+{
+    return nphdi_shard_number(name) != NPHDI_NO_NUMBER || strcmp(name, NPHDI_BLOOM_NAME) == 0 ||
+           strcmp(name, NPHDI_TOMBSTONES_NAME) == 0;
+}
+
+/* The longest name of a shard, and more. */
+#define FILE_NAME_ROOM 64
+
+/* Ours have .tmp- and 16 digits. Nothing else that somebody keeps here is deleted. */
+bool nphdi_directory_is_temporary(const char *name)
+{
+    const char *point = strrchr(name, '.');
+    const size_t bytes = point == NULL ? 0 : (size_t)(point - name);
+    char file[FILE_NAME_ROOM];
+    uint64_t sequence;
+
+    if (bytes == 0 || bytes >= sizeof(file)) {
+        return false;
+    }
+    memcpy(file, name, bytes);
+    file[bytes] = '\0';
+    if (strcmp(point, ".compact") == 0) {
+        return nphdi_shard_number(file) != NPHDI_NO_NUMBER;
+    }
+    if (strncmp(point, ".tmp-", 5) == 0) { /* those of lock and of a journal: in a snapshot */
+        return (nphdi_directory_is_data(file) || strcmp(file, NPHDI_LOCK_NAME) == 0 ||
+                nphdi_journal_is_name(file, &sequence)) &&
+               strspn(point + 5, "0123456789abcdef") == 16 && point[21] == '\0';
+    }
+    return nphdi_directory_is_data(file) && strcmp(point, ".tmp") == 0;
+}

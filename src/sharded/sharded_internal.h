@@ -437,6 +437,8 @@ void nphdi_rotations_forget(nphd_sharded *sharded);
 
 /* A shard, the bloom filter or the tombstones? */
 bool nphdi_directory_is_data(const char *name);
+/* A temporary file of ours or of the reference, by its whole name? */
+bool nphdi_directory_is_temporary(const char *name);
 /* NPHD_EXISTS unless there is no such directory, which is then made, or it is empty. */
 nphd_status nphdi_directory_make_empty(const nphd_io *io, const nphd_allocator *allocator,
                                        const char *path, nphd_error *err);

@@ -19,32 +19,6 @@ static bool has_part(const char *name, const char *part)
     return strstr(name, part) != NULL;
 }
 
-/* The longest name of a shard, and more. */
-#define FILE_NAME_ROOM 64
-
-/* Temporary files of ours (.tmp- and 16 digits) and of the reference, by their whole names: nothing
- * else that somebody keeps here is deleted. */
-static bool is_temporary(const char *name)
-{
-    const char *point = strrchr(name, '.');
-    const size_t bytes = point == NULL ? 0 : (size_t)(point - name);
-    char file[FILE_NAME_ROOM];
-
-    if (bytes == 0 || bytes >= sizeof(file)) {
-        return false;
-    }
-    memcpy(file, name, bytes);
-    file[bytes] = '\0';
-    if (strcmp(point, ".compact") == 0) {
-        return nphdi_shard_number(file) != NPHDI_NO_NUMBER;
-    }
-    if (strncmp(point, ".tmp-", 5) == 0) { /* that of lock: in a snapshot */
-        return (nphdi_directory_is_data(file) || strcmp(file, NPHDI_LOCK_NAME) == 0) &&
-               strspn(point + 5, "0123456789abcdef") == 16 && point[21] == '\0';
-    }
-    return nphdi_directory_is_data(file) && strcmp(point, ".tmp") == 0;
-}
-
 static nphd_status remove_temporary(const nphd_sharded *sharded, const char *name, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -198,7 +172,7 @@ static nphd_status tidy_names(const nphdi_opening *of, nphd_error *err)
         if (nphdi_shard_number(name) != NPHDI_NO_NUMBER) {
             continue;
         }
-        if (is_temporary(name)) {
+        if (nphdi_directory_is_temporary(name)) {
             TRY(sharded->read_only && !NPHDI_BUG(22) ? NPHD_OK
                                                      : remove_temporary(sharded, name, err));
         } else if (strncmp(name, "shard_", 6) == 0 && !has_part(name, ".damaged")) {

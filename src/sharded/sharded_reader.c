@@ -19,12 +19,6 @@
 
 /* ---- the stamp ---- */
 
-bool nphdi_directory_is_data(const char *name)
-{
-    return nphdi_shard_number(name) != NPHDI_NO_NUMBER || strcmp(name, NPHDI_BLOOM_NAME) == 0 ||
-           strcmp(name, NPHDI_TOMBSTONES_NAME) == 0;
-}
-
 /* The end of a file of ours has a checksum that no other version of it has. A journal only grows,
  * and the checksum at the end of its head tells it from one of the same name that is gone: numbers
  * begin anew when a writer finds no journal. */

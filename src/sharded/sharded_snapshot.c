@@ -5,6 +5,7 @@
 #include "index/source.h"
 #include "platform/interrupt.h"
 #include "sharded/sharded_internal.h"
+#include "sharded/snapshot_target.h"
 
 #include <errno.h>
 #include <string.h>
@@ -321,8 +322,7 @@ nphd_status nphd_sharded_snapshot_with(nphd_sharded *sharded, const char *path,
     nphdi_watch whole;
     nphdi_watch saving;
     nphdi_watch copying;
-    char *place = NULL;
-    size_t room = 0;
+    nphdi_snapshot_target target;
 
     nphdi_error_clear(err);
     if (path == NULL || path[0] == '\0') {
@@ -335,6 +335,7 @@ nphd_status nphd_sharded_snapshot_with(nphd_sharded *sharded, const char *path,
     if (status != NPHD_OK) {
         return status;
     }
+    memset(&target, 0, sizeof(target));
     (void)pthread_mutex_lock(&sharded->change_lock);
     if (sharded->closed) {
         status = nphdi_fail(err, NPHD_CLOSED, "snapshot: the index is closed");
@@ -345,23 +346,15 @@ nphd_status nphd_sharded_snapshot_with(nphd_sharded *sharded, const char *path,
     copying = nphdi_watch_part(&whole, 1, 2);
     TRY(sharded->read_only ? NPHD_OK : save_first(sharded, &saving, err));
     sharded->watch = &copying;
-    /* said and made by the name that the caller gave, which is one from here */
-    TRY(nphdi_directory_make_empty(sharded->rooted != NULL ? sharded->rooted->base : sharded->io,
-                                   sharded->allocator, path, err));
-    if (sharded->rooted != NULL) {
-        /* that is so also when it begins like the path of the index */
-        TRY(nphdi_path_from_root(sharded->options.io, sharded->allocator, path, &place, &room,
-                                 err));
-        path = place;
-    }
-    TRY(sharded->read_only ? copy_beside_writer(sharded, path, err) : copy_all(sharded, path, err));
+    TRY(nphdi_snapshot_target_begin(&target,
+                                    sharded->rooted != NULL ? sharded->rooted->base : sharded->io,
+                                    sharded->allocator, path, err));
+    TRY(sharded->read_only ? copy_beside_writer(sharded, nphdi_snapshot_target_place(&target), err)
+                           : copy_all(sharded, nphdi_snapshot_target_place(&target), err));
+    TRY(nphdi_snapshot_target_commit(&target, err));
 done:
-    if (status == NPHD_CANCELLED && sharded->watch == &copying) {
-        /* why the call ended matters more than how this does */
-        (void)nphdi_directory_clear(sharded->io, sharded->allocator, path, NULL);
-    }
+    nphdi_snapshot_target_end(&target);
     sharded->watch = NULL;
-    nphdi_free(sharded->allocator, place, room, 1);
     (void)pthread_mutex_unlock(&sharded->change_lock);
     return status;
 }

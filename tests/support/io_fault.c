@@ -229,6 +229,18 @@ static int fault_remove(void *context, const char *path)
     return decision == DECIDE_SWALLOW ? 0 : decision;
 }
 
+static int fault_remove_directory(void *context, const char *path)
+{
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
+    const int decision = fault_decide(fault, IO_FAULT_REMOVE);
+
+    if (decision == DECIDE_CALL) {
+        return fault->below->remove_directory(view->context, path);
+    }
+    return decision == DECIDE_SWALLOW ? 0 : decision;
+}
+
 static int fault_sync_directory(void *context, const char *path)
 {
     const io_fault_view *view = context;
@@ -434,6 +446,7 @@ void io_fault_init(io_fault *fault, const nphd_io *below)
         .resolve = below->resolve != NULL ? fault_resolve : NULL,
         .create_like = below->create_like != NULL ? fault_create_like : NULL,
         .hold = below->hold != NULL ? fault_hold : NULL,
+        .remove_directory = below->remove_directory != NULL ? fault_remove_directory : NULL,
     };
     if (pthread_mutex_init(&fault->mutex, NULL) != 0) {
         abort();

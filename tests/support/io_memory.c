@@ -257,8 +257,11 @@ static int memory_rename(void *context, const char *from, const char *to)
     if (name == NULL) {
         return model_disk_leave(disk, ENOENT);
     }
-    if (name->file->directory || (old != NULL && old->file->directory)) {
-        return model_disk_leave(disk, EISDIR); /* the model renames files alone */
+    if (old != NULL && old->file->directory != name->file->directory) {
+        return model_disk_leave(disk, old->file->directory ? EISDIR : ENOTDIR);
+    }
+    if (name->file->directory && model_names_have_below(&disk->live, to)) {
+        return model_disk_leave(disk, ENOTEMPTY);
     }
     if (!model_path_is_in(to, from, model_path_directory_bytes(from))) {
         return model_disk_leave(disk,
@@ -288,6 +291,28 @@ static int memory_remove(void *context, const char *path)
     }
     if (name->file->directory) {
         return model_disk_leave(disk, EISDIR);
+    }
+    if (!model_disk_operate(disk)) {
+        return model_disk_leave(disk, EIO);
+    }
+    model_disk_change(disk, model_path_plain(path), NULL, name->file);
+    model_disk_sweep(disk);
+    return model_disk_leave(disk, 0);
+}
+
+static int memory_remove_directory(void *context, const char *path)
+{
+    memory_io *disk = model_disk_enter(context);
+    const model_name *name = model_names_find(&disk->live, model_path_plain(path));
+
+    if (!model_disk_has_power(disk)) {
+        return model_disk_leave(disk, EIO);
+    }
+    if (name == NULL || !name->file->directory) {
+        return model_disk_leave(disk, name == NULL ? ENOENT : ENOTDIR);
+    }
+    if (model_names_have_below(&disk->live, name->path)) {
+        return model_disk_leave(disk, ENOTEMPTY);
     }
     if (!model_disk_operate(disk)) {
         return model_disk_leave(disk, EIO);
@@ -330,6 +355,7 @@ memory_io *memory_io_create(uint64_t seed)
         .lock = model_lock,
         .copy = model_copy,
         .look = model_look,
+        .remove_directory = memory_remove_directory,
     };
     if (pthread_mutex_init(&disk->mutex, NULL) != 0) {
         abort();

@@ -1,6 +1,7 @@
 /* Files, names and the disk that holds them; see io_memory_model.h. */
 #include "io_memory_model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,8 +161,35 @@ void model_names_drop(model_names *names, const char *path)
     }
 }
 
+bool model_names_have_below(const model_names *names, const char *directory)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        if (model_path_is_below(names->items[i].path, directory)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What is in a directory goes with it. */
+static void names_move_below(model_names *names, const char *from, const char *to)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        char *path = names->items[i].path;
+        if (model_path_is_below(path, from)) {
+            const size_t room = strlen(path) + strlen(to) + 1;
+            names->items[i].path = model_must_have(malloc(room));
+            (void)snprintf(names->items[i].path, room, "%s%s", to, path + strlen(from));
+            free(path);
+        }
+    }
+}
+
 void model_names_apply(model_names *names, const model_change *change)
 {
+    if (change->from != NULL && change->to != NULL && change->file->directory) {
+        names_move_below(names, change->from, change->to);
+    }
     if (change->from != NULL) {
         const model_name *name = model_names_find(names, change->from);
         if (name != NULL && name->file == change->file) {

@@ -122,6 +122,7 @@ bool model_path_is_below(const char *path, const char *directory); /* at any dep
 model_name *model_names_find(const model_names *names, const char *path);
 void model_names_set(model_names *names, const char *path, model_file *file);
 void model_names_drop(model_names *names, const char *path);
+bool model_names_have_below(const model_names *names, const char *directory);
 void model_names_apply(model_names *names, const model_change *change);
 void model_names_clear(model_names *names);
 void model_change_clear(model_change *change);

@@ -117,6 +117,7 @@ static inline void watched_init(watched_io *io, const nphd_io *below)
                           pass_look,
                           NULL,
                           NULL,
+                          NULL,
                           NULL};
 }
 

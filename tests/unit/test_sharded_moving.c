@@ -207,10 +207,13 @@ static void test_snapshot_beside_changes(void **state)
     /* nor is a mixture left where what was copied cannot be removed again */
     moving.keep_copies = true;
     assert_int_equal(nphd_sharded_snapshot(reader, "third", &err), NPHD_IO);
-    assert_non_null(strstr(err.text, "third/"));
+    assert_non_null(strstr(err.text, "third.snapshot.tmp/"));
     moving.keep_copies = false;
     moving.copy_changes = 0;
-    assert_int_equal(nphd_sharded_snapshot(reader, "third", &err), NPHD_EXISTS);
+    assert_int_equal(memory_io_count(lab->disk, "third/"), 0);
+    OK(nphd_sharded_snapshot(reader, "third", &err));
+    assert_int_equal(memory_io_count(lab->disk, "third/"), 4);
+    assert_int_equal(memory_io_count(lab->disk, "third.snapshot.tmp"), 0);
     dirlab_close(reader);
 }
 

@@ -1,5 +1,6 @@
 /* The directory of an index whose name, or content, somebody changes, and a process that goes
  * elsewhere. On files of the system. */
+#include "platform/platform.h"
 #include "support/own_folder.h"
 
 #include <nphd/nphd.h>
@@ -254,6 +255,38 @@ static void test_temporary_names(void **state)
                      0);
 }
 
+/* Through a link; and beside another snapshot to the same place. */
+static void test_where_a_snapshot_goes(void **state)
+{
+    nphd_sharded *sharded = opened("d", false, false);
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_file held;
+
+    (void)state;
+    add(sharded, 1);
+    assert_int_equal(mkdir("empty", 0700), 0);
+    assert_int_equal(symlink("empty", "link"), 0);
+    OK(nphd_sharded_snapshot(sharded, "link///", &err));
+    nphd_sharded *copy = opened("empty", false, true);
+    assert_int_equal(nphd_sharded_size(copy), 1);
+    nphd_sharded_free(copy);
+    assert_int_equal(access("empty.snapshot.tmp", F_OK), -1);
+
+    const nphd_io *io = nphdi_io_posix();
+    assert_int_equal(mkdir("there.snapshot.tmp", 0700), 0);
+    assert_int_equal(io->hold(io->context, "there.snapshot.tmp", &held), 0);
+    assert_int_equal(nphd_sharded_snapshot(sharded, "there", &err), NPHD_BUSY);
+    assert_non_null(strstr(err.text, "another snapshot"));
+    assert_int_equal(access("there.snapshot.tmp", F_OK), 0);
+    assert_int_equal(io->close(io->context, held), 0);
+    OK(nphd_sharded_snapshot(sharded, "there", &err));
+    assert_int_equal(access("there.snapshot.tmp", F_OK), -1);
+    OK(nphd_sharded_snapshot(sharded, "d/inside", &err)); /* as odd as that is */
+    assert_int_equal(access("d/inside/shard_000.usearch", F_OK), 0);
+    OK(nphd_sharded_close(sharded, &err));
+    nphd_sharded_free(sharded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -272,6 +305,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_reader_refreshes_by_name, own_folder_enter,
                                         own_folder_leave),
         cmocka_unit_test_setup_teardown(test_temporary_names, own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_where_a_snapshot_goes, own_folder_enter,
+                                        own_folder_leave),
     };
 
     return cmocka_run_group_tests_name("sharded_place", tests, NULL, NULL);
