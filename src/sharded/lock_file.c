@@ -200,6 +200,7 @@ static nphd_status write_slot(nphdi_lock_file *of, nphdi_lock_head head, nphd_er
         return NPHD_OK;
     }
     head.sequence++;
+    of->unsure = true;
     nphdi_lock_head_encode(&head, slot);
     while (done < sizeof(slot)) {
         const uint64_t at = head.sequence % 2 * NPHDI_LOCK_HEAD_SLOT_STEP + done;
@@ -217,6 +218,7 @@ static nphd_status write_slot(nphdi_lock_file *of, nphdi_lock_head head, nphd_er
         of->broken = true;
         return nphdi_fail_os(err, failed, "%s/" NPHDI_LOCK_NAME ": flush", of->directory);
     }
+    of->unsure = false;
     nphdi_lock_file_know(of, &head);
     return NPHD_OK;
 }
@@ -250,6 +252,26 @@ nphd_status nphdi_lock_file_note_journal(nphdi_lock_file *of, uint64_t sequence,
     head.journal = sequence;
     head.journal_base = base;
     status = write_slot(of, head, err);
+    (void)pthread_mutex_unlock(&of->mutex);
+    return status;
+}
+
+nphd_status nphdi_lock_file_is_same(nphdi_lock_file *of, const nphd_allocator *allocator, bool *out,
+                                    nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_lock_head found;
+    nphdi_lock_head_state state;
+
+    *out = true;
+    (void)pthread_mutex_lock(&of->mutex); /* nobody writes it meanwhile */
+    if (of->io == NULL || of->unsure || of->head.sequence == 0) {
+        goto done;
+    }
+    TRY(nphdi_lock_head_read(of->io, allocator, of->directory, &found, &state, err));
+    /* by its number alone: what else it says is not kept of a head that is of other files */
+    *out = state != NPHDI_LOCK_HEAD_WHOLE || found.sequence == of->head.sequence;
+done:
     (void)pthread_mutex_unlock(&of->mutex);
     return status;
 }

@@ -59,9 +59,10 @@ nphd_status nphdi_lock_head_read(const nphd_io *io, const nphd_allocator *alloca
  * Zero-initialise. Threads: any, between init and release. Where it is not held, by a reader or in
  * a child process, the calls that write do nothing. */
 typedef struct nphdi_lock_file {
-    pthread_mutex_t mutex; /* of `head` and `broken` */
+    pthread_mutex_t mutex; /* of `head`, `broken` and `unsure` */
     bool mutex_made;
     bool broken;           /* a flush failed: it is not written any more */
+    bool unsure;           /* the last write failed: a part of it may be in the file, or all */
     const char *directory; /* constant after init, as is all that follows between take and let_go */
     const nphd_io *io;     /* NULL: not held */
     nphd_file file;
@@ -88,6 +89,10 @@ nphd_status nphdi_lock_file_advance(nphdi_lock_file *of, uint64_t generation, ui
 /* A journal was begun. */
 nphd_status nphdi_lock_file_note_journal(nphdi_lock_file *of, uint64_t sequence, uint64_t base,
                                          nphd_error *err);
+/* Has the head in the file of that name the number of the one that was read or written last? Where
+ * it cannot be told (there or here is no whole head) the answer is yes. */
+nphd_status nphdi_lock_file_is_same(nphdi_lock_file *of, const nphd_allocator *allocator, bool *out,
+                                    nphd_error *err);
 /* Can it not be written any more? Then no shard that it names may go. */
 bool nphdi_lock_file_is_stuck(nphdi_lock_file *of);
 /* The newest shard is about to go, and no journal continues it: from then on it is of `generation`.

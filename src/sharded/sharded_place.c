@@ -84,6 +84,7 @@ nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err)
     nphdi_newest newest;
     nphdi_trailer trailer;
     bool found = false;
+    bool same = true;
     char *path = NULL;
     size_t room = 0;
 
@@ -109,6 +110,16 @@ nphd_status nphdi_place_check(nphd_sharded *sharded, nphd_error *err)
                        "%s: %s; somebody changed the directory, nothing is saved into it", path,
                        status == NPHD_NOT_FOUND ? "is gone"
                                                 : "is not the file that this handle wrote or read");
+        goto done;
+    }
+    /* the newest shard of another history may have the same generation; its head has another number
+     */
+    TRY(nphdi_lock_file_is_same(&sharded->lock, sharded->allocator, &same, err));
+    if (!same) {
+        status = nphdi_fail(err, NPHD_CHANGED,
+                            "%s/" NPHDI_LOCK_NAME ": is not as this handle wrote or read it; "
+                            "somebody changed the directory, nothing is saved into it",
+                            sharded->path);
     }
 done:
     nphdi_free(sharded->allocator, path, room, 1);

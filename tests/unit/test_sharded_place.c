@@ -189,6 +189,32 @@ static void test_a_backup_is_put_over_before_a_compaction(void **state)
     OK(nphd_directory_verify("d", NULL, NULL, NULL, NULL, NULL));
 }
 
+/* A copy that went its own way since has the same identity and, by chance, the same generation. */
+static void test_a_backup_of_the_same_generation_is_put_over(void **state)
+{
+    nphd_sharded *sharded = opened("d", false, false);
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_sharded *other;
+
+    (void)state;
+    add(sharded, 1);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    assert_int_equal(system("cp -r d other"), 0);
+    other = opened("other", true, false);
+    add(other, 50);
+    OK(nphd_sharded_commit(other, NULL)); /* its journal is noted in its head */
+    finish(other);
+    add(sharded, 2);
+    OK(nphd_sharded_save(sharded, NULL, NULL));
+    add(sharded, 3);
+    assert_int_equal(system("cp --remove-destination other/* d/"), 0);
+    assert_int_equal(nphd_sharded_save(sharded, NULL, &err), NPHD_CHANGED);
+    assert_non_null(strstr(err.text, "d/lock"));
+    nphd_sharded_free(sharded);
+    assert_int_equal(size_of("d"), 2); /* the copy, whole */
+    OK(nphd_directory_verify("d", NULL, NULL, NULL, NULL, NULL));
+}
+
 /* A refresh goes by the name, from the folder where it was given. */
 static void test_a_reader_refreshes_by_name(void **state)
 {
@@ -301,6 +327,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_before_the_first_change,
                                         own_folder_enter, own_folder_leave),
         cmocka_unit_test_setup_teardown(test_a_backup_is_put_over_before_a_compaction,
+                                        own_folder_enter, own_folder_leave),
+        cmocka_unit_test_setup_teardown(test_a_backup_of_the_same_generation_is_put_over,
                                         own_folder_enter, own_folder_leave),
         cmocka_unit_test_setup_teardown(test_a_reader_refreshes_by_name, own_folder_enter,
                                         own_folder_leave),
