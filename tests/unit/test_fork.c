@@ -2,9 +2,9 @@
  * by its opener alone, and the child's close writes nothing and waits for nobody; readers and
  * indexes in memory go on; whatever another thread was doing at that moment, no call hangs. */
 #include "support/directory_content.h"
+#include "support/place.h"
 #include "support/test_random.h"
 
-#include <ftw.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,47 +17,6 @@
 #define VECTORS 400
 #define BYTES 32
 #define HUNG_S 30
-
-typedef struct place {
-    char path[64];
-    char index[80];
-} place;
-
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *where)
-{
-    (void)status;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
-static int place_make(void **state)
-{
-    place *here = calloc(1, sizeof(*here));
-
-    assert_non_null(here);
-    (void)snprintf(here->path, sizeof(here->path), "/tmp/nphd_fork_XXXXXX");
-    assert_non_null(mkdtemp(here->path));
-    (void)snprintf(here->index, sizeof(here->index), "%s/index", here->path);
-    *state = here;
-    return 0;
-}
-
-static int place_remove(void **state)
-{
-    place *here = *state;
-    const int failed = nftw(here->path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-
-    free(here);
-    return failed;
-}
-
-static void quiet(void *context, nphd_log_level level, const char *text)
-{
-    (void)context;
-    (void)level;
-    (void)text;
-}
 
 /* The vector of a key; it begins with the key, so that no two are equal. */
 static nphd_vector vector_of(uint64_t key, uint8_t *octets)
@@ -80,7 +39,7 @@ static nphd_sharded *open_directory(const place *here, nphd_sharded_options opti
 {
     nphd_sharded *sharded = NULL;
 
-    options.logger = quiet;
+    options.logger = place_quiet;
     OK(nphd_sharded_open(here->index, &options, &sharded, NULL));
     return sharded;
 }
@@ -187,7 +146,7 @@ static void child_of_writer(void *context)
     EXPECT(nphd_sharded_add(of->sharded, key_of(1), (nphd_vector){0}, NULL, NULL) == NPHD_FORKED);
     nphd_sharded_free(of->sharded);
     /* the parent's lock has not gone with that */
-    options.logger = quiet;
+    options.logger = place_quiet;
     EXPECT(nphd_sharded_open(of->here->index, &options, &second, NULL) == NPHD_BUSY);
     options.read_only = true;
     EXPECT(nphd_sharded_open(of->here->index, &options, &second, NULL) == NPHD_OK);
@@ -288,7 +247,7 @@ static void child_opens(void *context)
 
     (void)snprintf(other.path, sizeof(other.path), "%s", of->here->path);
     (void)snprintf(other.index, sizeof(other.index), "%s/b", of->here->path);
-    options.logger = quiet;
+    options.logger = place_quiet;
     EXPECT(nphd_sharded_open(other.index, &options, &both[1].sharded, NULL) == NPHD_OK);
     fill(both[1].sharded, 0, 10);
     expect_refused(of->sharded, of->here);
@@ -541,20 +500,17 @@ static void test_fork_beside_changes_of_a_directory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_forked_writer, place_make, place_remove),
-        cmocka_unit_test_setup_teardown(test_forked_writer_with_a_journal, place_make,
-                                        place_remove),
-        cmocka_unit_test_setup_teardown(test_forked_writer_with_threads, place_make, place_remove),
-        cmocka_unit_test_setup_teardown(test_free_in_a_child, place_make, place_remove),
-        cmocka_unit_test_setup_teardown(test_handles_of_a_child, place_make, place_remove),
-        cmocka_unit_test_setup_teardown(test_forked_reader, place_make, place_remove),
+        PLACE_TEST(test_forked_writer),
+        PLACE_TEST(test_forked_writer_with_a_journal),
+        PLACE_TEST(test_forked_writer_with_threads),
+        PLACE_TEST(test_free_in_a_child),
+        PLACE_TEST(test_handles_of_a_child),
+        PLACE_TEST(test_forked_reader),
         cmocka_unit_test(test_forked_index),
         cmocka_unit_test(test_fork_beside_searches),
         cmocka_unit_test(test_fork_beside_changes),
-        cmocka_unit_test_setup_teardown(test_fork_beside_searches_of_a_directory, place_make,
-                                        place_remove),
-        cmocka_unit_test_setup_teardown(test_fork_beside_changes_of_a_directory, place_make,
-                                        place_remove),
+        PLACE_TEST(test_fork_beside_searches_of_a_directory),
+        PLACE_TEST(test_fork_beside_changes_of_a_directory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,11 @@
 /* Readers beside a writer: each sees one whole state and keeps it until it asks for a newer one,
  * and leaves no trace in the directory. */
 #include "support/directory_content.h"
+#include "support/place.h"
 #include "support/test_random.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,47 +16,6 @@
 
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
-typedef struct place {
-    char path[64]; /* a folder of its own on the real disk */
-    char index[80];
-} place;
-
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *where)
-{
-    (void)status;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
-static int place_make(void **state)
-{
-    place *here = calloc(1, sizeof(*here));
-
-    assert_non_null(here);
-    (void)snprintf(here->path, sizeof(here->path), "/tmp/nphd_reader_XXXXXX");
-    assert_non_null(mkdtemp(here->path));
-    (void)snprintf(here->index, sizeof(here->index), "%s/index", here->path);
-    *state = here;
-    return 0;
-}
-
-static int place_remove(void **state)
-{
-    place *here = *state;
-    const int failed = nftw(here->path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-
-    free(here);
-    return failed;
-}
-
-static void quiet(void *context, nphd_log_level level, const char *text)
-{
-    (void)context;
-    (void)level;
-    (void)text;
-}
-
 static nphd_sharded *open_with(const place *here, bool read_only, bool journal)
 {
     nphd_sharded_options options = NPHD_SHARDED_OPTIONS_INIT;
@@ -66,7 +25,7 @@ static nphd_sharded *open_with(const place *here, bool read_only, bool journal)
     options.read_only = read_only;
     options.journal = journal;
     options.max_bits = read_only ? 0 : 64;
-    options.logger = quiet;
+    options.logger = place_quiet;
     if (nphd_sharded_open(here->index, &options, &sharded, &err) != NPHD_OK) {
         fail_msg("open: %s", err.text);
     }
@@ -447,8 +406,6 @@ static void test_without_permission(void **state)
     assert_int_equal(chmod(here->index, 0755), 0);
     assert_int_equal(status, 0);
 }
-
-#define PLACE_TEST(name) cmocka_unit_test_setup_teardown(name, place_make, place_remove)
 
 int main(void)
 {
