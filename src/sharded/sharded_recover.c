@@ -387,7 +387,8 @@ static nphd_status recover_ours(nphd_sharded *sharded, const nphdi_shard *newest
         TRY(take_tombstones(sharded, file->keys, file->count, err));
         return apply_hidden(sharded, file, err);
     }
-    nphdi_log_write(&sharded->log, NPHD_LOG_WARNING,
+    /* beside a writer that is saving that is so for a moment, and nothing to be told of */
+    nphdi_log_write(&sharded->log, sharded->read_only ? NPHD_LOG_INFO : NPHD_LOG_WARNING,
                     "%s: %s is of an older save; deletions are taken from %s", sharded->path,
                     NPHDI_TOMBSTONES_NAME, nphdi_shard_name(newest));
     TRY(take_carried(sharded, newest, err));

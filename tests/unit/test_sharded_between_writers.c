@@ -2,6 +2,8 @@
 #include "support/directory_damage.h"
 #include "support/io_watched.h"
 
+#include <errno.h>
+
 #define OK(call) assert_int_equal((call), NPHD_OK)
 
 /* ---- a journal that a writer created, was killed, and the next writer deleted ---- */
@@ -50,6 +52,48 @@ static void test_reader_meets_a_journal_that_goes(void **state)
     dirlab_close(sharded);
     (void)pthread_mutex_destroy(&of.io.mutex);
     (void)pthread_cond_destroy(&of.io.changed);
+}
+
+/* ---- between two files of a save ---- */
+
+/* As a reader finds it that opens at that moment: nothing is wrong, and nothing is told. */
+static void test_reader_in_the_middle_of_a_save(void **state)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        dirlab *lab = *state;
+        nphd_sharded_options options =
+            (kind & 1) != 0 ? dirlab_with_journal(lab) : dirlab_small(lab);
+        nphd_sharded_options reading = options;
+        nphd_sharded *sharded;
+        nphd_status status = NPHD_IO;
+        uint64_t key = 0;
+
+        options.background_rotation = false;
+        reading.read_only = true;
+        reading.journal = false;
+        sharded = dirlab_open(lab, &options);
+        dirlab_add(lab, sharded, 1000 * (uint64_t)kind, 1000 * (uint64_t)kind + 60);
+        OK(nphd_sharded_rotate(sharded, NULL));
+        dirlab_add(lab, sharded, 1000 * (uint64_t)kind + 60, 1000 * (uint64_t)kind + 90);
+        dirlab_remove(lab, sharded, 1000 * (uint64_t)kind + 40);
+        OK(nphd_sharded_save(sharded, NULL, NULL));
+        for (uint64_t n = 1; status != NPHD_OK; n++) {
+            nphd_sharded *reader;
+            dirlab_remove(lab, sharded, 1000 * (uint64_t)kind + key++);
+            dirlab_upsert(lab, sharded, 1000 * (uint64_t)kind + 50, (uint8_t)n);
+            OK((kind & 1) != 0 ? nphd_sharded_commit(sharded, NULL) : NPHD_OK);
+            io_fault_arm(&lab->fault, (kind & 2) != 0 ? IO_FAULT_SYNC_DIRECTORY : IO_FAULT_RENAME,
+                         n, EIO, true);
+            status = nphd_sharded_save(sharded, NULL, NULL);
+            io_fault_disarm(&lab->fault);
+            lab->log[0] = '\0';
+            reader = dirlab_open(lab, &reading);
+            assert_string_equal(lab->log, "");
+            dirlab_close(reader);
+        }
+        dirlab_expect(lab, sharded);
+        dirlab_close(sharded);
+    }
 }
 
 /* ---- a journal that grows while a reader applies it ---- */
@@ -207,6 +251,7 @@ static void test_options_out_of_range_create_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        DIRLAB_TEST(test_reader_in_the_middle_of_a_save),
         DIRLAB_TEST(test_reader_meets_a_journal_that_goes),
         DIRLAB_TEST(test_reader_beside_a_journal_that_grows),
         DIRLAB_TEST(test_first_shard_of_another_width),
