@@ -89,7 +89,7 @@ static nphd_status load_file(nphd_sharded *sharded, const char *path, uint64_t n
         (trailer.generation < newest_generation && !NPHDI_BUG(10)) ||
         sharded->bloom_valid_from > newest_generation) {
         status = nphdi_fail(
-            err, NPHD_CORRUPT, "%s: of generation %llu (right since %llu), the shards are of %llu",
+            err, NPHD_MISMATCH, "%s: of generation %llu (right since %llu), the shards are of %llu",
             path, (unsigned long long)trailer.generation,
             (unsigned long long)sharded->bloom_valid_from, (unsigned long long)newest_generation);
         goto done;
@@ -139,10 +139,13 @@ nphd_status nphdi_bloom_load(nphd_sharded *sharded, uint64_t newest_generation, 
     TRY(nphdi_path_join(sharded->allocator, sharded->path, NPHDI_BLOOM_NAME, &path, &room, err));
     status = sharded->want_bloom ? load_file(sharded, path, newest_generation, out_usable, &why)
                                  : measure_file(sharded, path, &why);
-    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
-        /* an index that was emptied has no shard left that the filter could belong to */
+    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED || status == NPHD_MISMATCH) {
+        /* An index that was emptied has no shard left that the filter could belong to. A reader may
+         * look while a writer compacts, which writes the filter last. */
         nphdi_log_write(&sharded->log,
-                        sharded->sealed_count > 0 && !foreign ? NPHD_LOG_WARNING : NPHD_LOG_DEBUG,
+                        sharded->sealed_count == 0 || foreign           ? NPHD_LOG_DEBUG
+                        : sharded->read_only && status == NPHD_MISMATCH ? NPHD_LOG_INFO
+                                                                        : NPHD_LOG_WARNING,
                         "%s", why.text);
         status = NPHD_OK;
     } else if (status == NPHD_NOT_FOUND) {
