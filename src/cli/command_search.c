@@ -35,6 +35,7 @@ typedef struct search_job {
     uint32_t wanted; /* -k */
     bool found_only;
     bool mix_units;
+    bool skip_bad;
     cli_printer printer;
     cli_labels labels;
 
@@ -49,6 +50,8 @@ typedef struct search_job {
     size_t count; /* vectors */
     uint64_t answered;
     uint64_t matched;     /* of these, queries with a match */
+    uint64_t bad;         /* and such that could not be read */
+    size_t passed_over;   /* vectors to come that belong to one of these */
     cli_exit idle_result; /* of what was answered while the input had nothing more */
 } search_job;
 
@@ -166,6 +169,28 @@ static cli_exit search_arguments(search_job *job, char **texts, int count)
     return result;
 }
 
+/* A query that cannot be read keeps its number, and all its vectors are left out. */
+static cli_exit search_bad(search_job *job, const cli_input *input)
+{
+    cli_exit result = CLI_SUCCESS;
+    const size_t before = job->count % job->search.variants;
+
+    cli_complain_at(input->reader.name, input->line, "%s%s", input->problem.text,
+                    job->skip_bad ? " (skipped)" : "");
+    if (!job->skip_bad) {
+        return CLI_BAD_INPUT;
+    }
+    job->count -= before;
+    job->passed_over = job->search.variants - before - 1;
+    result = search_flush(job); /* answers come in the order of the queries */
+    if (result == CLI_SUCCESS) {
+        cli_print_unanswered(&job->printer, job->answered, input->problem.text);
+        job->answered++;
+        job->bad++;
+    }
+    return result;
+}
+
 static cli_exit search_file(search_job *job, cli_input *input)
 {
     cli_record record;
@@ -179,9 +204,10 @@ static cli_exit search_file(search_job *job, cli_input *input)
         }
         if (got == CLI_NEXT_FAILED) {
             result = input->failure;
+        } else if (job->passed_over > 0) {
+            job->passed_over--;
         } else if (got == CLI_NEXT_BAD || !search_collect(job, &record, &input->problem)) {
-            cli_complain_at(input->reader.name, input->line, "%s", input->problem.text);
-            result = CLI_BAD_INPUT;
+            result = search_bad(job, input);
         } else if (job->count == job->batch * job->search.variants) {
             result = search_flush(job);
         }
@@ -238,8 +264,9 @@ static cli_exit search_answer(search_job *job, char **texts, int count)
     }
     if (result == CLI_SUCCESS && job->printer.layout == CLI_LAYOUT_TABLE &&
         (job->answered > 1 || job->found_only)) {
-        printf("%smatched %llu of %llu queries\n", job->printer.printed > 0 ? "\n" : "",
+        printf("%smatched %llu of %llu queries", job->printer.printed > 0 ? "\n" : "",
                (unsigned long long)job->matched, (unsigned long long)job->answered);
+        printf(job->bad > 0 ? ", %llu could not be read\n" : "\n", (unsigned long long)job->bad);
     }
     return result;
 }
@@ -382,6 +409,9 @@ static bool search_option(void *context, int option, const char *text)
         return cli_option_budget("--budget", text, &job->search.budget);
     case CLI_OPT_VARIANTS:
         return cli_option_u32("--variants", text, 1, NPHD_MAX_VARIANTS, &job->search.variants);
+    case CLI_OPT_SKIP_BAD:
+        job->skip_bad = true;
+        return true;
     case CLI_OPT_MIX_UNITS:
         job->mix_units = true;
         return true;
@@ -427,6 +457,7 @@ cli_exit cli_search(int argc, char **argv)
         {"labels", required_argument, NULL, CLI_OPT_LABELS},
         {"legacy-nphd", no_argument, NULL, CLI_OPT_LEGACY_NPHD},
         {"mix-units", no_argument, NULL, CLI_OPT_MIX_UNITS},
+        {"skip-bad", no_argument, NULL, CLI_OPT_SKIP_BAD},
         {"plan", required_argument, NULL, CLI_OPT_PLAN},
         {"queries", required_argument, NULL, CLI_OPT_QUERIES},
         {"radius", required_argument, NULL, CLI_OPT_RADIUS},

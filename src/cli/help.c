@@ -57,6 +57,7 @@ static const char *const help_search[] = {
     "                     (default: the type that the index has)",
     "  --mix-units        take queries of other types than the index has",
     "  --queries FILE     CSV, JSONL, NumPy array or raw rows; '-' is standard input",
+    "  --skip-bad         warn about queries of the file that cannot be read, and go on",
     "  --variants N       so many vectors in turn are one query, 1 to 8; the nearest counts",
     "  --found-only       leave out queries without a match",
     "  -k N               matches of a query (default 10)",

@@ -1,6 +1,7 @@
 /* What the program prints on standard output. */
 #include "output.h"
 
+#include "facts.h"
 #include "parse.h"
 #include "signals.h"
 #include <errno.h>
@@ -158,6 +159,18 @@ void cli_print_answer(const cli_printer *printer, uint64_t query, const char *so
     case CLI_LAYOUT_JSONL:
         output_jsonl(printer, query, matches, report);
         break;
+    }
+}
+
+void cli_print_unanswered(const cli_printer *printer, uint64_t query, const char *why)
+{
+    json_t *text = printer->layout == CLI_LAYOUT_JSONL ? cli_fact_text(why) : NULL;
+
+    if (text != NULL) {
+        printf("{\"query\": %llu, \"error\": ", (unsigned long long)query);
+        (void)json_dumpf(text, stdout, JSON_ENCODE_ANY);
+        puts("}");
+        json_decref(text);
     }
 }
 

@@ -25,6 +25,9 @@ typedef struct cli_printer {
 /* "auto", "scan", "tables", "graph" or "mixed". */
 const char *cli_plan_name(nphd_search_plan plan);
 
+/* That query number `query` could not be read; in JSON alone, which has an object for each. */
+void cli_print_unanswered(const cli_printer *printer, uint64_t query, const char *why);
+
 /* The answers to query number `query`, from 0. For the table: `source` names the query ("": nothing
  * does), `read` says how it was read. */
 void cli_print_answer(const cli_printer *printer, uint64_t query, const char *source,
