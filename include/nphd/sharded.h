@@ -512,15 +512,18 @@ typedef struct nphd_sharded_stats {
     uint32_t search_breadth;
     bool multi;
     bool read_only;
-    bool bloom;    /* a bloom filter is in use */
-    bool verified; /* every file has checksums of ours */
+    bool bloom;         /* a bloom filter is in use */
+    bool verified;      /* every file has checksums of ours */
+    uint64_t unapplied; /* journals that were not applied, as the reference had saved since, and may
+                           have changes that nothing else has: those that opening found, by their
+                           name or (after the next save) as `journal_*.unapplied` */
 } nphd_sharded_stats;
 
 #ifdef __cplusplus
 #define NPHD_SHARDED_STATS_INIT                                                                    \
     {                                                                                              \
         sizeof(nphd_sharded_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,    \
-            NPHD_METRIC_DEFAULT, 0, 0, 0, false, false, false, false                               \
+            NPHD_METRIC_DEFAULT, 0, 0, 0, false, false, false, false, 0                            \
     }
 #else
 #define NPHD_SHARDED_STATS_INIT                                                                    \

@@ -209,6 +209,9 @@ static void info_put_totals(json_t *facts, const nphd_sharded_stats *stats)
     cli_facts_put(facts, "mapped_bytes", cli_fact_number(stats->mapped_bytes));
     cli_facts_put(facts, "generation", cli_fact_number(stats->generation));
     cli_facts_put(facts, "checksums", json_boolean(stats->verified));
+    if (stats->unapplied > 0) { /* rare, and worth a look: nphd verify names them */
+        cli_facts_put(facts, "unapplied_journals", cli_fact_number(stats->unapplied));
+    }
     cli_facts_put(facts, "metric", json_string(nphd_metric_name(stats->metric)));
     cli_facts_put(facts, "max_bits", cli_fact_number(stats->max_bits));
     cli_facts_put(facts, "key_bits", cli_fact_number(stats->key_bits));

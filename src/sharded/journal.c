@@ -201,7 +201,7 @@ nphd_status nphdi_journal_put_aside(nphd_sharded *sharded, nphd_error *err)
     nphdi_signal_lock(&journal->lock);
     for (nphdi_journal_file *file = journal->files; file != NULL; file = file->next) {
         if (file->unapplied && file->created) {
-            TRY(nphdi_sharded_set_aside(sharded, file->path, "unapplied", err));
+            TRY(nphdi_sharded_set_aside(sharded, file->path, NPHDI_UNAPPLIED, err));
             file->created = false; /* under that name */
             atomic_store(&sharded->directory_unsure, true);
         }

@@ -55,6 +55,7 @@ typedef struct nphdi_journal {
     uint64_t durable;  /* of those */
     uint64_t base;     /* generation that new records continue; 0: none, a save must come first */
     uint64_t next_sequence;
+    uint64_t unapplied;          /* that opening found, put aside already or not yet */
     nphdi_journal_file *files;   /* oldest first */
     _Atomic uint64_t fold_after; /* bytes of all files: folding failed with fewer */
     nphdi_thread thread;
@@ -91,6 +92,9 @@ nphd_status nphdi_journal_commit(nphd_sharded *sharded, bool *out_save, nphd_err
 nphd_status nphdi_journal_start(nphd_sharded *sharded, nphd_error *err); /* the thread, if any */
 void nphdi_journal_stop(nphd_sharded *sharded);
 
+#define NPHDI_UNAPPLIED "unapplied" /* the end of its name once it is put aside */
+/* Is this the name of one that was put aside, as it was not applied? */
+bool nphdi_journal_is_unapplied(const char *name);
 /* Is this the name of a journal file? Its sequence number then. */
 bool nphdi_journal_is_name(const char *name, uint64_t *out_sequence);
 

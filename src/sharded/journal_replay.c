@@ -406,6 +406,11 @@ done:
     return status;
 }
 
+bool nphdi_journal_is_unapplied(const char *name)
+{
+    return strncmp(name, "journal_", 8) == 0 && strstr(name, "." NPHDI_UNAPPLIED) != NULL;
+}
+
 /* Journals that the shards do not continue: not applied, and put aside with the next save. */
 static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, nphd_error *err)
 {
@@ -423,6 +428,7 @@ static nphd_status set_apart(nphd_sharded *sharded, const nphdi_names *names, np
         }
         TRY(nphdi_path_join(sharded->allocator, sharded->path, names->names[i], &path, &room, err));
         TRY(pass_base(sharded, path, err));
+        sharded->journal.unapplied++;
         nphdi_log_write(
             &sharded->log, NPHD_LOG_WARNING,
             "%s: not applied, as the shards were not written by us since; the next save puts "

@@ -405,6 +405,9 @@ static nphd_status load_files(nphdi_opening *of, const nphdi_watch *whole, nphd_
                                    (of->flags & NPHDI_RECORD_TOMBSTONES) == 0 && of->damaged == 0;
     }
     TRY(enter_part(of, whole, PART_FILTER, PART_JOURNALS, err));
+    for (size_t i = 0; i < of->names.count; i++) {
+        sharded->journal.unapplied += nphdi_journal_is_unapplied(of->names.names[i]) ? 1 : 0;
+    }
     TRY(nphdi_journal_replay(sharded, &of->names, of->base, of->reference, of->options->threads,
                              err));
     if (sharded->read_only) {

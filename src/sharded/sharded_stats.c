@@ -62,6 +62,7 @@ static void fill_parameters(const nphd_sharded *sharded, nphd_sharded_stats *sta
     stats->search_breadth = sharded->parameters.search_breadth;
     stats->multi = sharded->parameters.multi;
     stats->read_only = sharded->read_only;
+    stats->unapplied = sharded->journal.unapplied;
 }
 
 nphd_status nphd_sharded_get_stats(nphd_sharded *sharded, nphd_sharded_stats *out, nphd_error *err)

@@ -262,8 +262,7 @@ static void tell_unapplied(const verification *of, const char *directory, const 
 {
     nphd_error text = NPHD_ERROR_INIT;
 
-    if (of->options->damage == NULL || strncmp(name, "journal_", 8) != 0 ||
-        strstr(name, ".unapplied") == NULL) {
+    if (of->options->damage == NULL || !nphdi_journal_is_unapplied(name)) {
         return;
     }
     (void)nphdi_fail(&text, NPHD_OK,

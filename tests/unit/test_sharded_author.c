@@ -207,6 +207,7 @@ static void test_journal_is_put_aside(void **state)
     char name[64];
     (void)snprintf(name, sizeof(name), "%.16s", told - 16);
     assert_true(dirlab_exists(lab, name));
+    assert_int_equal(dirlab_stats(sharded).unapplied, 1);
     dirlab_copy(lab, name, "kept");
     dirlab_add(lab, sharded, 200, 201);
     dirlab_close(sharded);
@@ -214,6 +215,9 @@ static void test_journal_is_put_aside(void **state)
     (void)strcat(name, ".unapplied");
     assert_true(dirlab_exists(lab, name));
     assert_non_null(strstr(lab->log, name));
+    sharded = dirlab_open(lab, NULL);
+    assert_int_equal(dirlab_stats(sharded).unapplied, 1); /* under its new name */
+    dirlab_close(sharded);
     expect_opens(lab);
     assert_true(dirlab_exists(lab, name));
     OK(nphd_directory_verify(DIRLAB_FOLDER, &lab->fault.table, note, NULL, NULL, NULL));

@@ -194,7 +194,8 @@ class ShardedStore(Store):
 
         Ours: pending_rotations (full shards not on disk yet), shard_files, disk_bytes, dead_entries
         (deleted or replaced, still in files), mapped_bytes, active_bytes, bloom_keys, bloom_bytes,
-        generation, next_automatic_key, verified (every file has checksums).
+        generation, next_automatic_key, verified (every file has checksums), unapplied_journals (such
+        that were not applied, as the reference had saved since).
         """
         stats = self._core.stats()
         return {
@@ -223,6 +224,7 @@ class ShardedStore(Store):
             "generation": stats["generation"],
             "next_automatic_key": stats["next_automatic_key"],
             "verified": stats["verified"],
+            "unapplied_journals": stats["unapplied"],
         }
 
     def shards(self) -> list[dict[str, Any]]:

@@ -448,7 +448,7 @@ static PyObject *sharded_stats(PyObject *self, PyObject *unused)
         return NULL;
     }
     return Py_BuildValue(
-        "{sK sK sK sK sK sK sK sK sK sK sK sK sK sK sK sK sK sK sI sI si sI sI sI sO sO sO sO}",
+        "{sK sK sK sK sK sK sK sK sK sK sK sK sK sK sK sK sK sK sI sI si sI sI sI sO sO sO sO sK}",
         "size", stats.size, "dirty", stats.dirty, "dead", stats.dead, "tombstones",
         stats.tombstones, "view_shards", stats.view_shards, "active_vectors", stats.active_vectors,
         "pending_rotations", stats.pending_rotations, "files", stats.files, "disk_bytes",
@@ -460,7 +460,7 @@ static PyObject *sharded_stats(PyObject *self, PyObject *unused)
         "connectivity", stats.connectivity, "build_breadth", stats.build_breadth, "search_breadth",
         stats.search_breadth, "multi", stats.multi ? Py_True : Py_False, "read_only",
         stats.read_only ? Py_True : Py_False, "bloom", stats.bloom ? Py_True : Py_False, "verified",
-        stats.verified ? Py_True : Py_False);
+        stats.verified ? Py_True : Py_False, "unapplied", stats.unapplied);
 }
 
 static PyObject *shard_list(const nphd_shard_info *shards, size_t count)
@@ -470,11 +470,12 @@ static PyObject *shard_list(const nphd_shard_info *shards, size_t count)
     for (size_t i = 0; list != NULL && i < count; i++) {
         const nphd_shard_info *shard = &shards[i];
         PyObject *item = Py_BuildValue(
-            "{sK sK sK sK sK sK sO sO sO sO}", "number", shard->number, "vectors", shard->vectors,
-            "dead", shard->dead, "slots", shard->slots, "file_bytes", shard->file_bytes,
-            "generation", shard->generation, "active", shard->active ? Py_True : Py_False,
-            "pending", shard->pending ? Py_True : Py_False, "verified",
-            shard->verified ? Py_True : Py_False, "tables", shard->tables ? Py_True : Py_False);
+            "{sK sK sK sK sK sK sO sO sO sO}", "number", shard->number, "vectors",
+            shard->vectors, "dead", shard->dead, "slots", shard->slots, "file_bytes",
+            shard->file_bytes, "generation", shard->generation, "active",
+            shard->active ? Py_True : Py_False, "pending", shard->pending ? Py_True : Py_False,
+            "verified", shard->verified ? Py_True : Py_False, "tables",
+            shard->tables ? Py_True : Py_False);
         if (item == NULL) {
             Py_CLEAR(list);
             break;
