@@ -470,12 +470,11 @@ static PyObject *shard_list(const nphd_shard_info *shards, size_t count)
     for (size_t i = 0; list != NULL && i < count; i++) {
         const nphd_shard_info *shard = &shards[i];
         PyObject *item = Py_BuildValue(
-            "{sK sK sK sK sK sK sO sO sO sO}", "number", shard->number, "vectors",
-            shard->vectors, "dead", shard->dead, "slots", shard->slots, "file_bytes",
-            shard->file_bytes, "generation", shard->generation, "active",
-            shard->active ? Py_True : Py_False, "pending", shard->pending ? Py_True : Py_False,
-            "verified", shard->verified ? Py_True : Py_False, "tables",
-            shard->tables ? Py_True : Py_False);
+            "{sK sK sK sK sK sK sO sO sO sO}", "number", shard->number, "vectors", shard->vectors,
+            "dead", shard->dead, "slots", shard->slots, "file_bytes", shard->file_bytes,
+            "generation", shard->generation, "active", shard->active ? Py_True : Py_False,
+            "pending", shard->pending ? Py_True : Py_False, "verified",
+            shard->verified ? Py_True : Py_False, "tables", shard->tables ? Py_True : Py_False);
         if (item == NULL) {
             Py_CLEAR(list);
             break;
