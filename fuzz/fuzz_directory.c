@@ -4,6 +4,7 @@
  *     any number of: file, how, where (2 bytes), value
  */
 #include "support/journal_bytes.h"
+#include "support/lock_bytes.h"
 #include "support/trailer_repair.h"
 #include "use_directory.h"
 
@@ -70,6 +71,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         memset(&places, 0, sizeof(places));
         if (strstr(files[i].name, "/journal_") != NULL) {
             journal_repair(files[i].data, files[i].bytes);
+        } else if (strcmp(files[i].name, "d/" NPHDI_LOCK_NAME) == 0) {
+            lock_repair(files[i].data, files[i].bytes);
         } else if (files[i].bytes == base[i].bytes &&
                    trailer_places_find(base[i].data, base[i].bytes, &places)) {
             trailer_repair(files[i].data, &places);

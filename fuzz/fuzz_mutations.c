@@ -7,6 +7,7 @@
  */
 #include "directory_kinds.h"
 #include "support/journal_bytes.h"
+#include "support/lock_bytes.h"
 #include "support/trailer_repair.h"
 
 #include <string.h>
@@ -33,9 +34,14 @@ static bool is_journal(const fuzz_file *file)
     return strstr(file->name, "/journal_") != NULL;
 }
 
+static bool is_lock(const fuzz_file *file)
+{
+    return strcmp(file->name, "d/" NPHDI_LOCK_NAME) == 0;
+}
+
 /* Part `number` of a file with a trailer: its head, the rest before the trailer, the directory of
- * the trailer, its footer, a section. A journal has the fields of its head and the frames. Others
- * have one part. */
+ * the trailer, its footer, a section. A journal has the fields of its head and the frames, the lock
+ * the fields of its two heads and all of it. Others have one part. */
 static part part_of(const target *from, unsigned number)
 {
     const trailer_places *places = &from->places;
@@ -47,6 +53,11 @@ static part part_of(const target *from, unsigned number)
         return number % 4 == 0 ? (part){data, 128}
                                : (part){data + NPHDI_JOURNAL_HEAD_BYTES,
                                         from->file.bytes - NPHDI_JOURNAL_HEAD_BYTES};
+    }
+    if (is_lock(&from->file) && number % 4 < 3 && from->file.bytes == NPHDI_LOCK_HEAD_BYTES) {
+        return (part){data + LOCK_HEAD_FIELDS_AT +
+                          (number % 4 == 0 ? 0 : (size_t)NPHDI_LOCK_HEAD_SLOT_STEP),
+                      LOCK_HEAD_FIELDS_BYTES};
     }
     if (places->bytes == 0) {
         return (part){data, from->file.bytes};
@@ -192,6 +203,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     for (size_t i = 0; i < base->count; i++) {
         if (is_journal(&targets[i].file)) {
             journal_repair(targets[i].file.data, targets[i].file.bytes);
+        } else if (is_lock(&targets[i].file)) {
+            lock_repair(targets[i].file.data, targets[i].file.bytes);
         } else if (targets[i].places.bytes > 0) {
             trailer_repair(targets[i].file.data, &targets[i].places);
         }

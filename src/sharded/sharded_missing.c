@@ -99,6 +99,11 @@ nphd_status nphdi_opening_check_head(nphdi_opening *of, nphd_error *err)
     nphdi_lock_file_know(&sharded->lock, &of->head);
     TRY(compare(of, &why, err));
     if (why.status == NPHD_OK) {
+        if (of->newest != NULL && of->head.journal_base > of->newest->generation) {
+            /* no save would supersede it, and after one that removes it nothing would open */
+            sharded->lock.head.journal = 0;
+            sharded->lock.head.journal_base = 0;
+        }
         return NPHD_OK;
     }
     if (!sharded->salvage) {
