@@ -47,6 +47,7 @@ from ._files import (
     verify,
 )
 from ._index import Index, NphdIndex
+from ._iscc_id import iscc_id, iscc_id_key
 from ._join import JOIN_MAX_BYTES, Pairs, PairsIterator, join, join_iter
 from ._kinds import MetricKind, ScalarKind
 from ._log import timer
@@ -103,6 +104,8 @@ __all__ = [
     "decompose",
     "distance",
     "hamming",
+    "iscc_id",
+    "iscc_id_key",
     "join",
     "join_iter",
     "salvage",

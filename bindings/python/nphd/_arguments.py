@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._iscc_id import iscc_id_key
+
 # What the wording of errors depends on: operations that store, remove and look up.
 STORE, REMOVE, LOOKUP = "store", "remove", "lookup"
 
@@ -36,8 +38,12 @@ def refuse_masked(array: Any, what: str) -> None:
         raise TypeError(f"{what} of a masked array are not all known; use .filled() or .compressed()")
 
 
+def _number(key: Any) -> int:
+    return iscc_id_key(key) if isinstance(key, str) else operator.index(key)
+
+
 class Keys64:
-    """Keys that are integers of 0 to 2**64 - 2."""
+    """Keys that are integers of 0 to 2**64 - 2, or the text of ISCC-IDs, which stand for such."""
 
     bits = 64
     dtype = np.dtype(np.uint64)
@@ -45,14 +51,14 @@ class Keys64:
 
     @staticmethod
     def is_single(keys: Any) -> bool:
-        return isinstance(keys, (int, np.integer)) or (
+        return isinstance(keys, (int, np.integer, str)) or (
             isinstance(keys, np.ndarray) and keys.ndim == 0
         )
 
     @staticmethod
     def one(key: Any, what: str) -> int:
         refuse_masked(key, "keys")
-        number = operator.index(key)
+        number = _number(key)
         if not 0 <= number < 2**64:
             raise ValueError(f"key {number}: a key is an integer of 0 to 2**64 - 2")
         return number
@@ -63,6 +69,8 @@ class Keys64:
             refuse_masked(keys, "keys")
             if keys.ndim != 1:
                 raise ValueError(f"keys have one dimension, not {keys.ndim}")
+            if keys.dtype.kind == "U":
+                return cls.many(keys.tolist(), what)
             if keys.size > 0 and keys.dtype.kind not in "iu":
                 raise TypeError(f"keys are integers, not {keys.dtype}")
             if keys.dtype.kind == "i" and keys.size > 0 and keys.min() < 0:
@@ -71,7 +79,7 @@ class Keys64:
         if not isinstance(keys, Iterable):
             raise TypeError(f"a key, or several, are needed, not {type(keys).__name__}")
         try:
-            return np.array(array.array("Q", map(operator.index, keys)), dtype=np.uint64)
+            return np.array(array.array("Q", map(_number, keys)), dtype=np.uint64)
         except OverflowError:
             raise ValueError("a key is an integer of 0 to 2**64 - 2") from None
 

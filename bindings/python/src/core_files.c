@@ -332,6 +332,34 @@ static PyObject *iscc_decode(PyObject *module, PyObject *text)
     return iscc_facts(&iscc);
 }
 
+static PyObject *iscc_encode(PyObject *module, PyObject *arguments)
+{
+    nphd_iscc iscc = {.bytes = 0};
+    char text[NPHD_ISCC_TEXT_BYTES];
+    nphd_error err = NPHD_ERROR_INIT;
+    nphd_status status;
+    const char *body;
+    Py_ssize_t bytes;
+
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "bbby#:iscc_encode", &iscc.main_type, &iscc.sub_type,
+                          &iscc.version, &body, &bytes)) {
+        return NULL;
+    }
+    if ((size_t)bytes > sizeof(iscc.body)) {
+        PyErr_SetString(PyExc_ValueError, "iscc_encode: the body is too long");
+        return NULL;
+    }
+    iscc.bytes = (uint8_t)bytes;
+    memcpy(iscc.body, body, (size_t)bytes);
+    status = nphd_iscc_encode(&iscc, text, &err);
+    if (status != NPHD_OK) {
+        core_raise(status, &err);
+        return NULL;
+    }
+    return PyUnicode_FromString(text);
+}
+
 static PyObject *iscc_decompose(PyObject *module, PyObject *text)
 {
     nphd_iscc units[NPHD_ISCC_MAX_UNITS];
@@ -376,6 +404,8 @@ PyMethodDef core_files_methods[] = {
      "files)"},
     {"distances", distances, METH_VARARGS,
      "distances(a, b, hamming, out): between vectors in the same places, 32-bit floats."},
+    {"iscc_encode", iscc_encode, METH_VARARGS,
+     "iscc_encode(main type, sub type, version, bits) -> text"},
     {"iscc_decode", iscc_decode, METH_O,
      "iscc_decode(text) -> (main type, sub type, version, bits, text, name of the type)"},
     {"iscc_decompose", iscc_decompose, METH_O,

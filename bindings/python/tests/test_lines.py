@@ -10,13 +10,15 @@ from nphd import NphdIndex, ShardedNphdIndex
 
 
 def test_readme(tmp_path, monkeypatch, capsys):
-    """The program of the README prints what it says."""
+    """The programs of the README print what they say."""
     monkeypatch.chdir(tmp_path)
     text = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
-    program = text.split("```python\n")[1].split("```")[0]
-    exec(compile(program, "README.md", "exec"), {})
-    said = [line.split("# ")[1] for line in program.splitlines() if line.strip()[:5] == "print"]
-    assert capsys.readouterr().out.splitlines() == said
+    programs = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(programs) == 2
+    for program in programs:
+        exec(compile(program, "README.md", "exec"), {})
+        said = [line.split("# ")[1] for line in program.splitlines() if line.strip()[:5] == "print"]
+        assert capsys.readouterr().out.splitlines() == said
 
 
 def test_names_of_the_reference():
