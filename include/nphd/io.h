@@ -117,6 +117,10 @@ typedef struct nphd_io {
      * takes directories as well, and puts one in the place of an empty one. Without it: a snapshot
      * is made under its own name, and an interrupted one stays there in part. */
     int (*remove_directory)(void *context, const char *path);
+    /** As `make_directory`, for one that will take the place of the directory `like`: it has the
+     * permissions of `like` and, where that is allowed, its owner, and at no moment more. Without
+     * it: `make_directory`. */
+    int (*make_directory_like)(void *context, const char *path, const char *like);
 } nphd_io;
 
 #ifdef __cplusplus

@@ -280,6 +280,7 @@ const nphd_io *nphdi_io_posix(void)
         .create_like = nphdi_posix_create_like,
         .hold = nphdi_posix_hold,
         .remove_directory = nphdi_posix_remove_directory,
+        .make_directory_like = nphdi_posix_make_directory_like,
     };
 
     return &table;

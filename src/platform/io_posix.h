@@ -9,6 +9,7 @@ int nphdi_posix_open(void *context, const char *path, int how, nphd_file *out_fi
 int nphdi_posix_rename(void *context, const char *from, const char *to);
 int nphdi_posix_remove(void *context, const char *path);
 int nphdi_posix_remove_directory(void *context, const char *path);
+int nphdi_posix_make_directory_like(void *context, const char *path, const char *like);
 int nphdi_posix_sync_directory(void *context, const char *path);
 int nphdi_posix_make_directory(void *context, const char *path);
 int nphdi_posix_list(void *context, const char *path,

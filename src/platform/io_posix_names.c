@@ -338,6 +338,24 @@ int nphdi_posix_make_directory(void *context, const char *path)
     return mkdirat(at, path, 0777) != 0 ? errno : 0;
 }
 
+int nphdi_posix_make_directory_like(void *context, const char *path, const char *like)
+{
+    const int at = rooted_place(context, &path);
+    const int like_at = rooted_place(context, &like);
+    struct stat old;
+    int descriptor;
+
+    if (fstatat(like_at, like, &old, 0) != 0 || mkdirat(at, path, 0700) != 0) {
+        return errno;
+    }
+    descriptor = openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (descriptor >= 0) { /* else it stays its owner's alone */
+        posix_inherit(descriptor, &old);
+        (void)close(descriptor);
+    }
+    return 0;
+}
+
 int nphdi_posix_list(void *context, const char *path,
                      int (*visit)(void *visit_context, const char *name), void *visit_context)
 {

@@ -51,8 +51,16 @@ done:
     return status;
 }
 
+static bool is_dots(const char *path)
+{
+    const char *name = path + nphdi_path_directory_bytes(path);
+
+    name += *name == '/' ? 1 : 0;
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
 /* Can what is made beside take its place? A file system of its own, such as one that is mounted
- * empty, stays where it is. */
+ * empty, stays where it is, and so does the current directory by that name. */
 static bool can_be_renamed(const nphdi_snapshot_target *of, const char *parent, bool there)
 {
     const nphd_io *io = of->io;
@@ -61,6 +69,9 @@ static bool can_be_renamed(const nphdi_snapshot_target *of, const char *parent, 
     int failed;
 
     if (!nphdi_io_has(io, NPHDI_IO_END(remove_directory)) || io->remove_directory == NULL) {
+        return false;
+    }
+    if (is_dots(of->path)) {
         return false;
     }
     if (!there || io->look == NULL) {
@@ -127,7 +138,64 @@ static nphd_status hold_place(nphdi_snapshot_target *of, nphd_error *err)
     return NPHD_OK;
 }
 
-static nphd_status make_place(nphdi_snapshot_target *of, nphd_error *err)
+static void let_go(nphdi_snapshot_target *of)
+{
+    if (of->holds) {
+        (void)of->io->close(of->io->context, of->held);
+        of->holds = false;
+    }
+}
+
+/* What a snapshot that was killed left. */
+static nphd_status remove_left(nphdi_snapshot_target *of, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    int failed;
+
+    TRY(hold_place(of, err));
+    TRY(clear_place(of, err));
+    NPHDI_REPEAT_INTERRUPTED(failed, of->io->remove_directory(of->io->context, of->place));
+    TRY(failed == 0 ? NPHD_OK
+                    : nphdi_fail_os(err, failed, "%s: cannot remove the directory", of->place));
+done:
+    let_go(of);
+    return status;
+}
+
+/* With the permissions of the directory that it will replace. */
+static int make_beside(const nphdi_snapshot_target *of, bool there)
+{
+    const nphd_io *io = of->io;
+    int failed;
+
+    if (there && nphdi_io_has(io, NPHDI_IO_END(make_directory_like)) &&
+        io->make_directory_like != NULL) {
+        NPHDI_REPEAT_INTERRUPTED(failed, io->make_directory_like(io->context, of->place, of->path));
+    } else {
+        NPHDI_REPEAT_INTERRUPTED(failed, io->make_directory(io->context, of->place));
+    }
+    return failed;
+}
+
+/* In a directory of others only what is there already may be used, and a name may be too long for
+ * more behind it. */
+static bool must_be_in_place(int failed, bool there)
+{
+    return failed == ENAMETOOLONG ||
+           (there && (failed == EACCES || failed == EPERM || failed == EROFS));
+}
+
+static nphd_status make_in_place(nphdi_snapshot_target *of, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+
+    TRY(nphdi_directory_make(of->io, of->path, of->allocator, err));
+    of->made = true;
+done:
+    return status;
+}
+
+static nphd_status make_place(nphdi_snapshot_target *of, bool there, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const size_t bytes = strlen(of->path);
@@ -137,12 +205,19 @@ static nphd_status make_place(nphdi_snapshot_target *of, nphd_error *err)
     TRY(nphdi_alloc(of->allocator, of->place_room, 1, &of->place, err));
     memcpy(of->place, of->path, bytes);
     memcpy(of->place + bytes, ENDING, sizeof(ENDING));
-    NPHDI_REPEAT_INTERRUPTED(failed, of->io->make_directory(of->io->context, of->place));
-    if (failed != 0 && failed != EEXIST) {
-        return nphdi_fail_os(err, failed, "%s: cannot create the directory", of->place);
+    failed = make_beside(of, there);
+    if (must_be_in_place(failed, there)) {
+        nphdi_free(of->allocator, of->place, of->place_room, 1);
+        of->place = NULL;
+        return make_in_place(of, err);
     }
+    if (failed == EEXIST) {
+        TRY(remove_left(of, err));
+        failed = make_beside(of, there);
+    }
+    TRY(failed == 0 ? NPHD_OK
+                    : nphdi_fail_os(err, failed, "%s: cannot create the directory", of->place));
     TRY(hold_place(of, err));
-    TRY(failed == EEXIST ? clear_place(of, err) : NPHD_OK);
     of->made = true;
 done:
     return status;
@@ -186,12 +261,11 @@ nphd_status nphdi_snapshot_target_begin(nphdi_snapshot_target *of, const nphd_io
     TRY(check_free(of, path, &there, err));
     TRY(parent_of(of, &parent, &room, err));
     if (!can_be_renamed(of, parent, there)) {
-        TRY(nphdi_directory_make(io, of->path, allocator, err));
-        of->made = true;
+        TRY(make_in_place(of, err));
         goto done;
     }
     TRY(nphdi_directory_make(io, parent, allocator, err));
-    TRY(make_place(of, err));
+    TRY(make_place(of, there, err));
 done:
     nphdi_free(allocator, parent, room, 1);
     return status;
@@ -242,9 +316,7 @@ void nphdi_snapshot_target_end(nphdi_snapshot_target *of)
             (void)of->io->remove_directory(of->io->context, of->place);
         }
     }
-    if (of->holds) {
-        (void)of->io->close(of->io->context, of->held);
-    }
+    let_go(of);
     nphdi_free(of->allocator, of->path, of->room, 1);
     nphdi_free(of->allocator, of->place, of->place_room, 1);
     memset(of, 0, sizeof(*of));

@@ -271,6 +271,15 @@ static int fault_make_directory(void *context, const char *path)
     return os_error != 0 ? os_error : fault->below->make_directory(view->context, path);
 }
 
+static int fault_make_directory_like(void *context, const char *path, const char *like)
+{
+    const io_fault_view *view = context;
+    io_fault *fault = view->fault;
+    const int os_error = fault_decide(fault, IO_FAULT_MAKE_DIRECTORY);
+
+    return os_error != 0 ? os_error : fault->below->make_directory_like(view->context, path, like);
+}
+
 /* Tells one name and ends the listing. */
 typedef struct fault_visit {
     int (*visit)(void *visit_context, const char *name);
@@ -447,6 +456,8 @@ void io_fault_init(io_fault *fault, const nphd_io *below)
         .create_like = below->create_like != NULL ? fault_create_like : NULL,
         .hold = below->hold != NULL ? fault_hold : NULL,
         .remove_directory = below->remove_directory != NULL ? fault_remove_directory : NULL,
+        .make_directory_like =
+            below->make_directory_like != NULL ? fault_make_directory_like : NULL,
     };
     if (pthread_mutex_init(&fault->mutex, NULL) != 0) {
         abort();

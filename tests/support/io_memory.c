@@ -356,6 +356,7 @@ memory_io *memory_io_create(uint64_t seed)
         .copy = model_copy,
         .look = model_look,
         .remove_directory = memory_remove_directory,
+        .make_directory_like = model_make_directory_like,
     };
     if (pthread_mutex_init(&disk->mutex, NULL) != 0) {
         abort();

@@ -134,6 +134,13 @@ int model_make_directory(void *context, const char *path)
     return model_disk_leave(disk, 0);
 }
 
+/* The model has no permissions. */
+int model_make_directory_like(void *context, const char *path, const char *like)
+{
+    (void)like;
+    return model_make_directory(context, path);
+}
+
 /* What is in a directory, once each: also directories that nobody made but something is in. */
 static model_names directory_names(const memory_io *disk, const char *directory)
 {

@@ -159,6 +159,7 @@ void model_disk_clear(memory_io *disk);
 
 int model_sync_directory(void *context, const char *path);
 int model_make_directory(void *context, const char *path);
+int model_make_directory_like(void *context, const char *path, const char *like);
 int model_list(void *context, const char *path, int (*visit)(void *visit_context, const char *name),
                void *visit_context);
 int model_lock(void *context, const char *path, nphd_file *out_file);

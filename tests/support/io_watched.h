@@ -118,6 +118,7 @@ static inline void watched_init(watched_io *io, const nphd_io *below)
                           NULL,
                           NULL,
                           NULL,
+                          NULL,
                           NULL};
 }
 

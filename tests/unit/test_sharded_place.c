@@ -307,6 +307,29 @@ static void test_where_a_snapshot_goes(void **state)
     assert_int_equal(io->close(io->context, held), 0);
     OK(nphd_sharded_snapshot(sharded, "there", &err));
     assert_int_equal(access("there.snapshot.tmp", F_OK), -1);
+    /* permissions of an empty directory stay, also when something was left beside it */
+    struct stat facts;
+    for (int left = 0; left < 2; left++) {
+        char name[] = "private0";
+        char beside[32];
+        name[7] = (char)('0' + left);
+        (void)snprintf(beside, sizeof(beside), "%s.snapshot.tmp", name);
+        assert_int_equal(mkdir(name, 0700), 0);
+        assert_int_equal(left == 0 ? 0 : mkdir(beside, 0777), 0);
+        OK(nphd_sharded_snapshot(sharded, name, &err));
+        assert_int_equal(stat(name, &facts), 0);
+        assert_int_equal(facts.st_mode & 0777, 0700);
+    }
+    /* in place: the current directory, and a name with no room for more behind it */
+    char longest[256];
+    memset(longest, 'n', 250);
+    longest[250] = '\0';
+    OK(nphd_sharded_snapshot(sharded, longest, &err));
+    assert_int_equal(mkdir("here", 0755), 0);
+    assert_int_equal(chdir("here"), 0);
+    OK(nphd_sharded_snapshot(sharded, ".", &err));
+    assert_int_equal(access("shard_000.usearch", F_OK), 0);
+    assert_int_equal(chdir(".."), 0);
     OK(nphd_sharded_snapshot(sharded, "d/inside", &err)); /* as odd as that is */
     assert_int_equal(access("d/inside/shard_000.usearch", F_OK), 0);
     OK(nphd_sharded_close(sharded, &err));
