@@ -44,6 +44,33 @@ void nphdi_replay_end(nphdi_replay *of)
 
 /* ---- records that are gathered ---- */
 
+static nphd_status apply_some(nphdi_replay *of, size_t first, size_t count, nphd_error *err)
+{
+    return of->kind == NPHDI_JOURNAL_REMOVE
+               ? nphdi_replay_removal(of->sharded, of->keys + first, count, err)
+               : nphdi_replay_vectors(of->sharded, of->keys + first, of->vectors + first, count,
+                                      of->threads, of->kind == NPHDI_JOURNAL_REPLACE, err);
+}
+
+/* One by one, but for those whose keys lead to what cannot be read. */
+static nphd_status apply_readable(nphdi_replay *of, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    uint64_t passed_over = 0;
+
+    for (size_t i = 0; i < of->count; i++) {
+        nphd_error why = NPHD_ERROR_INIT;
+        status = apply_some(of, i, 1, &why);
+        if (status == NPHD_CORRUPT && passed_over++ == 0) {
+            nphdi_sharded_damage(of->sharded, "%s; a change of such a key is left out", why.text);
+        } else if (status != NPHD_OK && status != NPHD_CORRUPT) {
+            nphdi_error_copy(err, &why);
+            return status;
+        }
+    }
+    return NPHD_OK;
+}
+
 static nphd_status apply_gathered(nphdi_replay *of, const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
@@ -51,12 +78,12 @@ static nphd_status apply_gathered(nphdi_replay *of, const nphdi_watch *watch, np
     const nphdi_watch *whole = sharded->watch;
 
     sharded->watch = watch;
-    if (of->count > 0 && of->kind == NPHDI_JOURNAL_REMOVE) {
-        TRY(nphdi_replay_removal(sharded, of->keys, of->count, err));
-    } else if (of->count > 0) {
-        TRY(nphdi_replay_vectors(sharded, of->keys, of->vectors, of->count, of->threads,
-                                 of->kind == NPHDI_JOURNAL_REPLACE, err));
+    status = of->count > 0 ? apply_some(of, 0, of->count, err) : NPHD_OK;
+    if (status == NPHD_CORRUPT && sharded->salvage && !sharded->read_only) {
+        nphdi_error_clear(err);
+        status = apply_readable(of, err);
     }
+    TRY(status);
     of->applied += of->count;
     of->count = 0;
 done:

@@ -336,6 +336,33 @@ done:
     return status;
 }
 
+/* What a save gives its shard must be newer than what such a journal continues: else, after a
+ * crash before the journal is put aside, it would seem to continue that shard. */
+static nphd_status pass_base(nphd_sharded *sharded, const char *path, nphd_error *err)
+{
+    nphd_status status = NPHD_OK;
+    nphdi_journal_reader reader;
+    nphd_error why = NPHD_ERROR_INIT;
+    bool valid = false;
+
+    memset(&reader, 0, sizeof(reader));
+    TRY(nphdi_journal_reader_open(&reader, sharded->io, sharded->allocator, path, err));
+    status = nphdi_journal_reader_head(&reader, &valid, &why);
+    if (status == NPHD_OK && valid && reader.head.base < NPHDI_LAST_GENERATION &&
+        reader.head.base > atomic_load(&sharded->generation)) {
+        atomic_store(&sharded->generation, reader.head.base);
+    }
+    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
+        status = NPHD_OK; /* it is put aside as it is */
+    }
+    if (status != NPHD_OK) {
+        nphdi_error_copy(err, &why);
+    }
+done:
+    nphdi_journal_reader_close(&reader);
+    return status;
+}
+
 /* No journal may continue damaged ones: the next commit is a save, which makes them superfluous.
  * Until then they stay where they are, since nothing else has what was read of them. */
 static nphd_status keep_damaged(const nphdi_replay *of, nphd_error *err)
@@ -347,6 +374,7 @@ static nphd_status keep_damaged(const nphdi_replay *of, nphd_error *err)
         if (journal->damaged) {
             nphdi_journal_doubt(of->sharded);
             of->sharded->unsaved = true;
+            TRY(pass_base(of->sharded, journal->path, err));
             TRY(remember(of->sharded, journal->path, journal->head.base, journal->head.sequence, 0,
                          0, JOURNAL_DAMAGED, err));
         }
@@ -377,33 +405,6 @@ static void release(nphdi_replay *of)
     }
     nphdi_free(allocator, of->found, of->found_room, sizeof(*of->found));
     nphdi_replay_end(of);
-}
-
-/* What a save gives its shard must be newer than what such a journal continues: else, after a crash
- * before the journal is put aside, it would seem to continue that shard. */
-static nphd_status pass_base(nphd_sharded *sharded, const char *path, nphd_error *err)
-{
-    nphd_status status = NPHD_OK;
-    nphdi_journal_reader reader;
-    nphd_error why = NPHD_ERROR_INIT;
-    bool valid = false;
-
-    memset(&reader, 0, sizeof(reader));
-    TRY(nphdi_journal_reader_open(&reader, sharded->io, sharded->allocator, path, err));
-    status = nphdi_journal_reader_head(&reader, &valid, &why);
-    if (status == NPHD_OK && valid && reader.head.base < NPHDI_LAST_GENERATION &&
-        reader.head.base > atomic_load(&sharded->generation)) {
-        atomic_store(&sharded->generation, reader.head.base);
-    }
-    if (status == NPHD_CORRUPT || status == NPHD_UNSUPPORTED) {
-        status = NPHD_OK; /* it is put aside as it is */
-    }
-    if (status != NPHD_OK) {
-        nphdi_error_copy(err, &why);
-    }
-done:
-    nphdi_journal_reader_close(&reader);
-    return status;
 }
 
 bool nphdi_journal_is_unapplied(const char *name)

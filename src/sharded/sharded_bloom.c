@@ -160,18 +160,19 @@ done:
 
 /* ---- making ---- */
 
-static nphd_status add_shard(nphd_index *index, nphdi_bloom *bloom, const nphdi_watch *watch,
-                             uint64_t *keys, nphd_error *err)
+static nphd_status add_shard(const nphd_sharded *sharded, nphd_index *index, nphdi_bloom *bloom,
+                             const nphdi_watch *watch, uint64_t *keys, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(index);
+    uint64_t passed_over = 0;
 
     for (uint64_t slot = 0; slot < slots; slot++) {
         nphd_key key;
         bool visible;
         bool stored;
         TRY(nphdi_watch_loop(watch, slot, slots, err));
-        TRY(nphdi_index_key_at(index, (uint32_t)slot, &key, &visible, &stored, err));
+        TRY(nphdi_salvage_key_at(sharded, index, slot, &key, &visible, &stored, &passed_over, err));
         if (visible) {
             TRY(nphdi_bloom_reserve(bloom, 1, err));
             nphdi_bloom_add(bloom, key);
@@ -195,7 +196,8 @@ nphd_status nphdi_bloom_make(const nphd_sharded *sharded, nphdi_bloom **out, uin
                            err));
     for (uint64_t i = 0; i <= sharded->sealed_count; i++) {
         const nphdi_watch part = nphdi_watch_part(sharded->watch, i, sharded->sealed_count + 1);
-        TRY(add_shard(i < sharded->sealed_count ? sharded->sealed[i]->index : sharded->active,
+        TRY(add_shard(sharded,
+                      i < sharded->sealed_count ? sharded->sealed[i]->index : sharded->active,
                       bloom, &part, out_keys, err));
     }
     *out = bloom;

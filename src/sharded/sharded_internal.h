@@ -383,6 +383,11 @@ nphd_status nphdi_sharded_set_aside(const nphd_sharded *sharded, const char *pat
 /* Tells of something that salvage leaves out. */
 void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* As nphdi_index_key_at(), but with salvage an entry that cannot be read is passed over, as one
+ * that is not stored; of the first one `damage` is told. *passed_over counts them. */
+nphd_status nphdi_salvage_key_at(const nphd_sharded *sharded, nphd_index *index, uint64_t slot,
+                                 nphd_key *out_key, bool *out_visible, bool *out_stored,
+                                 uint64_t *passed_over, nphd_error *err);
 
 /* Looks every visible key of the sealed shards up; `damage` is told of those that are not found.
  * Nobody else uses the index (sharded_verify_keys.c). */

@@ -135,12 +135,32 @@ done:
     return status;
 }
 
+/* A writer with salvage goes on where a lookup meets what cannot be read: it is to leave a
+ * directory that opens, with deletions as far as they can be read. */
+static bool is_passed_over(const nphd_sharded *sharded, nphd_status status)
+{
+    return status == NPHD_CORRUPT && sharded->salvage && !sharded->read_only;
+}
+
+static nphd_status hide_entries(nphd_sharded *sharded, nphd_key key, hiding *of, nphd_error *err)
+{
+    const nphd_status status = nphdi_sealed_entries(sharded, key, hide_older, of, err);
+
+    if (is_passed_over(sharded, status)) {
+        nphdi_error_clear(err);
+        of->found++; /* it may have some */
+        return NPHD_OK;
+    }
+    return status;
+}
+
 /* What a shard that is newer than the tombstone file replaced in older shards. */
 static nphd_status hide_replaced(nphd_sharded *sharded, const nphdi_shard *shard,
                                  const nphdi_watch *watch, nphd_error *err)
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(shard->index);
+    uint64_t passed_over = 0;
 
     for (uint64_t slot = 0; slot < slots; slot++) {
         hiding of = {shard->number, 0};
@@ -148,9 +168,10 @@ static nphd_status hide_replaced(nphd_sharded *sharded, const nphdi_shard *shard
         bool visible;
         bool stored;
         TRY(nphdi_watch_loop(watch, slot, slots, err));
-        TRY(nphdi_index_key_at(shard->index, (uint32_t)slot, &key, &visible, &stored, err));
+        TRY(nphdi_salvage_key_at(sharded, shard->index, slot, &key, &visible, &stored, &passed_over,
+                                 err));
         if (visible) {
-            TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
+            TRY(hide_entries(sharded, key, &of, err));
         }
     }
 done:
@@ -166,7 +187,7 @@ static nphd_status hide_deleted(nphd_sharded *sharded, nphd_error *err)
     while (nphdi_key_set_next(&sharded->tombstones, &place, &key)) {
         hiding of = {UINT32_MAX, 0};
         TRY(nphdi_watch_ask(sharded->watch, 0, 1, err));
-        TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
+        TRY(hide_entries(sharded, key, &of, err));
     }
 done:
     return status;
@@ -199,13 +220,15 @@ static nphd_status derive_shard(nphd_sharded *sharded, nphdi_shard *shard, bool 
 {
     nphd_status status = NPHD_OK;
     const uint64_t slots = nphdi_index_slots(shard->index);
+    uint64_t passed_over = 0;
 
     for (uint64_t slot = 0; slot < slots; slot++) {
         nphd_key key;
         bool visible;
         bool stored;
         TRY(nphdi_watch_loop(watch, slot, slots, err));
-        TRY(nphdi_index_key_at(shard->index, (uint32_t)slot, &key, &visible, &stored, err));
+        TRY(nphdi_salvage_key_at(sharded, shard->index, slot, &key, &visible, &stored, &passed_over,
+                                 err));
         if (!stored || (passes > 1 && nphdi_hash_key(key, sharded->key_bytes) % passes != pass)) {
             continue;
         }
@@ -266,8 +289,9 @@ static nphd_status settle_tombstones(nphd_sharded *sharded, nphd_error *err)
         nphdi_shard *visible;
         uint32_t slot;
         TRY(nphdi_watch_ask(sharded->watch, 1, 1, err));
-        TRY(nphdi_sealed_find(sharded, key, &visible, &slot, err));
-        TRY(nphdi_sealed_entries(sharded, key, hide_older, &of, err));
+        TRY(hide_entries(sharded, key, &of, err));
+        status = nphdi_sealed_find(sharded, key, &visible, &slot, err);
+        TRY(is_passed_over(sharded, status) ? NPHD_OK : status);
         if (visible != NULL || of.found == 0) {
             (void)nphdi_key_set_remove(&sharded->tombstones, key);
         }
@@ -385,7 +409,15 @@ static nphd_status recover_ours(nphd_sharded *sharded, const nphdi_shard *newest
     }
     if (file->generation == newest->generation) {
         TRY(take_tombstones(sharded, file->keys, file->count, err));
-        return apply_hidden(sharded, file, err);
+        status = apply_hidden(sharded, file, &why);
+        if (is_passed_over(sharded, status)) {
+            nphdi_sharded_damage(sharded, "%s", why.text);
+            return recover_missing(sharded, newest, flags, true, err);
+        }
+        if (status != NPHD_OK) {
+            nphdi_error_copy(err, &why);
+        }
+        return status;
     }
     /* beside a writer that is saving that is so for a moment, and nothing to be told of */
     nphdi_log_write(&sharded->log, sharded->read_only ? NPHD_LOG_INFO : NPHD_LOG_WARNING,

@@ -59,6 +59,28 @@ void nphdi_sharded_damage(const nphd_sharded *sharded, const char *format, ...)
     }
 }
 
+nphd_status nphdi_salvage_key_at(const nphd_sharded *sharded, nphd_index *index, uint64_t slot,
+                                 nphd_key *out_key, bool *out_visible, bool *out_stored,
+                                 uint64_t *passed_over, nphd_error *err)
+{
+    nphd_error why = NPHD_ERROR_INIT;
+    const nphd_status status =
+        nphdi_index_key_at(index, (uint32_t)slot, out_key, out_visible, out_stored, &why);
+
+    if (status == NPHD_CORRUPT && sharded->salvage && !sharded->read_only) {
+        if ((*passed_over)++ == 0) {
+            nphdi_sharded_damage(sharded, "%s", why.text);
+        }
+        *out_visible = false;
+        *out_stored = false;
+        return NPHD_OK;
+    }
+    if (status != NPHD_OK) {
+        nphdi_error_copy(err, &why);
+    }
+    return status;
+}
+
 /* The log of the damaged directory would repeat what `damage` is told. */
 static void say_nothing(void *context, nphd_log_level level, const char *text)
 {
