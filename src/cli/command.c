@@ -102,6 +102,9 @@ bool cli_take_file_option(cli_store_options *store, cli_input_options *input, in
     if (option == CLI_OPT_FORMAT) {
         return cli_option_format("--format", value, &input->format);
     }
+    if (option == CLI_OPT_DTYPE) {
+        return cli_option_dtype("--dtype", value, &input->numbers);
+    }
     if (option == CLI_OPT_BYTES) {
         return cli_option_u32("--bytes", value, 1, NPHD_MAX_BYTES, &input->row_bytes);
     }

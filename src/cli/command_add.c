@@ -408,6 +408,7 @@ cli_exit cli_add(int argc, char **argv)
         {"connectivity", required_argument, NULL, CLI_OPT_CONNECTIVITY},
         {"encoding", required_argument, NULL, CLI_OPT_ENCODING},
         {"first-key", required_argument, NULL, CLI_OPT_FIRST_KEY},
+        {"dtype", required_argument, NULL, CLI_OPT_DTYPE},
         {"format", required_argument, NULL, CLI_OPT_FORMAT},
         {"help", no_argument, NULL, 'h'},
         {"journal", no_argument, NULL, CLI_OPT_JOURNAL},

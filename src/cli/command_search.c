@@ -448,6 +448,7 @@ cli_exit cli_search(int argc, char **argv)
         {"encoding", required_argument, NULL, CLI_OPT_ENCODING},
         {"exact", no_argument, NULL, CLI_OPT_EXACT},
         {"explain", no_argument, NULL, CLI_OPT_EXPLAIN},
+        {"dtype", required_argument, NULL, CLI_OPT_DTYPE},
         {"format", required_argument, NULL, CLI_OPT_FORMAT},
         {"found-only", no_argument, NULL, CLI_OPT_FOUND_ONLY},
         {"help", no_argument, NULL, 'h'},

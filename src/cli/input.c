@@ -37,6 +37,16 @@ bool cli_option_format(const char *name, const char *text, cli_format *out)
     return false;
 }
 
+bool cli_option_dtype(const char *name, const char *text, bool *out_numbers)
+{
+    *out_numbers = strcmp(text, "uint64") == 0;
+    if (!*out_numbers && strcmp(text, "uint8") != 0) {
+        cli_usage("%s: '%s' is neither uint8 nor uint64", name, text);
+        return false;
+    }
+    return true;
+}
+
 bool cli_option_column(const char *name, const char *text, const char **out)
 {
     cli_name column;
@@ -128,6 +138,7 @@ cli_exit cli_input_open(cli_input *input, const char *path, const cli_input_opti
     input->columns.number = options->number;
     input->notation = &options->notation;
     input->row_bytes = options->row_bytes;
+    input->numbers = options->numbers;
     input_set_name(&input->columns.key, options->key_column);
     input_set_name(&input->columns.vector, options->vector_column);
     input_set_name(&input->columns.source, options->source_column);

@@ -51,6 +51,7 @@ struct cli_input {
     cli_columns columns;
     const cli_notation *notation; /* of the options that it was opened with */
     uint32_t row_bytes;           /* of raw rows; 0: not said */
+    bool numbers;                 /* NumPy arrays are of uint64, each 64 bits */
     const cli_decoder *decoder;
     void *state;   /* of the decoder; NULL until it is made */
     uint64_t line; /* where the current record begins; of npy and raw: its row, from 1 */
@@ -69,12 +70,16 @@ extern const cli_decoder cli_decoder_raw;
 typedef struct cli_input_options {
     cli_format format;
     uint32_t row_bytes;        /* of raw rows; 0: not said */
+    bool numbers;              /* NumPy arrays are of uint64, each 64 bits */
     const char *key_column;    /* as the file names it; NULL: key */
     const char *vector_column; /* NULL: iscc, hex or base64 */
     const char *source_column; /* NULL: source */
     cli_notation notation;     /* of vectors in text; may change from record to record */
     bool number;               /* make keys where there is no column of that name */
 } cli_input_options;
+
+/* The type that --dtype names, uint8 or uint64: is it that of numbers? Complains likewise. */
+bool cli_option_dtype(const char *name, const char *text, bool *out_numbers);
 
 /* The format that --format names; complains as a usage error. */
 bool cli_option_format(const char *name, const char *text, cli_format *out);

@@ -1,4 +1,6 @@
-/* NumPy arrays: uint8, two-dimensional, in C order; each row is a vector.
+/* NumPy arrays: uint8, two-dimensional, in C order; each row is a vector. Where --dtype says so,
+ * uint64 in either byte order: each number is 64 bits, the highest first, as somebody who prints it
+ * in hex reads them; of one dimension, or several numbers a row.
  *
  * The header is a Python dictionary such as {'descr': '|u1', 'fortran_order': False, 'shape':
  * (3, 32), }. It is read by its grammar, not searched for words. Source: NumPy enhancement
@@ -16,6 +18,9 @@ typedef struct npy_state {
     uint64_t rows;
     uint64_t row_bytes;
     uint64_t done;
+    bool numbers; /* of 8 bytes each */
+    bool little;  /* the lowest byte first */
+    bool flat;    /* of one dimension */
 } npy_state;
 
 typedef struct npy_text {
@@ -54,22 +59,40 @@ static bool npy_take_number(npy_text *text, uint64_t *out)
     return cli_parse_number(begin, (size_t)(text->at - begin), 0, UINT64_MAX, out);
 }
 
-static bool npy_take_type(npy_text *text)
+static bool npy_take_type(cli_input *input, npy_text *text, npy_state *state)
 {
     static const char *const types[] = {"'|u1'", "'u1'", "'<u1'", "'>u1'", "'=u1'"};
+    bool bytes = false;
 
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-        if (npy_take(text, types[i])) {
-            return true;
-        }
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]) && !bytes; i++) {
+        bytes = npy_take(text, types[i]);
     }
-    return false;
+    state->little = npy_take(text, "'<u8'");
+    state->numbers = state->little || npy_take(text, "'>u8'");
+    if (state->numbers && !input->numbers) {
+        return cli_input_fail(input, "the NumPy array is of type uint64, not uint8; if each number "
+                                     "is a vector of 64 bits, say --dtype uint64");
+    }
+    if (bytes && input->numbers) {
+        return cli_input_fail(input,
+                              "the NumPy array is of type uint8, not uint64 as --dtype says");
+    }
+    return state->numbers || bytes ||
+           cli_input_fail(input, "the NumPy array is not of type %s",
+                          input->numbers ? "uint64" : "uint8");
 }
 
 static bool npy_take_shape(npy_text *text, npy_state *state)
 {
-    if (!npy_take(text, "(") || !npy_take_number(text, &state->rows) || !npy_take(text, ",") ||
-        !npy_take_number(text, &state->row_bytes)) {
+    if (!npy_take(text, "(") || !npy_take_number(text, &state->rows) || !npy_take(text, ",")) {
+        return false;
+    }
+    if (npy_take(text, ")")) { /* of one dimension */
+        state->row_bytes = 1;
+        state->flat = true;
+        return true;
+    }
+    if (!npy_take_number(text, &state->row_bytes)) {
         return false;
     }
     npy_take(text, ",");
@@ -87,9 +110,9 @@ static bool npy_parse_header(cli_input *input, npy_text *text, npy_state *state)
     }
     while (!npy_take(text, "}")) {
         if (!type && npy_take(text, "'descr'") && npy_take(text, ":")) {
-            type = npy_take_type(text);
+            type = npy_take_type(input, text, state);
             if (!type) {
-                return cli_input_fail(input, "the NumPy array is not of type uint8");
+                return false;
             }
         } else if (!order && npy_take(text, "'fortran_order'") && npy_take(text, ":")) {
             order = npy_take(text, "False");
@@ -109,6 +132,12 @@ static bool npy_parse_header(cli_input *input, npy_text *text, npy_state *state)
     npy_skip_blanks(text);
     if (!type || !order || !shape || text->at != text->end) {
         return cli_input_fail(input, "the NumPy header is not understood");
+    }
+    if (state->flat && !state->numbers) {
+        return cli_input_fail(input, "the NumPy array does not have two dimensions");
+    }
+    if (state->numbers && state->row_bytes <= NPHD_MAX_BYTES) {
+        state->row_bytes *= 8;
     }
     if (state->row_bytes < 1 || state->row_bytes > NPHD_MAX_BYTES) {
         return cli_input_fail(input, "the row length in bytes is %llu, not 1 to %d",
@@ -170,6 +199,17 @@ static bool npy_open(cli_input *input)
     return good;
 }
 
+static void npy_turn(uint8_t *vector, size_t bytes)
+{
+    for (size_t first = 0; first < bytes; first += 8) {
+        for (size_t i = 0; i < 4; i++) {
+            const uint8_t low = vector[first + i];
+            vector[first + i] = vector[first + 7 - i];
+            vector[first + 7 - i] = low;
+        }
+    }
+}
+
 static cli_next npy_next(cli_input *input, cli_record *out)
 {
     npy_state *state = input->state;
@@ -187,6 +227,9 @@ static cli_next npy_next(cli_input *input, cli_record *out)
     input->line = ++state->done;
     out->bytes = (size_t)state->row_bytes;
     if (cli_reader_read(&input->reader, out->vector, out->bytes) == out->bytes) {
+        if (state->little) {
+            npy_turn(out->vector, out->bytes);
+        }
         return CLI_NEXT_RECORD;
     }
     cli_input_fail(input, "cut short, the header says rows: %llu", (unsigned long long)state->rows);
