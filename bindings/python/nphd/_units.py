@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import _core
+from ._arguments import refuse_masked
 from ._errors import MismatchError
 from ._files import IsccUnit, decode_iscc
+
+
+NUMBER_BYTES = 8
 
 
 def _decoded(code: Any) -> IsccUnit:
@@ -16,11 +22,27 @@ def _decoded(code: Any) -> IsccUnit:
     return unit
 
 
+def _are_numbers(vectors: Any) -> bool:
+    return (
+        isinstance(vectors, (np.ndarray, np.uint64))
+        and vectors.dtype.kind == "u"
+        and vectors.dtype.itemsize == 8
+        and vectors.ndim <= 1
+    )
+
+
 def codes_read(vectors: Any, store: _core.Store, adding: bool) -> Any:
     """Vectors with ISCC units, as text or decoded, replaced by their bits; others as they are.
 
+    In an index of vectors of 64 bits, which leaves no doubt of what they are, numbers of uint64 are
+    such: their bytes, the highest first.
+
     The type of the units is noted in the store, or compared with its type when `adding` is False.
     """
+    if _are_numbers(vectors) and store.max_bytes() == NUMBER_BYTES:
+        refuse_masked(vectors, "vectors")
+        octets = np.asarray(vectors).astype(">u8").reshape(-1).view(np.uint8)
+        return octets.reshape(vectors.shape + (NUMBER_BYTES,))
     single = isinstance(vectors, (str, IsccUnit))
     several = isinstance(vectors, (list, tuple)) and vectors and isinstance(
         vectors[0], (str, IsccUnit)

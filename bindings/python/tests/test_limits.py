@@ -255,3 +255,29 @@ def test_rebuild_bloom_without_a_filter_is_refused(tmp_path, rows):
         index.add([1], rows(1))
         with pytest.raises(ValueError, match="bloom_filter=False"):
             index.rebuild_bloom()
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_numbers_where_vectors_have_64_bits(tmp_path, order):
+    numbers = np.array([0x0102030405060708, 1, 2**64 - 1], dtype=order + "u8")
+    octets = numbers.astype(">u8").view(np.uint8).reshape(-1, 8)
+    for index in (
+        nphd.NphdIndex(max_dim=64), nphd.Index(ndim=64),
+        nphd.ShardedNphdIndex(path=tmp_path / order, max_dim=64),
+    ):
+        index.add([1, 2, 3], numbers)
+        assert [index.get(key).tolist() for key in (1, 2, 3)] == octets.tolist()
+        index.upsert([2], numbers[:1])
+        assert index.search(numbers, count=1, exact=True).keys.shape == (3, 1)
+        assert index.search(numbers[2], count=1, exact=True).keys.tolist() == [3]  # a single one
+        assert index.search(np.array(numbers[2]), count=1).keys.tolist() == [3]
+        assert len(index.radius(numbers[0], 0).keys) == 2
+        with pytest.raises(TypeError):
+            index.add([4], np.ma.masked_array(numbers[:1], mask=[True]))
+        with pytest.raises((TypeError, ValueError)):
+            index.add([4], numbers.reshape(1, 3))  # two dimensions: bytes are meant
+        with pytest.raises(TypeError):
+            index.add([4], numbers[:1].astype(np.int64))
+    wide = nphd.NphdIndex(max_dim=128)
+    with pytest.raises(TypeError, match="vectors of 64 bits in one number"):
+        wide.add([1, 2, 3], numbers)
